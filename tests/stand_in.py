@@ -1,0 +1,143 @@
+"""A stand-in for the networks: what is around them can be tested without a trained model, and fast.
+
+`FakeCodec` packs pictures with zlib. `install` puts it, and three models, in place of vqcodec.codec and
+vqcodec.store for one test: "photo" (three qualities, the default), "paper", and "mine", which is not bundled.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import zlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from types import ModuleType, SimpleNamespace
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from vqcodec.config import ModelConfig, PriorConfig, VQVAEConfig
+from vqcodec.errors import DamagedFile, UnknownModel
+from vqcodec.image import Picture
+
+DIGESTS = {"photo": b"photo-00", "paper": b"paper-00", "mine": b"mine--00"}
+
+
+@dataclass(frozen=True)
+class FakeInfo:
+    """What `describe` tells: the same fields as those of vqcodec.codec.Info."""
+
+    model_digest: str
+    model: str | None
+    width: int
+    height: int
+    mode: str
+    alpha: bool
+    quality: int
+    unit: int
+    rows: int
+    cols: int
+    unit_bytes: tuple[int, ...]
+    header_bytes: int
+    alpha_bytes: int
+    total_bytes: int
+
+    @property
+    def bpp(self) -> float:
+        return 8 * self.total_bytes / (self.width * self.height)
+
+    @property
+    def bits_per_dim(self) -> float:
+        return self.bpp / 3
+
+    @property
+    def ratio(self) -> float:
+        return 8 / self.bits_per_dim
+
+
+def fake_model(name: str, qualities: int, folder: Path) -> SimpleNamespace:
+    vqvae = VQVAEConfig("conv", 4, 8, 4, 1, 1, ((512, 8),), lambdas=(0.0,) * qualities)
+    config = ModelConfig(name, vqvae, PriorConfig(), default_quality=qualities)
+    return SimpleNamespace(name=name, digest=DIGESTS[name], path=folder, config=config)
+
+
+def describe(data: bytes) -> FakeInfo:
+    try:
+        head, payload = data.split(b"\n", 1)
+        fields = json.loads(head)
+        zlib.decompress(payload)
+    except (ValueError, zlib.error):
+        raise DamagedFile("the file is damaged") from None
+    digest = bytes.fromhex(fields["digest"])
+    known = {value: key for key, value in DIGESTS.items() if key != "mine"}
+    shape = fields["shape"]
+    return FakeInfo(
+        digest.hex(), known.get(digest), shape[1], shape[0], "RGB", False, fields["quality"],
+        64, 1, 2, (len(payload) - 7, 7), len(head) + 1, 0, len(data),
+    )  # fmt: skip
+
+
+class FakeCodec:
+    """Loses the last bits of every sample and packs the rest with zlib."""
+
+    def __init__(self, model: SimpleNamespace) -> None:
+        self.model = model
+
+    def compress(
+        self, picture: Picture, quality: int | None = None, progress: Callable[[float], None] | None = None
+    ) -> bytes:
+        quality = self.model.config.default_quality if quality is None else quality
+        head = {"digest": self.model.digest.hex(), "shape": picture.pixels.shape, "quality": quality}
+        if progress:
+            progress(0.5)
+        samples = picture.pixels & (0xFF ^ (0xFF >> (quality + 2)))
+        return json.dumps(head).encode() + b"\n" + zlib.compress(samples.tobytes())
+
+    def decompress(self, data: bytes, progress: Callable[[float], None] | None = None) -> Picture:
+        info = describe(data)
+        if info.model_digest != self.model.digest.hex():
+            raise UnknownModel("the file was written by another model")
+        samples = np.frombuffer(zlib.decompress(data.split(b"\n", 1)[1]), np.uint8)
+        return Picture(samples.reshape(info.height, info.width, 3).copy(), "RGB")
+
+
+def install(monkeypatch: pytest.MonkeyPatch, folder: Path) -> None:
+    """Let the stand-in be the codec until the test ends; `folder` is that of all its models."""
+    models = {
+        name: fake_model(name, count, folder) for name, count in (("photo", 3), ("paper", 1), ("mine", 1))
+    }
+
+    def open_model(name: str | Path) -> SimpleNamespace:
+        if Path(name).name not in models:
+            raise UnknownModel(f"there is no model {name}")
+        return models[Path(name).name]
+
+    def find(digest: bytes) -> SimpleNamespace:
+        for name in ("photo", "paper"):
+            if models[name].digest == digest:
+                return models[name]
+        raise UnknownModel(f"the model {digest.hex()} is not installed")
+
+    def decompress(data: bytes) -> Picture:
+        return FakeCodec(find(bytes.fromhex(describe(data).model_digest))).decompress(data)
+
+    replace(
+        monkeypatch, "store",
+        open_model=open_model, find=find, bundled=lambda: ("paper", "photo"), DEFAULT_MODEL="photo",
+    )  # fmt: skip
+    replace(monkeypatch, "codec", Codec=FakeCodec, describe=describe, decompress=decompress)
+
+
+def replace(monkeypatch: pytest.MonkeyPatch, name: str, **members: object) -> None:
+    module = ModuleType(f"vqcodec.{name}")
+    vars(module).update(members)
+    monkeypatch.setitem(sys.modules, f"vqcodec.{name}", module)
+
+
+def png(path: Path | str, size: tuple[int, int] = (24, 16), seed: int = 0) -> Path:
+    """A PNG of noise, `size` (width, height)."""
+    samples = np.random.default_rng(seed).integers(0, 256, (size[1], size[0], 3), np.uint8)
+    Image.fromarray(samples).save(path, "PNG")
+    return Path(path)

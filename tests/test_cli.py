@@ -1,0 +1,525 @@
+"""The command line: names, exit codes, streams, what is refused. The codec is a stand-in without networks."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+from stand_in import FakeCodec, describe, fake_model, install, png, replace
+
+from vqcodec import cli, jobs
+from vqcodec.errors import UsageError
+from vqcodec.image import read_picture
+from vqcodec.terminal import named, printable
+
+
+@pytest.fixture(autouse=True)
+def here(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """The stand-in is installed, and the current folder is an empty one."""
+    folder = tmp_path / "installed"
+    folder.mkdir()
+    (folder / "weights").write_bytes(bytes(2_000_000))
+    install(monkeypatch, folder)
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+
+
+def size_of(path: str) -> tuple[int, int]:
+    with Image.open(path) as image:
+        return image.size
+
+
+class Stream(io.TextIOWrapper):
+    """A text stream over bytes that may pass for a terminal."""
+
+    def __init__(self, data: bytes = b"", terminal: bool = False) -> None:
+        super().__init__(io.BytesIO(data), encoding="utf-8", write_through=True)
+        self.terminal = terminal
+
+    def isatty(self) -> bool:
+        return self.terminal
+
+    @property
+    def data(self) -> bytes:
+        self.flush()
+        assert isinstance(self.buffer, io.BytesIO)
+        return self.buffer.getvalue()
+
+
+@dataclass(frozen=True)
+class Result:
+    code: int
+    data: bytes  # standard output
+    err: str
+
+    @property
+    def out(self) -> str:
+        return self.data.decode()
+
+
+@pytest.fixture
+def run(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Result]:
+    """vqcodec in this process, through its real entry point."""
+
+    def call(*args: str | Path, stdin: bytes = b"", terminal: bool = False) -> Result:
+        streams = Stream(stdin, terminal), Stream(terminal=terminal), Stream()
+        monkeypatch.setattr(sys, "argv", ["vqcodec", *map(str, args)])
+        for name, stream in zip(("stdin", "stdout", "stderr"), streams, strict=True):
+            monkeypatch.setattr(sys, name, stream)
+        with pytest.raises(SystemExit) as caught:
+            cli.main()
+        code = caught.value.code
+        err = streams[2].data.decode()
+        assert "Traceback" not in err
+        return Result(code if isinstance(code, int) else 0, streams[1].data, err)
+
+    return call
+
+
+Run = Callable[..., Result]
+
+
+# Names
+
+
+def test_one_file_without_out_lies_beside_its_input(run: Run) -> None:
+    os.mkdir("in")
+    png("in/a.b.png")
+    assert run("compress", "in/a.b.png").code == 0
+    assert Path("in/a.b.vq").is_file()
+    os.remove("in/a.b.png")
+    assert run("decompress", "in/a.b.vq").code == 0
+    assert size_of("in/a.b.png") == (24, 16)
+
+
+@pytest.mark.parametrize(("out", "made"), [("x.vq", "x.vq"), ("new/", "new/a.vq"), ("there", "there/a.vq")])
+def test_one_file_with_out(run: Run, out: str, made: str) -> None:
+    png("a.png")
+    os.mkdir("there")
+    assert run("compress", "a.png", "-o", out).code == 0
+    assert Path(made).is_file()
+
+
+def test_several_files_go_into_a_folder_that_is_made(run: Run) -> None:
+    png("a.png"), png("b.png")
+    assert run("compress", "a.png", "b.png", "-o", "x/y").code == 0
+    assert sorted(os.listdir("x/y")) == ["a.vq", "b.vq"]
+    assert run("decompress", "x/y", "-o", "z").code == 0
+    assert sorted(os.listdir("z")) == ["a.png", "b.png"]
+
+
+def test_a_folder_stands_for_the_pictures_in_it(run: Run) -> None:
+    os.makedirs("in/deeper")
+    for name in ("b.png", "a.JPG", ".hidden.png", "deeper/c.png"):
+        png(f"in/{name}")
+    Path("in/notes.txt").write_text("no picture")
+    Path("in/old.vq").write_bytes(b"no picture")
+    result = run("compress", "in", "-o", "out", "--json")
+    assert [Path(r["input"]).name for r in json.loads(result.out)] == ["a.JPG", "b.png"]
+    assert sorted(os.listdir("out")) == ["a.vq", "b.vq"]
+
+
+def test_decompress_writes_the_format_of_the_suffix(run: Run) -> None:
+    png("a.png")
+    run("compress", "a.png")
+    assert run("decompress", "a.vq", "-o", "b.bmp").code == 0
+    assert Path("b.bmp").read_bytes().startswith(b"BM")
+    result = run("decompress", "a.vq", "-o", "b.txt")
+    assert result.code == 2
+    assert not Path("b.txt").exists()
+
+
+@pytest.mark.parametrize(
+    ("inputs", "out"),
+    [
+        (["a.png", "a.jpg"], None),  # both a.vq
+        (["a.png", "sub/a.png"], "out"),
+        (["a.png", "a.png"], None),
+        (["a.png", "b.png"], "file"),  # not a folder
+        (["a.png", "b.png"], "-"),
+        (["a.png", "-"], None),
+        (["-"], "sub/"),  # no name to use there
+        (["a.png"], "a.png"),
+        (["a.png"], "sub/../a.png"),
+        (["empty"], "out"),
+        (["a.vq"], None),  # would be its own output
+    ],
+)
+def test_requests_that_make_no_sense_are_refused_before_anything_is_done(
+    run: Run, inputs: list[str], out: str | None
+) -> None:
+    os.mkdir("sub")
+    os.mkdir("empty")
+    for name in ("a.png", "a.jpg", "b.png", "sub/a.png"):
+        png(name)
+    Path("file").write_text("here before")
+    Path("a.vq").write_text("here before")
+    before = {path: path.stat().st_mtime_ns for path in Path().rglob("*")}
+    result = run("compress", *inputs, *([] if out is None else ["-o", out]), "--force")
+    assert result.code == 2
+    assert result.err.startswith("vqcodec: error: ")
+    assert result.err.count("\n") == 1
+    assert {path: path.stat().st_mtime_ns for path in Path().rglob("*")} == before
+
+
+def test_an_output_never_replaces_an_input() -> None:
+    with pytest.raises(UsageError, match="is an input"):
+        jobs.plan(["b.png", "b.vq"], None, ".vq")
+    with pytest.raises(UsageError, match="both be written"):
+        jobs.plan(["x/b.png", "y/b.png"], "out", ".vq")
+
+
+def test_a_link_to_the_input_is_the_input(run: Run) -> None:
+    os.link(png("a.png"), "b.vq")
+    result = run("compress", "a.png", "-o", "b.vq", "--force")
+    assert result.code == 2
+    assert "is the input itself" in result.err
+
+
+# Overwriting
+
+
+def test_nothing_is_replaced_without_force(run: Run) -> None:
+    png("a.png")
+    Path("a.vq").write_bytes(b"precious")
+    result = run("compress", "a.png")
+    assert (result.code, result.out) == (1, "")
+    assert result.err.count("\n") == 1
+    assert "a.vq" in result.err
+    assert "--force" in result.err
+    assert Path("a.vq").read_bytes() == b"precious"
+    assert run("compress", "a.png", "--force").code == 0
+    assert Path("a.vq").read_bytes() != b"precious"
+
+
+def test_an_existing_output_is_noticed_before_the_model_is_loaded(
+    run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    png("a.png")
+    Path("a.vq").touch()
+    replace(monkeypatch, "codec")  # loading it would fail
+    assert run("compress", "a.png").code == 1
+    assert run("compress", "a.png", "-o", "no/such/folder.vq").code == 1
+    assert run("compress", "missing.png").code == 1
+
+
+# Streams
+
+
+def test_standard_streams(run: Run) -> None:
+    packed = run("compress", "-", stdin=png("a.png").read_bytes())
+    assert packed.code == 0
+    assert describe(packed.data).width == 24
+    assert packed.err.startswith("- -> -  ")
+    unpacked = run("decompress", "-", "-o", "-", stdin=packed.data)
+    assert Image.open(io.BytesIO(unpacked.data)).format == "PNG"
+    assert run("decompress", "-", "-o", "b.png", stdin=packed.data).out.startswith("- -> b.png  ")
+    assert Path("b.png").read_bytes() == unpacked.data
+
+
+def test_json_leaves_the_data_alone(run: Run) -> None:
+    result = run("compress", png("a.png"), "-o", "-", "--json")
+    assert describe(result.data).height == 16
+    assert json.loads(result.err)[0]["output"] == "-"
+
+
+def test_no_binary_to_or_from_a_terminal(run: Run) -> None:
+    png("a.png")
+    result = run("compress", "a.png", "-o", "-", terminal=True)
+    assert (result.code, result.data) == (2, b"")
+    assert run("compress", "-", "-o", "b.vq", terminal=True).code == 2
+
+
+def test_broken_input_from_a_stream_is_called_so(run: Run) -> None:
+    result = run("decompress", "-", stdin=b"no such thing")
+    assert (result.code, result.data) == (1, b"")
+    assert result.err == "vqcodec: error: standard input: the file is damaged\n"
+    assert "standard input" in run("compress", "-", stdin=b"no such thing").err
+
+
+# What is printed
+
+
+def test_the_line_of_a_file(run: Run) -> None:
+    result = run("compress", png("a.png", (100, 100)), "-q", "2")
+    size = Path("a.vq").stat().st_size
+    assert result.out == f"a.png -> a.vq  {size:,} bytes  {size / 1250:.2f} bpp  {30000 / size:.1f}x  q2\n"
+    assert result.err == ""
+
+
+def test_json_of_several_files(run: Run) -> None:
+    png("a.png"), png("b.png")
+    Path("broken.png").write_bytes(b"\x89PNG\r\n\x1a\n")
+    result = run("compress", "a.png", "broken.png", "b.png", "-o", "out", "--json")
+    first, second, third = json.loads(result.out)
+    assert result.code == 1
+    assert set(first) == {
+        "input", "output", "bytes", "width", "height", "bpp", "bits_per_dim", "ratio", "quality", "model",
+        "digest", "seconds", "notices",
+    }  # fmt: skip
+    assert first["bytes"] == Path("out/a.vq").stat().st_size
+    assert (first["model"], first["quality"], first["notices"]) == ("photo", 3, [])
+    assert first["digest"] == b"photo-00".hex()
+    assert set(second) == {"input", "output", "error"}
+    assert third["output"] == str(Path("out/b.vq"))
+    assert sorted(os.listdir("out")) == ["a.vq", "b.vq"]
+    assert result.err.count("\n") == 1
+    assert result.err.startswith("vqcodec: error: broken.png: ")
+
+
+def test_notices_go_to_standard_error(run: Run) -> None:
+    Image.fromarray(np.full((8, 8), 40_000, np.uint16)).save("deep.png")
+    result = run("compress", "deep.png")
+    assert result.code == 0
+    assert result.err.startswith("vqcodec: note: deep.png: ")
+    assert result.out.startswith("deep.png -> deep.vq")
+
+
+def test_a_file_name_cannot_upset_the_terminal(run: Run) -> None:
+    name = "a\x1b[31m\nb.png"
+    png(name)
+    result = run("compress", name)
+    assert result.code == 0
+    assert result.out.startswith("a\\x1b[31m\\nb.png -> ")
+    assert printable("caf\u00e9\udcff") == "caf\u00e9\\udcff"
+    assert named("a\n", "a\\n: broken") == "a\\n: broken"
+
+
+def test_a_broken_name_is_not_fatal(run: Run) -> None:
+    result = run("compress", os.fsdecode(b"\xff.png"))
+    assert result.code == 1
+    assert result.err.count("\n") == 1
+
+
+# Models and qualities
+
+
+def test_the_model_of_a_file_is_found(run: Run) -> None:
+    png("a.png")
+    assert json.loads(run("compress", "a.png", "--model", "paper", "--json").out)[0]["model"] == "paper"
+    assert json.loads(run("decompress", "a.vq", "-o", "b.png", "--json").out)[0]["model"] == "paper"
+    assert run("decompress", "a.vq", "-o", "c.png", "--model", "photo").code == 1
+
+
+def test_a_model_in_a_folder(run: Run) -> None:
+    png("a.png")
+    assert run("compress", "a.png", "--model", "models/mine").code == 0
+    result = run("decompress", "a.vq", "-o", "b.png")
+    assert result.code == 1
+    assert "is not installed" in result.err
+    result = run("decompress", "a.vq", "-o", "b.png", "--model", "models/mine", "--json")
+    assert json.loads(result.out)[0]["model"] == "mine"
+
+
+@pytest.mark.parametrize("arguments", [["-q", "4"], ["-q", "0"], ["-q", "best"], ["--level", "1"]])
+def test_usage_errors(run: Run, arguments: list[str]) -> None:
+    result = run("compress", png("a.png"), *arguments)
+    assert (result.code, result.out) == (2, "")
+    assert not Path("a.vq").exists()
+
+
+def test_an_unknown_model_ends_all_at_once(run: Run) -> None:
+    result = run("compress", png("a.png"), png("b.png"), "--model", "nobody")
+    assert result.code == 1
+    assert result.err == "vqcodec: error: there is no model nobody\n"
+
+
+def test_models(run: Run) -> None:
+    paper, photo = json.loads(run("models", "--json").out)
+    assert (paper["default"], photo["default"]) == (False, True)
+    assert photo["qualities"] == 3
+    assert photo["codebooks"] == [[512, 8]]
+    assert photo["bytes"] == 2_000_000
+    text = run("models").out
+    assert "photo (default)" in text
+    assert "2.0 MB" in text
+
+
+def test_info(run: Run) -> None:
+    run("compress", png("a.png"), "-q", "1")
+    size = Path("a.vq").stat().st_size
+    found = json.loads(run("info", "a.vq", "--json").out)
+    assert (found["width"], found["height"], found["quality"], found["model"]) == (24, 16, 1, "photo")
+    assert found["total_bytes"] == size
+    assert found["bpp"] == pytest.approx(8 * size / (24 * 16))
+    assert found["file"] == "a.vq"
+    text = run("info", "-", stdin=Path("a.vq").read_bytes()).out
+    assert "24 x 16 pixels, RGB" in text
+    assert "photo (digest" in text
+    assert f"{size:,} bytes" in text
+
+
+@pytest.mark.parametrize("command", [["info"], ["decompress"]])
+def test_bad_files(run: Run, command: list[str]) -> None:
+    Path("a.vq").write_bytes(b"garbage")
+    os.mkdir("folder.vq")
+    for name, reason in (("a.vq", "damaged"), ("missing.vq", "no such file"), ("folder.vq", "")):
+        result = run(*command, name)
+        assert result.code in (1, 2)
+        assert result.err.startswith("vqcodec: error: ")
+        assert name in result.err
+        assert reason in result.err.lower()
+        assert result.err.count("\n") == 1
+
+
+# Demo and bench
+
+
+def test_demo(run: Run, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    package = tmp_path / "package"
+    (package / "models").mkdir(parents=True)
+    model = fake_model("photo", 3, package)
+    picture = read_picture(png("a.png", (200, 180)))
+    (package / "models" / "demo.vq").write_bytes(FakeCodec(model).compress(picture))
+    monkeypatch.setattr("importlib.resources.files", lambda name: package)
+    result = run("demo", "-o", "out")
+    assert result.code == 0
+    names = [f"demo-q{q}.{kind}" for q in (1, 2, 3) for kind in ("png", "vq")]
+    assert sorted(os.listdir("out")) == sorted(["demo.png", *names])
+    for quality in (1, 2, 3):
+        assert f"{Path(f'out/demo-q{quality}.vq').stat().st_size:,}" in result.out
+    assert run("demo", "-o", "out").code == 1
+    assert run("demo", "-o", "out", "--force").code == 0
+    assert run("demo", "-o", "a.png").code == 1
+
+
+def test_bench(run: Run) -> None:
+    os.mkdir("set")
+    png("set/a.png", (200, 180)), png("set/b.png")
+    result = run("bench", "set", "--model", "photo", "-q", "all", "--json", "-")
+    report = json.loads(result.out)
+    assert result.code == 0
+    assert [(r["image"], r["quality"]) for r in report["rows"]] == [
+        (f"{n}.png", q) for n in "ab" for q in (1, 2, 3)
+    ]
+    assert [r["image"] for r in report["means"]] == ["mean of 2"] * 3
+    text = run("bench", "set", "--csv", "out.csv").out
+    assert "mean of 2" in text
+    assert len(Path("out.csv").read_text().splitlines()) == 1 + 4 + 2
+    assert run("bench", "set", "--csv", "out.csv").code == 1
+    assert run("bench", "set", "--csv", "out.csv", "--force").code == 0
+
+
+def test_bench_goes_on_after_a_broken_picture(run: Run) -> None:
+    os.mkdir("set")
+    png("set/b.png")
+    Path("set/a.png").write_bytes(b"garbage")
+    result = run("bench", "set", "--model", "photo", "--csv", "-")
+    assert result.code == 1
+    assert result.err.startswith("vqcodec: error: ")
+    assert result.err.count("\n") == 1
+    assert [line.split(",")[0] for line in result.out.splitlines()] == [
+        "image",
+        "a.png",
+        "b.png",
+        "mean of 1",
+    ]
+    assert "failed" in run("bench", "set", "--model", "photo").out
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [["missing"], ["set", "-q", "9"], ["set", "-q", "best"], ["set", "--csv", "-", "--json", "-"], ["empty"]],
+)
+def test_bench_usage_errors(run: Run, arguments: list[str]) -> None:
+    os.mkdir("set")
+    os.mkdir("empty")
+    png("set/a.png")
+    assert run("bench", *arguments).code == 2
+
+
+# The process
+
+
+def test_interrupt(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupt(*_: Any) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(FakeCodec, "compress", interrupt)
+    result = run("compress", png("a.png"))
+    assert (result.code, result.out, result.err) == (130, "", "")
+    assert os.listdir() == ["a.png"]
+
+
+def test_out_of_memory(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: Any) -> None:
+        raise MemoryError
+
+    monkeypatch.setattr(FakeCodec, "compress", fail)
+    result = run("compress", png("a.png"))
+    assert (result.code, result.err) == (1, "vqcodec: error: a.png: there is not enough memory\n")
+
+
+def test_progress_is_shown_in_a_terminal_and_leaves_it_clean(
+    run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from vqcodec.terminal import Bar
+
+    monkeypatch.setattr(sys, "stderr", Stream(terminal=True))
+    monkeypatch.setenv("TERM", "xterm")
+    with Bar() as bar:
+        bar.describe("working")
+        bar.part(1, 2)(0.5)
+        with bar.paused():
+            print("line")
+    assert isinstance(sys.stderr, Stream)
+    assert "75%" in sys.stderr.data.decode()
+
+
+def vqcodec(*args: str, **options: Any) -> subprocess.CompletedProcess[bytes]:
+    root = Path(cli.__file__).parents[1]
+    code = "from vqcodec.cli import main; main()"
+    environment = {**os.environ, "PYTHONPATH": str(root)}
+    return subprocess.run([sys.executable, "-c", code, *args], env=environment, timeout=60, **options)
+
+
+@pytest.mark.parametrize("command", [[], ["compress"], ["bench"]])
+def test_help_imports_nothing_heavy(command: list[str]) -> None:
+    root = Path(cli.__file__).parents[1]
+    code = (
+        "import sys, vqcodec.cli\n"
+        "try: vqcodec.cli.main()\n"
+        "finally: print(*{'torch', 'numpy', 'PIL', 'rich'} & set(sys.modules), file=sys.stderr)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, *command, "--help"],
+        env={**os.environ, "PYTHONPATH": str(root)}, capture_output=True, timeout=60,
+    )  # fmt: skip
+    assert done.returncode == 0
+    assert done.stdout.startswith(b"Usage: vqcodec")
+    assert done.stderr == b"\n"
+
+
+def test_version(run: Run) -> None:
+    import vqcodec
+
+    assert run("--version").out == f"vqcodec {vqcodec.__version__}\n"
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
+def test_a_full_disk_behind_standard_output() -> None:
+    with open("/dev/full", "wb") as full:
+        done = vqcodec("--help", stdout=full, stderr=subprocess.PIPE)
+    assert done.returncode == 1
+    assert done.stderr.startswith(b"vqcodec: error: standard output: ")
+    assert done.stderr.count(b"\n") == 1
+
+
+@pytest.mark.skipif(os.name == "nt", reason="pipes differ")
+def test_a_reader_that_goes_away_is_no_error() -> None:
+    reading, writing = os.pipe()
+    os.close(reading)
+    done = vqcodec("--help", stdout=writing, stderr=subprocess.PIPE)
+    os.close(writing)
+    assert done.returncode == 1
+    assert done.stderr == b""

@@ -1,0 +1,127 @@
+"""Figures -> what people and programs read: tables in the terminal, JSON, CSV."""
+
+from __future__ import annotations
+
+import csv
+import dataclasses
+import io
+import json
+import math
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING, Any, TextIO
+
+from vqcodec.bench.runner import Row
+
+if TYPE_CHECKING:
+    from vqcodec.codec import Info
+
+__all__ = ["print_demo", "print_info", "print_models", "print_rows", "print_table", "to_csv", "to_json"]
+
+
+UNITS_SHOWN = 64  # a larger grid of units is summed up
+
+
+def print_rows(rows: Sequence[Row], means: Sequence[Row], file: TextIO) -> None:
+    """All figures but seconds, a line per row, the means last. A row with an error says "failed"."""
+    headings = ["image", "model", "q", "bytes", "bpp", "bits/dim", "ratio", "naive", "gain"]
+    headings += ["PSNR dB", "MS-SSIM", "encode Mpx/s", "decode Mpx/s"]
+    print_table(headings, [_cells(row) for row in [*rows, *means]], 2, file)
+
+
+def _cells(row: Row) -> list[str]:
+    head = [row.image, row.model, str(row.quality)]
+    if row.error is not None:
+        return [*head, "failed"]
+    sizes = [f"{row.bytes:,.0f}", f"{row.bpp:.3f}", f"{row.bits_per_dim:.4f}", f"{row.ratio:.1f}"]
+    gains = [f"{row.naive_ratio:.2f}", f"{row.gain:.2f}", f"{row.psnr:.2f}", f"{row.ms_ssim:.4f}"]
+    return [*head, *sizes, *gains, f"{row.encode_mpixel_s:.2f}", f"{row.decode_mpixel_s:.2f}"]
+
+
+def print_demo(rows: Sequence[Row], file: TextIO) -> None:
+    """What matters to somebody who tries the codec for the first time: size, fidelity, time."""
+    headings = ["file", "bytes", "bpp", "ratio", "PSNR dB", "MS-SSIM", "encode s", "decode s"]
+    lines = []
+    for row in rows:
+        sizes = [row.image, f"{row.bytes:,.0f}", f"{row.bpp:.3f}", f"{row.ratio:.1f}x"]
+        fidelity = [f"{row.psnr:.2f}", f"{row.ms_ssim:.4f}"]
+        lines.append([*sizes, *fidelity, f"{row.encode_seconds:.2f}", f"{row.decode_seconds:.2f}"])
+    print_table(headings, lines, 1, file)
+
+
+def print_models(entries: Sequence[dict[str, Any]], file: TextIO) -> None:
+    """A line for each model, from the same entries that `vqcodec models --json` prints."""
+    lines = []
+    for entry in entries:
+        sizes = [size for size, _ in entry["codebooks"]]
+        books = f"{len(sizes)} of {min(sizes)}" + (f" to {max(sizes)}" if min(sizes) < max(sizes) else "")
+        qualities = f"1 to {entry['qualities']}" if entry["qualities"] > 1 else "1"
+        name = entry["name"] + (" (default)" if entry["default"] else "")
+        size = f"{entry['bytes'] / 1e6:.1f} MB"
+        lines.append([name, entry["digest"], str(entry["stride"]), books, qualities, size])
+    print_table(["model", "digest", "stride", "codebooks", "qualities", "size"], lines, 2, file)
+
+
+def print_info(found: Info, file: TextIO) -> None:
+    """What `vqcodec info` tells: the fields of the header, the bits of each unit, the rates."""
+    bits = [8 * count for count in found.unit_bytes]
+    alpha = f" + alpha in {found.alpha_bytes:,} bytes" if found.alpha else ""
+    lines = {
+        "picture": f"{found.width} x {found.height} pixels, {'grey' if found.mode == 'L' else 'RGB'}{alpha}",
+        "model": f"{found.model or 'not installed'} (digest {found.model_digest})",
+        "quality": str(found.quality),
+        "size": f"{found.total_bytes:,} bytes, header {found.header_bytes}",
+        "rate": f"{found.bpp:.4f} bits/pixel, {found.bits_per_dim:.4f} bits/dim, ratio {found.ratio:.2f}x",
+        "units": f"{found.rows} x {found.cols} of {found.unit} x {found.unit} latent positions",
+        "bits/unit": f"{min(bits):,} to {max(bits):,}, mean {sum(bits) / len(bits):,.0f}",
+    }
+    for name, text in lines.items():
+        print(f"{name:10} {text}", file=file)
+    if 1 < found.rows * found.cols <= UNITS_SHOWN:
+        for row in range(found.rows):
+            cells = bits[row * found.cols : (row + 1) * found.cols]
+            print(" " * 10, "".join(f"{cell:>10,}" for cell in cells), file=file)
+
+
+def print_table(headings: Sequence[str], lines: Iterable[Sequence[str]], texts: int, file: TextIO) -> None:
+    """A table, no cell ever cut; the first `texts` columns are aligned to the left, the rest to the right."""
+    from rich import box
+    from rich.console import Console
+    from rich.measure import Measurement
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False)
+    for index, heading in enumerate(headings):
+        table.add_column(heading, justify="left" if index < texts else "right", no_wrap=True)
+    for line in lines:
+        table.add_row(*(Text(cell) for cell in line))  # Text: a name may hold what reads as markup
+    console = Console(file=file)
+    needed = Measurement.get(console, console.options.update(width=10_000), table).maximum
+    console.width = max(console.width, needed)
+    console.print(table)
+
+
+def to_json(rows: Sequence[Row], means: Sequence[Row]) -> str:
+    """{"rows": [...], "means": [...]}, every figure of every row.
+
+    null: the figure is infinite or not defined, or the row has an error instead.
+    """
+    document = {"rows": [_plain(row) for row in rows], "means": [_plain(row) for row in means]}
+    return json.dumps(document, indent=2, allow_nan=False) + "\n"
+
+
+def to_csv(rows: Sequence[Row], means: Sequence[Row]) -> str:
+    """A header line, then a line per row, the means last. Empty: as null in `to_json`."""
+    stream = io.StringIO()
+    writer = csv.DictWriter(stream, [field.name for field in dataclasses.fields(Row)], lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(_plain(row) for row in [*rows, *means])
+    return stream.getvalue()
+
+
+def _plain(row: Row) -> dict[str, str | int | float | None]:
+    figures = dataclasses.asdict(row)
+    if row.error is not None:
+        known = {"image", "model", "quality", "error"}
+        return {key: value if key in known else None for key, value in figures.items()}
+    return {key: None if isinstance(v, float) and not math.isfinite(v) else v for key, v in figures.items()}

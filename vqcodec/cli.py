@@ -1,0 +1,336 @@
+"""The command line: parse, call, print.
+
+Results go to standard output; notes, errors and progress to standard error. An error that was raised on
+purpose is one line and an exit code: 1 for bad data, 2 for a request that makes no sense. What is slow to
+import (torch, numpy, Pillow) is imported by the commands that need it, so that help comes at once.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Any, TextIO
+
+import typer
+
+from vqcodec.errors import UsageError, VqError
+from vqcodec.jobs import STREAM, Job, check, make_folder, pictures_in, plan
+from vqcodec.terminal import Bar, named, printable
+from vqcodec.work import Compressor, Decompressor, Record, read
+
+__all__ = ["app", "main"]
+
+NO_MEMORY = "there is not enough memory"
+
+app = typer.Typer(
+    help="Neural image compression. `vqcodec demo` shows it; `vqcodec COMMAND --help` explains a command.",
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode=None,  # help in plain text, without the time it takes to import rich
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+Quality = Annotated[
+    int | None, typer.Option("--quality", "-q", min=1, help="1 (smallest file) to what `models` lists.")
+]
+Model = Annotated[str | None, typer.Option("--model", metavar="NAME|FOLDER", help="A model; see `models`.")]
+Force = Annotated[bool, typer.Option("--force", "-f", help="Replace existing files.")]
+Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+Out = Annotated[
+    str | None,
+    typer.Option("--out", "-o", metavar="OUT", help="File (one input) or folder; - is standard output."),
+]
+
+
+def main() -> None:
+    """Run the command line; every error that is raised on purpose is one line on standard error."""
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):  # a file name may hold what the encoding of the terminal does not
+            stream.reconfigure(errors="backslashreplace")
+    try:
+        try:
+            app(prog_name="vqcodec")
+        finally:
+            sys.stdout.flush()
+    except VqError as error:
+        _complain(str(error))
+        sys.exit(error.exit_code)
+    except MemoryError:
+        _complain(NO_MEMORY)
+        sys.exit(1)
+    except KeyboardInterrupt:
+        sys.exit(130)
+    except OSError as error:
+        if not isinstance(error, BrokenPipeError):  # that one is a reader who has seen enough
+            _complain(f"{error.filename or 'standard output'}: {error.strerror}")
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # Python flushes once more at its end
+        sys.exit(1)
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        from vqcodec import __version__
+
+        print(f"vqcodec {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _app(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version and exit.")
+    ] = False,
+) -> None:
+    pass
+
+
+@app.command()
+def compress(
+    inputs: Annotated[list[str], typer.Argument(metavar="IN", help="Pictures, a folder of them, or -.")],
+    out: Out = None,
+    quality: Quality = None,
+    model: Model = None,
+    force: Force = False,
+    as_json: Json = False,
+) -> None:
+    """Compress pictures into .vq files.
+
+    Without -o each result lies beside its input. For several inputs, or a folder, OUT is a folder, made if
+    absent.
+    """
+    _do(Compressor(model, quality, force), plan(inputs, out, ".vq"), as_json)
+
+
+@app.command()
+def decompress(
+    inputs: Annotated[list[str], typer.Argument(metavar="IN", help=".vq files, a folder of them, or -.")],
+    out: Out = None,
+    model: Model = None,
+    force: Force = False,
+    as_json: Json = False,
+) -> None:
+    """Decompress .vq files into pictures.
+
+    They become PNG or, for one input, the format of OUT's suffix. Without -o each result lies beside its
+    input. For several inputs, or a folder, OUT is a folder, made if absent. A file knows its model: --model
+    is for one that did not come with vqcodec.
+    """
+    _do(Decompressor(model, force), plan(inputs, out, ".png"), as_json)
+
+
+def _do(worker: Compressor | Decompressor, jobs: Sequence[Job], as_json: bool) -> None:
+    """Do all jobs, one after the other; one that fails does not stop the others."""
+    out: TextIO = sys.stderr if any(job.target is None for job in jobs) else sys.stdout
+    failures: dict[Job, VqError] = {}
+    for job in jobs:  # all of them, before any slow work
+        try:
+            check(job, worker.force, worker.bad_input)
+        except VqError as error:
+            failures[job] = error
+    if len(failures) < len(jobs):
+        worker.open()
+    records: list[dict[str, Any]] = []
+    with Bar() as bar:
+        for index, job in enumerate(jobs):
+            try:
+                if job in failures:
+                    raise failures[job]
+                record = worker.work(job, bar.part(index, len(jobs)))
+            except (VqError, MemoryError) as error:
+                failures[job] = error if isinstance(error, VqError) else VqError(NO_MEMORY)
+                text = named(job.label, str(failures[job]))
+                records.append({"input": job.input, "output": job.output, "error": text})
+                with bar.paused():
+                    _complain(text)
+                continue
+            records.append(dataclasses.asdict(record))
+            with bar.paused():
+                _tell(job, record, None if as_json else out)
+    if as_json:
+        print(json.dumps(records, indent=2), file=out)
+    if failures:
+        raise typer.Exit(1 if len(jobs) > 1 else failures[jobs[0]].exit_code)
+
+
+def _tell(job: Job, record: Record, out: TextIO | None) -> None:
+    """Notices, and one line with the figures that matter most."""
+    for notice in record.notices:
+        print(f"vqcodec: note: {printable(named(job.label, notice))}", file=sys.stderr)
+    if out is not None:
+        figures = f"{record.bytes:,} bytes  {record.bpp:.2f} bpp  {record.ratio:.1f}x  q{record.quality}"
+        print(printable(f"{record.input} -> {record.output}  {figures}"), file=out, flush=True)
+
+
+@app.command()
+def info(
+    file: Annotated[str, typer.Argument(metavar="FILE", help="A .vq file, or -.")], as_json: Json = False
+) -> None:
+    """Show what a .vq file says about itself."""
+    from vqcodec.bench.report import print_info
+    from vqcodec.codec import describe
+
+    try:
+        found = describe(read(None if file == STREAM else Path(file)))
+    except VqError as error:
+        raise type(error)(named(file, str(error))) from None
+    if as_json:
+        figures = {"bpp": found.bpp, "bits_per_dim": found.bits_per_dim, "ratio": found.ratio}
+        print(json.dumps({"file": file, **dataclasses.asdict(found), **figures}, indent=2))
+    else:
+        print_info(found, sys.stdout)
+
+
+@app.command()
+def models(as_json: Json = False) -> None:
+    """List the models that came with vqcodec."""
+    from vqcodec.bench.report import print_models
+    from vqcodec.store import DEFAULT_MODEL, bundled, open_model
+
+    entries: list[dict[str, Any]] = []
+    for name in bundled():
+        model = open_model(name)
+        entries.append(
+            {
+                "name": name,
+                "default": name == DEFAULT_MODEL,
+                "digest": model.digest.hex(),
+                "stride": model.config.vqvae.stride,
+                "codebooks": [list(book) for book in model.config.vqvae.codebooks],
+                "qualities": model.config.vqvae.qualities,
+                "default_quality": model.config.default_quality,
+                "bytes": sum(file.stat().st_size for file in model.path.iterdir() if file.is_file()),
+            }
+        )
+    if as_json:
+        print(json.dumps(entries, indent=2))
+    else:
+        print_models(entries, sys.stdout)
+
+
+@app.command()
+def demo(
+    out: Annotated[
+        str, typer.Option("--out", "-o", metavar="FOLDER", help="Made if absent.")
+    ] = "vqcodec-demo",
+    force: Force = False,
+) -> None:
+    """Show the codec at work on a picture that came with it.
+
+    The picture is decompressed, compressed at every quality of the default model, and compared; all files are
+    kept in FOLDER.
+    """
+    from importlib import resources
+
+    from vqcodec.bench.report import print_demo
+    from vqcodec.bench.runner import run_and_keep
+    from vqcodec.codec import Codec, decompress
+    from vqcodec.image import encode_image
+    from vqcodec.output import check_destination, write_atomic
+    from vqcodec.store import DEFAULT_MODEL, open_model
+
+    folder = Path(out)
+    model = open_model(DEFAULT_MODEL)
+    qualities = range(1, model.config.vqvae.qualities + 1)
+    make_folder(folder)
+    for name in ("demo.png", *(f"demo-q{q}{suffix}" for q in qualities for suffix in (".vq", ".png"))):
+        check_destination(folder / name, force=force)
+    with Bar() as bar:
+        picture = decompress((resources.files("vqcodec") / "models" / "demo.vq").read_bytes())
+        write_atomic(folder / "demo.png", encode_image(picture, "PNG"), force=force)
+        rows = run_and_keep(Codec(model), picture, qualities, folder / "demo", bar.part(0, 1))
+    size = f"{picture.width} x {picture.height} pixels, {(folder / 'demo.png').stat().st_size:,} bytes as PNG"
+    print(f"demo.png: {size}. Compressed with the model {model.name}:")
+    print_demo(rows, sys.stdout)
+    print(f"The files are in {printable(out)}. Your turn: vqcodec compress PICTURE")
+
+
+@app.command()
+def bench(
+    dataset: Annotated[
+        list[str], typer.Argument(metavar="DATASET", help="Folders of pictures, or pictures.")
+    ],
+    model: Annotated[
+        list[str] | None,
+        typer.Option("--model", metavar="NAME|FOLDER", help="Repeatable; default: all that `models` lists."),
+    ] = None,
+    quality: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--quality", "-q", metavar="N|all", help="Repeatable; default: the model's own default."
+        ),
+    ] = None,
+    json_file: Annotated[
+        str | None, typer.Option("--json", metavar="FILE", help="Also write JSON; - prints it instead.")
+    ] = None,
+    csv_file: Annotated[
+        str | None, typer.Option("--csv", metavar="FILE", help="Also write CSV; - prints it instead.")
+    ] = None,
+    force: Force = False,
+) -> None:
+    """Measure models on pictures: a row for each, and the mean.
+
+    All figures are taken from real .vq files on disk, header included.
+    """
+    from vqcodec.bench.report import print_rows, to_csv, to_json
+    from vqcodec.bench.runner import Row, mean, run
+    from vqcodec.codec import Codec
+    from vqcodec.output import check_destination, write_atomic
+    from vqcodec.store import bundled, open_model
+
+    if json_file == STREAM and csv_file == STREAM:
+        raise UsageError("--json - and --csv - cannot share standard output")
+    wanted = {name: form for name, form in ((json_file, to_json), (csv_file, to_csv)) if name is not None}
+    for name in wanted:
+        if name != STREAM:
+            check_destination(Path(name), force=force)
+    paths = _dataset(dataset)
+    opened = [open_model(name) for name in model or bundled()]
+    qualities = [_qualities(quality, m.config.vqvae.qualities, m.config.default_quality) for m in opened]
+    rows: list[Row] = []
+    with Bar() as bar:
+        for index, opened_model in enumerate(opened):
+            rows += run(Codec(opened_model), paths, qualities[index], bar.part(index, len(opened)))
+    means = mean(rows)
+    for name, form in wanted.items():
+        if name == STREAM:
+            print(form(rows, means), end="")
+        else:
+            write_atomic(Path(name), form(rows, means).encode(), force=force)
+    if STREAM not in wanted:
+        print_rows(rows, means, sys.stdout)
+    failures = [named(row.image, row.error) for row in rows if row.error is not None]
+    for failure in failures:
+        _complain(failure)
+    if failures:
+        raise typer.Exit(1)
+
+
+def _dataset(names: Sequence[str]) -> list[Path]:
+    """The pictures that the arguments of `bench` stand for. Raises `UsageError`."""
+    paths: list[Path] = []
+    for name in names:
+        if not os.path.exists(name):
+            raise UsageError(f"{name}: there is no such file or folder")
+        paths += pictures_in(Path(name)) if os.path.isdir(name) else [Path(name)]
+    return paths
+
+
+def _qualities(wanted: Sequence[str] | None, count: int, default: int) -> list[int]:
+    """The qualities that -q options ask for, of the 1 to `count` that a model has. Raises `UsageError`."""
+    if not wanted:
+        return [default]
+    if "all" in wanted:
+        return list(range(1, count + 1))
+    for text in wanted:
+        if not text.isdecimal() or not 1 <= int(text) <= count:
+            raise UsageError(f"-q {text}: the qualities are 1 to {count}, or 'all' for all of them")
+    return sorted({int(text) for text in wanted})
+
+
+def _complain(text: str) -> None:
+    print(f"vqcodec: error: {printable(text)}", file=sys.stderr)

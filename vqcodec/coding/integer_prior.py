@@ -1,0 +1,227 @@
+"""Codes -> counts: the PixelCNN prior in integers, the same on every machine.
+
+In: codes already known, as gathered contexts. Out: for each cell and codebook, K counts (float32 integers from 1
+up, whose sum is a little below 2^22 at most) that the range coder takes as probabilities.
+
+All values are integers held in float32; `vqcodec.coding.formats` has their ranges. A product of 8-bit values whose sum
+of magnitudes stays below 2^24 is exact in float32 in any order, on any BLAS, with or without fused multiply-add, so
+a plain matrix product is a reproducible one. `IntegerPrior` refuses weights that could break that bound. Requantising
+is a floor after a multiplication by a power of two, `exp` is a committed table: nothing is ever rounded.
+
+In real numbers this is `vqcodec.nn.pixelcnn.GatedPixelCNN` with `exact=True`; see there for the sources.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from vqcodec.coding.exp_table import EXP
+from vqcodec.coding.formats import (
+    BLOCK_TAPS,
+    COUNT_BITS,
+    ENTRY_TAPS,
+    GATE_EXPONENT,
+    GATE_MAX,
+    SUM_BOUND,
+    WEIGHT_MAX,
+)
+from vqcodec.errors import ModelError
+
+__all__ = ["IntegerPrior", "Layout", "gather_taps"]
+
+Floats = npt.NDArray[np.float32]  # integers in float32
+Codes = npt.NDArray[np.int32]
+Tensors = Mapping[str, npt.NDArray[np.generic]]
+
+_EXP = np.array(EXP, np.float32)
+MAX_SHIFT = 30
+
+
+@dataclass(frozen=True)
+class Layout:
+    """What the tensors of a prior must look like."""
+
+    sizes: tuple[int, ...]  # K of each codebook
+    qualities: int
+    channels: int
+    head_channels: int
+    blocks: int
+    labels: int = 0
+
+
+@dataclass(frozen=True)
+class Product:
+    """floor((x @ weight + bias) * scale): scale holds powers of two, bias contains the half that rounds."""
+
+    weight: Floats  # [I, O]
+    bias: Floats  # [O]
+    scale: Floats  # [O]
+
+    def __call__(self, x: Floats) -> Floats:
+        """[N, I] -> [N, O]."""
+        y: Floats = x @ self.weight
+        y += self.bias
+        y *= self.scale
+        return np.floor(y, out=y)
+
+
+@dataclass(frozen=True)
+class Block:
+    """A gated block: clamp(u) * clamp(v + 1/2), then a 1x1 product."""
+
+    gate: Product
+    project: Product
+
+    def __call__(self, context: Floats) -> Floats:
+        """[N, taps * C] -> [N, C], within the trunk's range."""
+        y = self.gate(context)
+        half = y.shape[1] // 2
+        u = np.clip(y[:, :half], -GATE_MAX, GATE_MAX)
+        u *= np.clip(y[:, half:] + GATE_MAX // 2, 0, GATE_MAX)
+        u += GATE_MAX // 2
+        u *= 2.0**-GATE_EXPONENT
+        return _clamp(self.project(np.floor(u, out=u)))
+
+
+class IntegerPrior:
+    """The prior at one quality and label: entry, blocks, state and heads as functions of gathered contexts."""
+
+    def __init__(self, tensors: Tensors, layout: Layout, quality: int, label: int | None = None) -> None:
+        """Raises `ModelError` where a tensor is missing, misshapen or may break the bound of exact sums."""
+        if not 0 <= quality < layout.qualities:
+            raise ModelError(f"quality {quality + 1} is not among the {layout.qualities} of this prior")
+        if label is not None and not 0 <= label < layout.labels:
+            raise ModelError(f"label {label} is not among the {layout.labels} of this prior")
+        self.layout = layout
+        load = _Loader(tensors, quality, label)
+        channels, head = layout.channels, layout.head_channels
+        self.entry = load.block("entry", len(ENTRY_TAPS) * channels, channels, layout.labels)
+        self.blocks = [
+            load.block(f"block.{i}", len(BLOCK_TAPS) * channels, channels, layout.labels)
+            for i in range(layout.blocks - 1)
+        ]
+        self._to_state = load.product("state", channels, channels, labels=layout.labels)
+        self._embeddings, self._updates, self._heads, self._outs = [], [], [], []
+        for g, size in enumerate(layout.sizes):
+            name = f"codes.{g}.{quality}"
+            self._embeddings.append(load.table(f"{name}.embedding", (size, channels)))
+            if g < len(layout.sizes) - 1:
+                self._updates.append(load.table(f"{name}.state", (size, channels)))
+            self._heads.append(load.product(f"head.{g}", channels, head))
+            self._outs.append(load.product(f"{name}.out", head, size, conditioned=False))
+
+    def embed(self, codes: Codes) -> Floats:
+        """Codes [N, G] -> the cells' embeddings [N, C]."""
+        total = self._embeddings[0][codes[:, 0]]
+        for g in range(1, codes.shape[1]):
+            total += self._embeddings[g][codes[:, g]]
+        return _clamp(total)
+
+    def state(self, trunk: Floats) -> Floats:
+        """The trunk's last features [N, C] -> the state [N, C] that the heads read."""
+        return _clamp(self._to_state(trunk))
+
+    def counts(self, g: int, state: Floats) -> Floats:
+        """The state [N, C] -> counts [N, K] of the codes of codebook g, integers, none of them zero."""
+        hidden = np.clip(self._heads[g](_clamp(state)), 0, WEIGHT_MAX)
+        logits = self._outs[g](hidden)
+        below = logits.max(axis=1, keepdims=True) - logits
+        counts: Floats = _EXP[np.minimum(below, len(EXP) - 1, out=below).astype(np.uint8)]
+        # Sums in float64 are exact here; a power of two brings them below 2^COUNT_BITS, flooring only lowers them.
+        _, exponent = np.frexp(counts.sum(axis=1, dtype=np.float64))
+        counts *= np.ldexp(np.float32(1), COUNT_BITS - exponent)[:, None]
+        np.floor(counts, out=counts)
+        return np.maximum(counts, 1, out=counts)
+
+    def advance(self, g: int, state: Floats, codes: Codes) -> Floats:
+        """The state [N, C] after the codes [N] of codebook g are known."""
+        if g < len(self._updates):
+            state = state + self._updates[g][codes]
+        return state
+
+    def evaluate(self, codes: Codes) -> list[Floats]:
+        """Counts [H * W, K] of every codebook for a whole grid of known codes [G, H, W], all cells at once."""
+        count, height, width = codes.shape
+        flat = codes.reshape(count, -1).T
+        x = self.embed(flat).reshape(height, width, -1)
+        h = self.entry(gather_taps(x, ENTRY_TAPS))
+        for block in self.blocks:
+            context = gather_taps(h.reshape(height, width, -1), BLOCK_TAPS)
+            h = _clamp(h + block(context))
+        state = self.state(h)
+        counts = []
+        for g in range(count):
+            counts.append(self.counts(g, state))
+            state = self.advance(g, state, flat[:, g])
+        return counts
+
+
+def gather_taps(x: Floats, taps: tuple[tuple[int, int], ...]) -> Floats:
+    """The neighbours at offsets (rows, columns) of every cell: [H, W, C] -> [H * W, taps * C], zeros outside."""
+    height, width, channels = x.shape
+    padded = np.pad(x, ((2, 0), (2, 2), (0, 0)))
+    shifted = [padded[2 + di : 2 + di + height, 2 + dj : 2 + dj + width] for di, dj in taps]
+    return np.concatenate(shifted, axis=2).reshape(height * width, len(taps) * channels)
+
+
+class _Loader:
+    """Reads tensors by name, with every check."""
+
+    def __init__(self, tensors: Tensors, quality: int, label: int | None) -> None:
+        self.tensors, self.quality, self.label = tensors, quality, label
+
+    def block(self, name: str, inputs: int, channels: int, labels: int) -> Block:
+        gate = self.product(f"{name}.gate", inputs, 2 * channels, labels=labels)
+        return Block(gate, self.product(f"{name}.project", channels, channels, limit=GATE_MAX))
+
+    def product(
+        self,
+        name: str,
+        inputs: int,
+        outputs: int,
+        *,
+        limit: int = WEIGHT_MAX,
+        labels: int = 0,
+        conditioned: bool = True,
+    ) -> Product:
+        """`limit`: largest magnitude of an input. `conditioned`: the bias has a row for each quality."""
+        weight = self._get(f"{name}.weight", (outputs, inputs), np.int8).astype(np.int64)
+        shift = self._get(f"{name}.shift", (outputs,), np.int8).astype(np.int64)
+        if conditioned:
+            bias = self._get(f"{name}.bias", (None, outputs), np.int32)[self.quality].astype(np.int64)
+        else:
+            bias = self._get(f"{name}.bias", (outputs,), np.int32).astype(np.int64)
+        if labels and self.label is not None:
+            bias = bias + self._get(f"{name}.label", (labels, outputs), np.int32)[self.label]
+        largest = int((np.abs(weight).sum(axis=1) * limit + np.abs(bias)).max())
+        if largest >= SUM_BOUND:
+            raise ModelError(f"the model's {name} may sum to {largest}, beyond the 2^24 that is exact everywhere")
+        if weight.min() < -WEIGHT_MAX or shift.min() < 0 or shift.max() > MAX_SHIFT:
+            raise ModelError(f"the model's {name} has weights or shifts out of range")
+        return Product(
+            np.ascontiguousarray(weight.T, np.float32),
+            bias.astype(np.float32),
+            np.ldexp(np.float32(1), -shift).astype(np.float32),
+        )
+
+    def table(self, name: str, shape: tuple[int, int]) -> Floats:
+        return self._get(name, shape, np.int8).astype(np.float32)
+
+    def _get(self, name: str, shape: tuple[int | None, ...], kind: type) -> npt.NDArray[np.generic]:
+        tensor = self.tensors.get(name)
+        if tensor is None:
+            raise ModelError(f"the model lacks the tensor {name}")
+        fits = len(tensor.shape) == len(shape) and all(
+            b is None or a == b for a, b in zip(tensor.shape, shape, strict=True)
+        )
+        if not fits or tensor.dtype != kind or (shape[0] is None and tensor.shape[0] <= self.quality):
+            raise ModelError(f"the model's {name} is {tensor.dtype} {tensor.shape}, not {kind.__name__} {shape}")
+        return tensor
+
+
+def _clamp(x: Floats) -> Floats:
+    return np.clip(x, -WEIGHT_MAX, WEIGHT_MAX)

@@ -1,0 +1,148 @@
+"""Frozen settings <-> JSON. In: a model's `config.json`. Out: dataclasses; an unknown or missing key is an error.
+
+The JSON text is part of what a model's digest is taken over, so `to_json` is canonical: sorted keys, one form.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+import types
+import typing
+from dataclasses import dataclass
+from typing import Any, Literal, TypeVar
+
+from vqcodec.errors import ModelError
+
+__all__ = ["ModelConfig", "PriorConfig", "VQVAEConfig", "from_json", "to_json"]
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class VQVAEConfig:
+    """The autoencoder and its quantiser (van den Oord et al. 2017, sections 3 and 4.1).
+
+    `stem` "conv" is the paper's: strided convolutions down, transposed convolutions up. `stem` "patch" is a
+    linear transform of stride x stride blocks (started as their PCA) with convolutional branches around it.
+    `lambdas` holds one Lagrange multiplier per quality, worst picture first: latent squared error per bit of a code
+    (ECVQ, Chou, Lookabaugh & Gray 1989); 0 is the plain nearest code.
+    """
+
+    stem: Literal["conv", "patch"]
+    stride: int  # pixels per latent position, each way: 4, 8 or 16
+    width: int  # channels of the networks
+    residual_width: int  # channels inside a residual block
+    encoder_blocks: int
+    decoder_blocks: int
+    codebooks: tuple[tuple[int, int], ...]  # (K, dim) of each codebook of the product quantiser
+    lambdas: tuple[float, ...] = (0.0,)
+    commitment: float = 0.25  # beta
+    codebook_learning: Literal["ema", "gradient"] = "ema"
+    restart_dead_codes: bool = False
+
+    def __post_init__(self) -> None:
+        _require(self.stem in ("conv", "patch"), f"stem {self.stem!r} is neither 'conv' nor 'patch'")
+        _require(self.stride in (4, 8, 16), f"stride {self.stride} is not 4, 8 or 16")
+        _require(self.codebook_learning in ("ema", "gradient"), "codebook_learning is neither 'ema' nor 'gradient'")
+        _require(1 <= self.width <= 4096 and 1 <= self.residual_width <= 4096, "widths must be 1 to 4096")
+        _require(0 <= self.encoder_blocks <= 64 and 0 <= self.decoder_blocks <= 64, "blocks must be 0 to 64")
+        _require(1 <= len(self.codebooks) <= 64, "there must be 1 to 64 codebooks")
+        for size, dim in self.codebooks:
+            _require(2 <= size <= 4096 and 1 <= dim <= 1024, f"codebook {size} x {dim} is out of range")
+        _require(1 <= len(self.lambdas) <= 64, "there must be 1 to 64 qualities")
+        _require(all(math.isfinite(v) and v >= 0 for v in self.lambdas), "lambdas must be finite and >= 0")
+
+    @property
+    def latent_dim(self) -> int:
+        """Channels of the latents: the sum of the codebooks' dimensions."""
+        return sum(dim for _, dim in self.codebooks)
+
+    @property
+    def qualities(self) -> int:
+        """Number of qualities; they are called 1 (smallest file) to this."""
+        return len(self.lambdas)
+
+    @property
+    def naive_bits(self) -> float:
+        """Bits of one latent position when every index is stored as it is: the sum of log2 K."""
+        return sum(math.log2(size) for size, _ in self.codebooks)
+
+
+@dataclass(frozen=True)
+class PriorConfig:
+    """The PixelCNN prior over the codes (van den Oord et al. 2016, section 2)."""
+
+    channels: int = 96  # of the trunk
+    blocks: int = 5  # gated blocks
+    head_channels: int = 48  # hidden channels of the head of each codebook
+    labels: int = 0  # class labels; 0: unconditional
+
+    def __post_init__(self) -> None:
+        _require(1 <= self.channels <= 1024 and 1 <= self.head_channels <= 1024, "channels must be 1 to 1024")
+        _require(1 <= self.blocks <= 64, "blocks must be 1 to 64")
+        _require(0 <= self.labels <= 4096, "labels must be 0 to 4096")
+
+
+@dataclass(frozen=True)
+class ModelConfig:
+    """All that describes a model besides its weights."""
+
+    name: str
+    vqvae: VQVAEConfig
+    prior: PriorConfig
+    unit: int = 64  # side of a unit of coding, in latent positions
+    default_quality: int = 1
+    format: int = 1  # version of this description and of the integer arithmetic
+
+    def __post_init__(self) -> None:
+        _require(self.format == 1, f"model format {self.format} is newer than this vqcodec; please upgrade")
+        _require(1 <= self.unit <= 1024, "unit must be 1 to 1024")
+        _require(1 <= self.default_quality <= self.vqvae.qualities, "default_quality is not among the qualities")
+
+
+def to_json(config: Any) -> str:
+    """Canonical JSON of a config: sorted keys, two spaces, a final newline."""
+    return json.dumps(dataclasses.asdict(config), indent=2, sort_keys=True) + "\n"
+
+
+def from_json(cls: type[T], text: str) -> T:
+    """Read a config. Raises `ModelError` for broken JSON, unknown or missing keys, wrong types or values."""
+    try:
+        value = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise ModelError(f"the configuration is not JSON: {error}") from None
+    return typing.cast(T, _build(cls, value, "configuration"))
+
+
+def _build(kind: Any, value: Any, where: str) -> Any:
+    if dataclasses.is_dataclass(kind):
+        _require(isinstance(value, dict), f"{where} must be an object")
+        hints = typing.get_type_hints(kind)
+        unknown = sorted(set(value) - set(hints))
+        _require(not unknown, f"{where} has unknown keys: {', '.join(unknown)}")
+        needed = {f.name for f in dataclasses.fields(kind) if f.default is dataclasses.MISSING}
+        missing = sorted(needed - set(value))
+        _require(not missing, f"{where} lacks {', '.join(missing)}")
+        return typing.cast(Any, kind)(**{key: _build(hints[key], item, key) for key, item in value.items()})
+    origin, arguments = typing.get_origin(kind), typing.get_args(kind)
+    if origin is Literal:
+        _require(value in arguments, f"{where} must be one of {', '.join(map(str, arguments))}")
+        return value
+    if origin is tuple:
+        _require(isinstance(value, (list, tuple)), f"{where} must be a list")
+        if arguments[-1] is Ellipsis:
+            return tuple(_build(arguments[0], item, where) for item in value)
+        _require(len(value) == len(arguments), f"an entry of {where} must have {len(arguments)} values")
+        return tuple(_build(a, item, where) for a, item in zip(arguments, value, strict=True))
+    assert not isinstance(kind, types.UnionType), "no config field is a union"
+    if kind is float and isinstance(value, int) and not isinstance(value, bool):
+        value = float(value)
+    _require(type(value) is kind, f"{where} must be of type {kind.__name__}")
+    return value
+
+
+def _require(condition: bool, message: str) -> None:
+    if not condition:
+        raise ModelError(message)

@@ -1,0 +1,344 @@
+"""The .vq file: named numbers and payloads <-> bytes, with a checksum over every byte.
+
+In comes a `VqFile` (what to decode with, the size of the picture, one payload per unit of coding); out go
+the bytes of a file, and back. What a payload means is no business of this module. Only the standard
+library is used, so that a file can be examined without numpy and without torch.
+
+    file     = header, then units in row-major order, then chunks
+    header   = magic    4 bytes   89 56 51 0A ("\\x89VQ\\n"; a transfer as text would break it)
+               version  u8        1
+               digest   8 bytes   of the model that wrote the file and can read it
+               flags    u8        bit 0: a grey picture; bit 1: chunks follow the units; the others are 0
+               width, height, quality, unit, rows, cols           six varints
+               length of each of the rows * cols unit payloads    varints
+               if bit 1: number of chunks (a varint), then per chunk  type u8, length varint
+               checksum u32       CRC-32 of all bytes above
+    part     = checksum u32       CRC-32 of (header checksum u32, index u32, payload)
+               payload            as many bytes as the header says
+    varint   = unsigned LEB128, 1 to 5 bytes, below 2**32, in the shortest form only
+
+Units and chunks are both parts; `index` counts parts from 0, chunks after units. Every u32 is little endian.
+The checksum of a part binds it to its place and to its header: two parts swapped, or one taken from a file
+with another header, differ in at most 32 adjacent bits of the checked bytes, which CRC-32 always notices.
+
+Chunk types below 128 are critical (a reader that does not know one must refuse the file), the others may be
+skipped. Type 1 is the alpha channel: a PNG of 8-bit grey (mode L), of exactly the picture's size.
+"""
+
+from __future__ import annotations
+
+import struct
+import zlib
+from dataclasses import dataclass, fields
+from itertools import accumulate
+from typing import Literal
+
+from vqcodec.errors import DamagedFile, LimitExceeded, NotAVqFile, UnsupportedFile
+
+__all__ = [
+    "MAGIC", "Header", "Limits", "VqFile", "alpha_payload", "pack", "read_header", "unit_payload", "unpack"
+]  # fmt: skip
+
+MAGIC = b"\x89VQ\n"
+_VERSION = 1
+_GREY, _CHUNKS = 0x01, 0x02  # the flag bits
+_ALPHA, _ANCILLARY = 1, 128  # the chunk type known so far, and the first type a reader may skip
+_MAX_CHUNKS = 255
+_CRC = struct.Struct("<I")
+_BINDING = struct.Struct("<II")  # header checksum, index: what a part's checksum covers before its payload
+_PNG_START = struct.Struct(">8sI4sIIBB")  # signature, length and name of the first chunk, its first fields
+
+_MANGLED = {  # what is left of the magic after a transfer as text
+    b"\x89VQ\r": "its line ends were translated",
+    b"\x09VQ\n": "its top bits were removed",
+    b"\xef\xbf\xbdVQ": "it was converted to UTF-8",
+}
+_FOREIGN = {
+    b"\x89PNG": "a PNG picture",
+    b"\xff\xd8\xff": "a JPEG picture",
+    b"GIF8": "a GIF picture",
+    b"RIFF": "a WebP picture or another RIFF file",
+    b"II*\0": "a TIFF picture",
+}
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What a reader agrees to before it allocates anything; more raises `LimitExceeded`."""
+
+    pixels: int = 2**28  # width * height; 768 MiB once decoded to RGB
+    side: int = 2**20  # width or height; networks pad a thin picture, so a side costs more than its pixels
+    units: int = 2**18  # rows * cols; the table of units takes some 100 bytes of memory for each
+
+
+@dataclass(frozen=True)
+class Frame:
+    """What a file says about its picture."""
+
+    model_digest: bytes  # 8 bytes
+    width: int  # pixels
+    height: int
+    mode: Literal["RGB", "L"]  # what the picture is given back as
+    quality: int  # on the model's own scale, from 0
+    unit: int  # side of a unit of coding, in latent positions
+    rows: int  # of the grid of units
+    cols: int
+
+
+@dataclass(frozen=True)
+class VqFile(Frame):
+    """A whole file. units: rows * cols payloads, row-major; alpha: a PNG of mode L and the same size."""
+
+    units: tuple[bytes, ...]
+    alpha: bytes | None = None
+
+
+@dataclass(frozen=True)
+class Header(Frame):
+    """What is known before any payload is read; lengths and offsets are in bytes.
+
+    lengths[i] and offsets[i] describe the payload of part i (units row-major, then chunks);
+    chunk_types[i] is the type of part rows * cols + i.
+    """
+
+    lengths: tuple[int, ...]
+    offsets: tuple[int, ...]
+    chunk_types: tuple[int, ...]
+    checksum: int  # of the header
+
+    @property
+    def header_bytes(self) -> int:
+        """Length of the header with its checksum."""
+        return self.offsets[0] - _CRC.size
+
+    @property
+    def unit_lengths(self) -> tuple[int, ...]:
+        return self.lengths[: self.rows * self.cols]
+
+    @property
+    def chunk_lengths(self) -> tuple[int, ...]:
+        return self.lengths[self.rows * self.cols :]
+
+    @property
+    def alpha_bytes(self) -> int:
+        """Length of the alpha payload; 0 where there is none."""
+        return dict(zip(self.chunk_types, self.chunk_lengths, strict=True)).get(_ALPHA, 0)
+
+    @property
+    def total_bytes(self) -> int:
+        """Length of the whole file."""
+        return self.offsets[-1] + self.lengths[-1]
+
+
+def pack(file: VqFile) -> bytes:
+    """The bytes of a .vq file. ValueError if the fields contradict each other or do not fit the format."""
+    if len(file.model_digest) != 8 or file.mode not in ("RGB", "L"):
+        raise ValueError(
+            f"a digest of {len(file.model_digest)} bytes (8 are needed), mode {file.mode!r} (RGB or L)"
+        )
+    if wrong := _contradiction(file):
+        raise ValueError(wrong)
+    if len(file.units) != file.rows * file.cols:
+        raise ValueError(f"{file.rows} x {file.cols} units are needed, not {len(file.units)}")
+    if file.alpha is not None and (wrong := _alpha_fault(file.alpha, file)):
+        raise ValueError(wrong)
+
+    flags = (_GREY if file.mode == "L" else 0) | (_CHUNKS if file.alpha is not None else 0)
+    header = bytearray(MAGIC + bytes([_VERSION]) + file.model_digest + bytes([flags]))
+    for number in (file.width, file.height, file.quality, file.unit, file.rows, file.cols):
+        header += _varint(number)
+    for payload in file.units:
+        header += _varint(len(payload))
+    parts = list(file.units)
+    if file.alpha is not None:
+        header += _varint(1) + bytes([_ALPHA]) + _varint(len(file.alpha))
+        parts.append(file.alpha)
+    checksum = zlib.crc32(header)
+    pieces = [bytes(header), _CRC.pack(checksum)]
+    for index, payload in enumerate(parts):
+        pieces += (_CRC.pack(_part_checksum(checksum, index, payload)), payload)
+    return b"".join(pieces)
+
+
+def unpack(data: bytes, limits: Limits = Limits()) -> VqFile:
+    """Read a whole file and check all of it; any `BadFile` (see errors.py) if it is not entirely sound."""
+    header = read_header(data, limits)
+    payloads = tuple(_part(data, header, index) for index in range(len(header.lengths)))
+    frame = {field.name: getattr(header, field.name) for field in fields(Frame)}
+    return VqFile(**frame, units=payloads[: header.rows * header.cols], alpha=alpha_payload(data, header))
+
+
+def read_header(data: bytes, limits: Limits = Limits(), *, partial: bool = False) -> Header:
+    """Read and check the header alone, and that the file has exactly the length the header declares.
+
+    With `partial` the length does not matter: the sound units of a cut file can still be had, one by one.
+    Memory and time are bounded by len(data) and by `limits`, whatever the header says.
+    """
+    _check_magic(data)
+    reader = _Reader(data, len(MAGIC))
+    version = reader.byte()
+    if version != _VERSION:
+        raise (_too_new if version > _VERSION else _damaged)(f"format version {version}")
+    digest, flags = reader.take(8), reader.byte()
+    if flags & ~(_GREY | _CHUNKS):
+        raise _too_new(f"flags {flags:#04x}")
+    width, height, quality, unit, rows, cols = (reader.varint() for _ in range(6))
+    frame = Frame(digest, width, height, "L" if flags & _GREY else "RGB", quality, unit, rows, cols)
+    if wrong := _contradiction(frame):
+        raise _damaged(wrong)
+    # The table of units is the one thing allocated before the checksum can be checked: cap it first.
+    _check_limit(f"{rows} x {cols} units", rows * cols, "units", limits)
+    lengths = [reader.varint() for _ in range(rows * cols)]
+    types = _read_chunk_table(reader, lengths) if flags & _CHUNKS else ()
+    checksum = zlib.crc32(memoryview(data)[: reader.at])
+    if checksum != _CRC.unpack(reader.take(_CRC.size))[0]:
+        raise _damaged("the checksum of its header does not match")
+
+    _check_limit(f"{width} x {height} pixels", width * height, "pixels", limits)
+    _check_limit(f"{width} x {height} pixels", max(width, height), "side", limits)
+    if unknown := [kind for kind in types if kind != _ALPHA and kind < _ANCILLARY]:
+        raise _too_new(f"a chunk of type {unknown[0]}")
+    if types.count(_ALPHA) > 1:
+        raise _damaged("it has more than one alpha channel")
+    # The checksum of a part begins where the part before it ends.
+    *starts, end = accumulate((_CRC.size + length for length in lengths), initial=reader.at)
+    if not partial and len(data) < end:
+        raise DamagedFile(f"the file is truncated: {len(data)} of {end} bytes are there")
+    if not partial and len(data) > end:
+        raise _damaged(f"{len(data) - end} bytes follow its end")
+    offsets = tuple(start + _CRC.size for start in starts)
+    return Header(
+        **vars(frame), lengths=tuple(lengths), offsets=offsets, chunk_types=types, checksum=checksum
+    )
+
+
+def unit_payload(data: bytes, header: Header, index: int) -> bytes:
+    """The payload of one unit (index: row * cols + col); DamagedFile if it is cut off or not sound."""
+    if not 0 <= index < header.rows * header.cols:
+        raise IndexError(f"unit {index} of {header.rows * header.cols}")
+    return _part(data, header, index)
+
+
+def alpha_payload(data: bytes, header: Header) -> bytes | None:
+    """The alpha chunk alone, None where the file has none; DamagedFile as for a unit."""
+    if _ALPHA not in header.chunk_types:
+        return None
+    payload = _part(data, header, header.rows * header.cols + header.chunk_types.index(_ALPHA))
+    if wrong := _alpha_fault(payload, header):
+        raise _damaged(wrong)
+    return payload
+
+
+def _part(data: bytes, header: Header, index: int) -> bytes:
+    start, units = header.offsets[index], header.rows * header.cols
+    end = start + header.lengths[index]
+    if index < units:
+        name = f"unit {index} (row {index // header.cols}, column {index % header.cols})"
+    else:
+        name = f"the chunk of type {header.chunk_types[index - units]}"
+    if end > len(data):
+        raise DamagedFile(f"the file is truncated: {name} is cut off")
+    payload = data[start:end]
+    if _CRC.unpack_from(data, start - _CRC.size)[0] != _part_checksum(header.checksum, index, payload):
+        raise _damaged(f"the checksum of {name} does not match")
+    return payload
+
+
+def _part_checksum(header_checksum: int, index: int, payload: bytes) -> int:
+    return zlib.crc32(payload, zlib.crc32(_BINDING.pack(header_checksum, index)))
+
+
+def _read_chunk_table(reader: _Reader, lengths: list[int]) -> tuple[int, ...]:
+    """The types of the chunks; their lengths go to the end of `lengths`."""
+    count = reader.varint()
+    if not 1 <= count <= _MAX_CHUNKS:
+        raise _damaged(f"it declares {count} chunks")
+    types = []
+    for _ in range(count):
+        types.append(reader.byte())
+        lengths.append(reader.varint())
+    return tuple(types)
+
+
+def _check_magic(data: bytes) -> None:
+    if data.startswith(MAGIC):
+        return
+    if not data:
+        raise NotAVqFile("not a .vq file: it is empty")
+    if MAGIC.startswith(data):
+        raise DamagedFile(f"the file is truncated: only {len(data)} bytes are there")
+    for start, damage in _MANGLED.items():
+        if data.startswith(start):
+            raise DamagedFile(f"the file was transferred as text and {damage}: transfer it again as binary")
+    for start, name in _FOREIGN.items():
+        if data.startswith(start):
+            raise NotAVqFile(f"not a .vq file: it looks like {name}")
+    raise NotAVqFile("not a .vq file: it does not start like one")
+
+
+def _damaged(reason: str) -> DamagedFile:
+    return DamagedFile(f"the file is damaged: {reason}")
+
+
+def _too_new(feature: str) -> UnsupportedFile:
+    return UnsupportedFile(f"the file was written by a newer version of vqcodec, please upgrade ({feature})")
+
+
+def _check_limit(what: str, size: int, name: str, limits: Limits) -> None:
+    if size > getattr(limits, name):
+        over = f"the file declares {what}, over the limit of {getattr(limits, name)} ({name})"
+        raise LimitExceeded(f"{over}: if you trust it, read it with Limits({name}={size})")
+
+
+def _contradiction(frame: Frame) -> str | None:
+    """Why no picture can be so, in words, or None."""
+    for name in ("width", "height", "unit", "rows", "cols"):
+        if getattr(frame, name) < 1:
+            return f"{name} is below 1"
+    # A latent position stands for one pixel at least, and only the last unit of a row may be partly filled.
+    if frame.rows > -(-frame.height // frame.unit) or frame.cols > -(-frame.width // frame.unit):
+        return f"{frame.rows} x {frame.cols} units are too many for {frame.width} x {frame.height} pixels"
+    return None
+
+
+def _alpha_fault(payload: bytes, frame: Frame) -> str | None:
+    """Why a payload cannot be this picture's alpha channel, or None; a PNG of another size may be a bomb."""
+    start = _PNG_START.pack(b"\x89PNG\r\n\x1a\n", 13, b"IHDR", frame.width, frame.height, 8, 0)
+    return None if payload.startswith(start) else "its alpha channel is not a PNG of mode L and the same size"
+
+
+def _varint(number: int) -> bytes:
+    if not 0 <= number < 2**32:
+        raise ValueError(f"{number} is not in 0 .. 2**32 - 1")
+    out = bytearray()
+    while number > 0x7F:
+        out.append(0x80 | number & 0x7F)
+        number >>= 7
+    return bytes(out) + bytes([number])
+
+
+class _Reader:
+    """A position in the header; running off the end is a DamagedFile."""
+
+    def __init__(self, data: bytes, at: int) -> None:
+        self.data, self.at = data, at
+
+    def take(self, count: int) -> bytes:
+        if count > len(self.data) - self.at:
+            raise DamagedFile(f"the file is truncated: its {len(self.data)} bytes end within the header")
+        self.at += count
+        return self.data[self.at - count : self.at]
+
+    def byte(self) -> int:
+        return self.take(1)[0]
+
+    def varint(self) -> int:
+        number = 0
+        for shift in range(0, 35, 7):
+            byte = self.byte()
+            number |= (byte & 0x7F) << shift
+            if byte < 0x80:
+                if number >= 2**32 or (byte == 0 and shift > 0):
+                    break
+                return number
+        raise _damaged("a number in its header is malformed")

@@ -1,0 +1,188 @@
+"""Named models: a folder with config.json, weights.safetensors (floats) and prior.safetensors (integers).
+
+In: a model's name, its folder, or the digest that a file carries. Out: a `Model` whose parts are loaded when they are
+asked for. The digest is the first 8 bytes of the SHA-256 over the three files; one changed bit makes another model.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import shutil
+import struct
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import numpy.typing as npt
+from safetensors import SafetensorError
+
+from vqcodec.coding.integer_prior import IntegerPrior, Layout
+from vqcodec.config import ModelConfig, from_json, to_json
+from vqcodec.errors import ModelError, OutputError, UnknownModel
+
+if TYPE_CHECKING:  # importing torch takes a second, and reading codes does not need it
+    from torch import Tensor
+
+    from vqcodec.nn.vqvae import VQVAE
+
+__all__ = ["DEFAULT_MODEL", "Model", "bundled", "find", "open_model", "save_model"]
+
+DEFAULT_MODEL = "photo"
+DIGEST_BYTES = 8
+MAX_FILE = 1 << 28  # bytes of a model's file
+_MODELS = Path(__file__).parent / "models"
+_CONFIG, _WEIGHTS, _PRIOR, _CARD = "config.json", "weights.safetensors", "prior.safetensors", "README.md"
+
+
+@dataclass(frozen=True)
+class Model:
+    """A model in a folder."""
+
+    path: Path
+    config: ModelConfig
+    digest: bytes  # 8 bytes
+
+    @property
+    def name(self) -> str:
+        """What the model calls itself."""
+        return self.config.name
+
+    @property
+    def size(self) -> int:
+        """Bytes on disk, without the model card."""
+        return sum((self.path / name).stat().st_size for name in (_CONFIG, _WEIGHTS, _PRIOR))
+
+    @cached_property
+    def _prior_tensors(self) -> dict[str, npt.NDArray[np.generic]]:
+        from safetensors.numpy import load
+
+        try:
+            return load(_read(self.path / _PRIOR))
+        except (SafetensorError, ValueError, KeyError) as error:
+            raise ModelError(f"{self.path / _PRIOR}: not usable as a prior ({error})") from None
+
+    def prior(self, quality: int, label: int | None = None) -> IntegerPrior:
+        """The prior at one quality (0-based). Raises `ModelError` where its weights break a bound."""
+        vqvae, prior = self.config.vqvae, self.config.prior
+        sizes = tuple(size for size, _ in vqvae.codebooks)
+        layout = Layout(sizes, vqvae.qualities, prior.channels, prior.head_channels, prior.blocks, prior.labels)
+        return IntegerPrior(self._prior_tensors, layout, quality, label)
+
+    def network(self) -> VQVAE:
+        """The autoencoder with its weights, in float32, ready to use."""
+        import torch
+        from safetensors.torch import load
+
+        from vqcodec.nn.vqvae import VQVAE
+
+        try:
+            network = VQVAE(self.config.vqvae)
+            tensors = {name: t.to(torch.float32) for name, t in load(_read(self.path / _WEIGHTS)).items()}
+            expected = set(_shipped(network))
+            if set(tensors) != expected:
+                wrong = sorted(set(tensors) ^ expected)[0]
+                raise ModelError(f"{self.path / _WEIGHTS}: the tensor {wrong} is missing or foreign")
+            network.load_state_dict(tensors, strict=False)
+        except (SafetensorError, RuntimeError, ValueError, KeyError) as error:
+            reason = str(error).splitlines()[-1].strip()
+            raise ModelError(f"{self.path / _WEIGHTS}: not usable as weights ({reason})") from None
+        return network.eval().requires_grad_(False)
+
+
+def bundled() -> tuple[str, ...]:
+    """Names of the models inside the package, the default one first."""
+    names = sorted(path.parent.name for path in _MODELS.glob(f"*/{_CONFIG}"))
+    return tuple(sorted(names, key=lambda name: name != DEFAULT_MODEL))
+
+
+def open_model(name: str | Path = DEFAULT_MODEL) -> Model:
+    """A bundled model by its name, or the model in a folder. Raises `UnknownModel` or `ModelError`."""
+    if name in bundled():
+        return _open(_MODELS / str(name))
+    if (Path(name) / _CONFIG).is_file():
+        return _open(Path(name))
+    known = ", ".join(bundled())
+    raise UnknownModel(f"there is no model {str(name)!r}: give a folder with a {_CONFIG}, or one of {known}")
+
+
+def find(digest: bytes) -> Model:
+    """The bundled model with that digest. Raises `UnknownModel`."""
+    for name in bundled():
+        model = open_model(name)
+        if model.digest == digest:
+            return model
+    raise UnknownModel(
+        f"the file was written with a model (digest {digest.hex()}) that is not in this package; "
+        "name its folder with --model"
+    )
+
+
+def save_model(folder: Path, config: ModelConfig, network: VQVAE, prior: dict[str, Tensor]) -> Model:
+    """Write a model's files into `folder`, made if absent; `prior` as `GatedPixelCNN.integers` gives it.
+
+    Networks are stored in half precision. Raises `ModelError` when the prior breaks a bound: then nothing is kept.
+    """
+    import torch
+    from safetensors.torch import save_file
+
+    partial = folder.with_name(folder.name + ".partial")
+    try:
+        shutil.rmtree(partial, ignore_errors=True)
+        partial.mkdir(parents=True)
+        (partial / _CONFIG).write_text(to_json(config), encoding="utf-8", newline="\n")
+        state = network.state_dict()
+        weights = {
+            name: state[name].to(torch.float32 if name.startswith("quantizer.") else torch.float16).contiguous()
+            for name in _shipped(network)
+        }
+        save_file(weights, partial / _WEIGHTS)
+        save_file(prior, partial / _PRIOR)
+        model = _open(partial)
+        for quality in range(config.vqvae.qualities):
+            for label in [None, *range(config.prior.labels)]:
+                model.prior(quality, label)
+        folder.mkdir(parents=True, exist_ok=True)
+        for name in (_WEIGHTS, _PRIOR, _CONFIG):
+            (partial / name).replace(folder / name)
+    except OSError as error:
+        raise OutputError(f"{folder}: cannot write the model ({error.strerror or error})") from None
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+    return _open(folder)
+
+
+def round_weights(network: VQVAE) -> None:
+    """Round the networks to the half precision they are stored in, so that what is measured is what ships."""
+    import torch
+
+    with torch.no_grad():
+        for name in _shipped(network):
+            if not name.startswith("quantizer."):
+                tensor = network.state_dict()[name]
+                tensor.copy_(tensor.to(torch.float16))
+
+
+def _shipped(network: VQVAE) -> list[str]:
+    """Names of the tensors that use of the model needs: all but the sums of the moving averages."""
+    return [name for name in network.state_dict() if not name.startswith("quantizer.sums")]
+
+
+def _open(path: Path) -> Model:
+    config_text = _read(path / _CONFIG).decode("utf-8", "replace")
+    config = from_json(ModelConfig, config_text)
+    digest = hashlib.sha256()
+    # The configuration counts in its canonical form: line ends may change in a checkout.
+    for part in (to_json(config).encode(), _read(path / _WEIGHTS), _read(path / _PRIOR)):
+        digest.update(struct.pack("<Q", len(part)) + part)
+    return Model(path, config, digest.digest()[:DIGEST_BYTES])
+
+
+def _read(path: Path) -> bytes:
+    try:
+        if path.stat().st_size > MAX_FILE:
+            raise ModelError(f"{path}: larger than the {MAX_FILE >> 20} MiB a model's file may have")
+        return path.read_bytes()
+    except OSError as error:
+        raise ModelError(f"{path}: cannot read the model ({error.strerror or error})") from None

@@ -1,0 +1,72 @@
+"""What a terminal asks for: a progress bar that is in nobody's way, and text that is safe to show."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from rich.progress import Progress
+
+__all__ = ["Bar", "named", "printable"]
+
+
+class Bar:
+    """A progress bar on standard error that leaves nothing behind; silent where that is not a terminal."""
+
+    def __init__(self) -> None:
+        self._progress: Progress | None = None
+        if sys.stderr.isatty():
+            from rich.console import Console
+            from rich.progress import Progress
+
+            # Nothing is redirected: rich would show in the terminal what belongs into a file or a pipe.
+            self._progress = Progress(
+                console=Console(stderr=True), transient=True, redirect_stdout=False, redirect_stderr=False
+            )
+            self._task = self._progress.add_task("", total=1.0)
+
+    def __enter__(self) -> Bar:
+        if self._progress:
+            self._progress.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._progress:
+            self._progress.stop()
+
+    def part(self, index: int, count: int) -> Callable[[float], None]:
+        """What to tell the fraction done, 0 to 1, of part `index` of `count` equal parts."""
+
+        def update(fraction: float) -> None:
+            if self._progress:
+                self._progress.update(self._task, completed=(index + fraction) / count)
+
+        return update
+
+    def describe(self, text: str) -> None:
+        """Show `text` before the bar."""
+        if self._progress:
+            self._progress.update(self._task, description=text)
+
+    @contextmanager
+    def paused(self) -> Iterator[None]:
+        """Take the bar away while something else is printed."""
+        self.__exit__()
+        try:
+            yield
+        finally:
+            self.__enter__()
+
+
+def named(name: str, text: str) -> str:
+    """`text` on one line with the file it is about in front, unless it begins with that already."""
+    name, text = printable(name), printable(text)
+    return text if text.startswith(name) else f"{name}: {text}"
+
+
+def printable(text: str) -> str:
+    """`text` on one line: a file name may hold control characters, which a terminal must not see."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)

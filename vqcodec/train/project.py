@@ -1,0 +1,107 @@
+"""The folder of a training run: both stages from pictures to a finished model, resumable at any moment.
+
+    RUN/config.json                      the ModelConfig; a later command must agree with it
+    RUN/vqvae/checkpoint.safetensors     stage one, and log.csv beside it
+    RUN/prior/checkpoint.safetensors     stage two, likewise
+    OUT/                                 the exported model, which --model takes
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+
+from vqcodec.config import ModelConfig, from_json, to_json
+from vqcodec.errors import ModelError, UsageError
+from vqcodec.nn.vqvae import VQVAE
+from vqcodec.store import Model, round_weights, save_model
+from vqcodec.train.data import load_pictures
+from vqcodec.train.loop import Schedule, Status
+from vqcodec.train.prior import PriorTraining, train_prior
+from vqcodec.train.vqvae import VQVAETraining, train_vqvae
+
+__all__ = ["Project", "read_config"]
+
+
+@dataclass(frozen=True)
+class Project:
+    """A run: its folder, its data and whom it reports to."""
+
+    folder: Path
+    data: Sequence[Path]  # folders of images, tar shards
+    report: Callable[[Status], None]
+
+    def train_vqvae(self, config: ModelConfig, schedule: Schedule, batch: int, crop: int) -> None:
+        """Stage one. `crop`: side of the training crops in pixels, rounded down to a multiple of the stride."""
+        self._agree(config)
+        crop -= crop % config.vqvae.stride
+        if crop < 4 * config.vqvae.stride:
+            raise UsageError(f"crops must have at least {4 * config.vqvae.stride} pixels for this model")
+        pictures = load_pictures(self.data, crop)
+        settings = VQVAETraining(config.vqvae, schedule, batch, crop)
+        train_vqvae(settings, pictures, self.folder / "vqvae", self.report)
+
+    def train_prior(self, schedule: Schedule, batch: int, crop: int) -> None:
+        """Stage two, on the codes of the autoencoder that stage one left."""
+        config = self.config()
+        crop -= crop % config.vqvae.stride
+        network = self.network()
+        pictures = load_pictures(self.data, crop)
+        settings = PriorTraining(config.prior, schedule, batch, crop)
+        train_prior(settings, network, pictures, self.folder / "prior", self.report)
+
+    def export(self, out: Path, name: str | None = None) -> Model:
+        """Write the finished model into `out`."""
+        from vqcodec.nn.pixelcnn import GatedPixelCNN
+
+        config = self.config()
+        prior = GatedPixelCNN(config.vqvae, config.prior)
+        _load(prior, self.folder / "prior")
+        return save_model(out, replace(config, name=name or config.name), self.network(), prior.eval().integers())
+
+    def config(self) -> ModelConfig:
+        """The run's configuration. Raises `UsageError` where there is no run yet."""
+        path = self.folder / "config.json"
+        if not path.is_file():
+            raise UsageError(f"{self.folder} holds no training run; start with: vqcodec train vqvae")
+        return from_json(ModelConfig, path.read_text(encoding="utf-8"))
+
+    def network(self) -> VQVAE:
+        """The autoencoder of stage one, rounded as it will be stored."""
+        network = VQVAE(self.config().vqvae)
+        _load(network, self.folder / "vqvae")
+        round_weights(network)
+        return network.eval()
+
+    def _agree(self, config: ModelConfig) -> None:
+        path = self.folder / "config.json"
+        if not path.exists():
+            self.folder.mkdir(parents=True, exist_ok=True)
+            path.write_text(to_json(config), encoding="utf-8")
+        elif self.config() != config:
+            raise UsageError(f"{path} describes another model; give the same --config or another --run folder")
+
+
+def read_config(path: Path) -> ModelConfig:
+    """The configuration in a JSON file. Raises `UsageError` or `ModelError`."""
+    try:
+        return from_json(ModelConfig, path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError) as error:
+        raise UsageError(f"{path}: cannot read the configuration ({error})") from None
+
+
+def _load(network: torch.nn.Module, folder: Path) -> None:
+    path = folder / "checkpoint.safetensors"
+    if not path.is_file():
+        raise UsageError(f"{path} is missing; train that stage first")
+    try:
+        tensors = load_file(path)
+        prefix = "network."
+        network.load_state_dict({k[len(prefix) :]: v for k, v in tensors.items() if k.startswith(prefix)})
+    except (SafetensorError, RuntimeError) as error:
+        raise ModelError(f"{path}: does not fit the run's configuration ({str(error).splitlines()[0]})") from None

@@ -1,0 +1,60 @@
+"""A large grid -> overlapping windows: networks see a window at a time, so memory does not grow with the picture.
+
+In: the size of a latent grid and how far a network looks (its reach). Out: windows whose cores tile the grid. A
+window extends past its core by the reach wherever the grid goes on, and ends where the grid ends; so a core's result
+is that of a pass over the whole picture, and there is no seam that could show.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+__all__ = ["Window", "cover"]
+
+
+@dataclass(frozen=True)
+class Window:
+    """A rectangle of latent positions (the core) and what the network must be shown to compute it (the outer)."""
+
+    top: int  # core, in positions of the whole grid; bottom and right are exclusive
+    bottom: int
+    left: int
+    right: int
+    outer_top: int
+    outer_bottom: int
+    outer_left: int
+    outer_right: int
+
+    def core(self, scale: int = 1) -> tuple[slice, slice]:
+        """Rows and columns of the core in the whole grid, `scale` samples per position."""
+        return slice(self.top * scale, self.bottom * scale), slice(self.left * scale, self.right * scale)
+
+    def outer(self, scale: int = 1) -> tuple[slice, slice]:
+        """Rows and columns of the outer rectangle in the whole grid."""
+        rows = slice(self.outer_top * scale, self.outer_bottom * scale)
+        return rows, slice(self.outer_left * scale, self.outer_right * scale)
+
+    def inner(self, scale: int = 1) -> tuple[slice, slice]:
+        """Rows and columns of the core within the outer rectangle."""
+        top, left = self.top - self.outer_top, self.left - self.outer_left
+        rows = slice(top * scale, (top + self.bottom - self.top) * scale)
+        return rows, slice(left * scale, (left + self.right - self.left) * scale)
+
+
+def cover(height: int, width: int, side: int, reach: int) -> Iterator[Window]:
+    """Windows with cores of at most side x side positions that tile a height x width grid, row by row."""
+    for top in range(0, height, side):
+        bottom = min(top + side, height)
+        for left in range(0, width, side):
+            right = min(left + side, width)
+            yield Window(
+                top,
+                bottom,
+                left,
+                right,
+                max(0, top - reach),
+                min(height, bottom + reach),
+                max(0, left - reach),
+                min(width, right + reach),
+            )

@@ -1,0 +1,164 @@
+"""Doing a job: a picture -> a .vq file, or back. In: a `Job`. Out: the file, and a `Record` about it."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from vqcodec.errors import BadFile, BadPicture, UsageError
+from vqcodec.jobs import Job, make_folder
+
+if TYPE_CHECKING:
+    from vqcodec.codec import Codec
+    from vqcodec.image import Picture
+
+__all__ = ["Compressor", "Decompressor", "Record", "read"]
+
+
+@dataclass(frozen=True)
+class Record:
+    """What was done for one job.
+
+    `bytes`, and the figures taken from it, are those of the .vq file, header included. `seconds` is coding
+    alone, without loading the model and without reading or writing files.
+    """
+
+    input: str
+    output: str
+    bytes: int
+    width: int
+    height: int
+    bpp: float
+    bits_per_dim: float
+    ratio: float
+    quality: int
+    model: str
+    digest: str  # hexadecimal
+    seconds: float
+    notices: tuple[str, ...]
+
+
+def read(source: Path | None) -> bytes:
+    """All bytes of a .vq file, or of standard input. Raises `BadFile`."""
+    try:
+        return sys.stdin.buffer.read() if source is None else source.read_bytes()
+    except OSError as error:
+        name = "standard input" if source is None else source
+        raise BadFile(f"{name} cannot be read: {error.strerror}") from None
+
+
+def deliver(job: Job, data: bytes, force: bool) -> None:
+    """Write `data` where `job` wants it: a file that appears whole or not at all, or standard output."""
+    from vqcodec.output import write_atomic
+
+    if job.target is None:
+        sys.stdout.buffer.write(data)
+        sys.stdout.buffer.flush()
+        return
+    if job.make_folder:
+        make_folder(job.target.parent)
+    write_atomic(job.target, data, force=force)
+
+
+class Compressor:
+    """Pictures -> .vq files, with one model and one quality."""
+
+    bad_input = BadPicture
+
+    def __init__(self, model: str | None, quality: int | None, force: bool) -> None:
+        self.model, self.quality, self.force = model, quality, force
+        self.codec: Codec | None = None
+
+    def open(self) -> None:
+        """Load the model. Raises `ModelError`, or `UsageError` for a quality that it does not have."""
+        from vqcodec.codec import Codec
+        from vqcodec.store import DEFAULT_MODEL, open_model
+
+        model = open_model(DEFAULT_MODEL if self.model is None else self.model)
+        count = model.config.vqvae.qualities
+        if self.quality is not None and not 1 <= self.quality <= count:
+            raise UsageError(f"the qualities of the model {model.name} are 1 to {count}, not {self.quality}")
+        self.codec = Codec(model)
+
+    def work(self, job: Job, progress: Callable[[float], None]) -> Record:
+        """Do one job. `progress` is told the fraction done, 0 to 1. Raises `VqError`."""
+        from vqcodec.image import read_picture
+
+        assert self.codec is not None, "open() comes first"
+        picture = read_picture(sys.stdin.buffer if job.source is None else job.source)
+        start = time.perf_counter()
+        data = self.codec.compress(picture, self.quality, progress)
+        seconds = time.perf_counter() - start
+        deliver(job, data, self.force)
+        return _record(job, data, self.codec.model.name, seconds, picture)
+
+
+class Decompressor:
+    """.vq files -> pictures in the format of the target's suffix (PNG on standard output).
+
+    Each file names its model by digest; a model is loaded once, at the first file that needs it.
+    """
+
+    bad_input = BadFile
+
+    def __init__(self, model: str | None, force: bool) -> None:
+        self.model, self.force = model, force
+        self.given: Codec | None = None
+        self.loaded: dict[bytes, Codec] = {}
+
+    def open(self) -> None:
+        """Load the model, if one was named. Raises `ModelError`."""
+        from vqcodec.codec import Codec
+        from vqcodec.store import open_model
+
+        if self.model is not None:
+            self.given = Codec(open_model(self.model))
+
+    def work(self, job: Job, progress: Callable[[float], None]) -> Record:
+        """Do one job. `progress` is told the fraction done, 0 to 1. Raises `VqError`."""
+        from vqcodec.image import encode_image, format_for
+
+        picture_format = "PNG" if job.target is None else format_for(job.target)
+        data = read(job.source)
+        codec = self._codec_for(data)
+        start = time.perf_counter()
+        picture = codec.decompress(data, progress)
+        seconds = time.perf_counter() - start
+        deliver(job, encode_image(picture, picture_format), self.force)
+        return _record(job, data, codec.model.name, seconds, picture)
+
+    def _codec_for(self, data: bytes) -> Codec:
+        from vqcodec.codec import Codec, describe
+        from vqcodec.store import find
+
+        if self.given is not None:
+            return self.given  # it refuses a file of another model itself
+        digest = bytes.fromhex(describe(data).model_digest)
+        if digest not in self.loaded:
+            self.loaded[digest] = Codec(find(digest))
+        return self.loaded[digest]
+
+
+def _record(job: Job, data: bytes, model: str, seconds: float, picture: Picture) -> Record:
+    from vqcodec.codec import describe
+
+    info = describe(data)
+    return Record(
+        input=job.input,
+        output=job.output,
+        bytes=len(data),
+        width=info.width,
+        height=info.height,
+        bpp=info.bpp,
+        bits_per_dim=info.bits_per_dim,
+        ratio=info.ratio,
+        quality=info.quality,
+        model=model,
+        digest=info.model_digest,
+        seconds=seconds,
+        notices=picture.notices,
+    )
