@@ -60,7 +60,7 @@ class FakeInfo:
 def fake_model(name: str, qualities: int, folder: Path) -> SimpleNamespace:
     vqvae = VQVAEConfig("conv", 4, 8, 4, 1, 1, ((512, 8),), lambdas=(0.0,) * qualities)
     config = ModelConfig(name, vqvae, PriorConfig(), default_quality=qualities)
-    return SimpleNamespace(name=name, digest=DIGESTS[name], path=folder, config=config)
+    return SimpleNamespace(name=name, digest=DIGESTS[name], path=folder, config=config, size=2_000_000)
 
 
 def describe(data: bytes) -> FakeInfo:
@@ -120,14 +120,11 @@ def install(monkeypatch: pytest.MonkeyPatch, folder: Path) -> None:
                 return models[name]
         raise UnknownModel(f"the model {digest.hex()} is not installed")
 
-    def decompress(data: bytes) -> Picture:
-        return FakeCodec(find(bytes.fromhex(describe(data).model_digest))).decompress(data)
-
     replace(
         monkeypatch, "store",
         open_model=open_model, find=find, bundled=lambda: ("paper", "photo"), DEFAULT_MODEL="photo",
     )  # fmt: skip
-    replace(monkeypatch, "codec", Codec=FakeCodec, describe=describe, decompress=decompress)
+    replace(monkeypatch, "codec", Codec=FakeCodec, describe=describe)
 
 
 def replace(monkeypatch: pytest.MonkeyPatch, name: str, **members: object) -> None:

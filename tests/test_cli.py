@@ -8,12 +8,12 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from command import Result, Stream, vqcodec_in_process
 from PIL import Image
 from stand_in import FakeCodec, describe, fake_model, install, png, replace
 
@@ -26,10 +26,7 @@ from vqcodec.terminal import named, printable
 @pytest.fixture(autouse=True)
 def here(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """The stand-in is installed, and the current folder is an empty one."""
-    folder = tmp_path / "installed"
-    folder.mkdir()
-    (folder / "weights").write_bytes(bytes(2_000_000))
-    install(monkeypatch, folder)
+    install(monkeypatch, tmp_path)
     (tmp_path / "here").mkdir()
     monkeypatch.chdir(tmp_path / "here")
 
@@ -39,51 +36,9 @@ def size_of(path: str) -> tuple[int, int]:
         return image.size
 
 
-class Stream(io.TextIOWrapper):
-    """A text stream over bytes that may pass for a terminal."""
-
-    def __init__(self, data: bytes = b"", terminal: bool = False) -> None:
-        super().__init__(io.BytesIO(data), encoding="utf-8", write_through=True)
-        self.terminal = terminal
-
-    def isatty(self) -> bool:
-        return self.terminal
-
-    @property
-    def data(self) -> bytes:
-        self.flush()
-        assert isinstance(self.buffer, io.BytesIO)
-        return self.buffer.getvalue()
-
-
-@dataclass(frozen=True)
-class Result:
-    code: int
-    data: bytes  # standard output
-    err: str
-
-    @property
-    def out(self) -> str:
-        return self.data.decode()
-
-
 @pytest.fixture
 def run(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Result]:
-    """vqcodec in this process, through its real entry point."""
-
-    def call(*args: str | Path, stdin: bytes = b"", terminal: bool = False) -> Result:
-        streams = Stream(stdin, terminal), Stream(terminal=terminal), Stream()
-        monkeypatch.setattr(sys, "argv", ["vqcodec", *map(str, args)])
-        for name, stream in zip(("stdin", "stdout", "stderr"), streams, strict=True):
-            monkeypatch.setattr(sys, name, stream)
-        with pytest.raises(SystemExit) as caught:
-            cli.main()
-        code = caught.value.code
-        err = streams[2].data.decode()
-        assert "Traceback" not in err
-        return Result(code if isinstance(code, int) else 0, streams[1].data, err)
-
-    return call
+    return lambda *args, **options: vqcodec_in_process(monkeypatch, *args, **options)
 
 
 Run = Callable[..., Result]

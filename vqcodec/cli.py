@@ -17,6 +17,7 @@ from typing import Annotated, Any, TextIO
 
 import typer
 
+from vqcodec.cli_train import train_app
 from vqcodec.errors import UsageError, VqError
 from vqcodec.jobs import STREAM, Job, check, make_folder, pictures_in, plan
 from vqcodec.terminal import Bar, named, printable
@@ -34,6 +35,8 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
+
+app.add_typer(train_app, name="train")
 
 Quality = Annotated[
     int | None, typer.Option("--quality", "-q", min=1, help="1 (smallest file) to what `models` lists.")
@@ -203,7 +206,7 @@ def models(as_json: Json = False) -> None:
                 "codebooks": [list(book) for book in model.config.vqvae.codebooks],
                 "qualities": model.config.vqvae.qualities,
                 "default_quality": model.config.default_quality,
-                "bytes": sum(file.stat().st_size for file in model.path.iterdir() if file.is_file()),
+                "bytes": model.size,
             }
         )
     if as_json:
@@ -228,10 +231,10 @@ def demo(
 
     from vqcodec.bench.report import print_demo
     from vqcodec.bench.runner import run_and_keep
-    from vqcodec.codec import Codec, decompress
+    from vqcodec.codec import Codec, describe
     from vqcodec.image import encode_image
     from vqcodec.output import check_destination, write_atomic
-    from vqcodec.store import DEFAULT_MODEL, open_model
+    from vqcodec.store import DEFAULT_MODEL, find, open_model
 
     folder = Path(out)
     model = open_model(DEFAULT_MODEL)
@@ -240,7 +243,8 @@ def demo(
     for name in ("demo.png", *(f"demo-q{q}{suffix}" for q in qualities for suffix in (".vq", ".png"))):
         check_destination(folder / name, force=force)
     with Bar() as bar:
-        picture = decompress((resources.files("vqcodec") / "models" / "demo.vq").read_bytes())
+        data = (resources.files("vqcodec") / "models" / "demo.vq").read_bytes()
+        picture = Codec(find(bytes.fromhex(describe(data).model_digest))).decompress(data)
         write_atomic(folder / "demo.png", encode_image(picture, "PNG"), force=force)
         rows = run_and_keep(Codec(model), picture, qualities, folder / "demo", bar.part(0, 1))
     size = f"{picture.width} x {picture.height} pixels, {(folder / 'demo.png').stat().st_size:,} bytes as PNG"

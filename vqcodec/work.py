@@ -23,8 +23,8 @@ __all__ = ["Compressor", "Decompressor", "Record", "read"]
 class Record:
     """What was done for one job.
 
-    `bytes`, and the figures taken from it, are those of the .vq file, header included. `seconds` is coding
-    alone, without loading the model and without reading or writing files.
+    `bytes`, and the figures taken from it, are those of the .vq file, header included. `seconds` is
+    coding alone, without reading or writing files; at the first file of a model it includes loading that.
     """
 
     input: str

@@ -33,8 +33,12 @@ def _cells(row: Row) -> list[str]:
     if row.error is not None:
         return [*head, "failed"]
     sizes = [f"{row.bytes:,.0f}", f"{row.bpp:.3f}", f"{row.bits_per_dim:.4f}", f"{row.ratio:.1f}"]
-    gains = [f"{row.naive_ratio:.2f}", f"{row.gain:.2f}", f"{row.psnr:.2f}", f"{row.ms_ssim:.4f}"]
+    gains = [f"{row.naive_ratio:.2f}", f"{row.gain:.2f}", f"{row.psnr:.2f}", _ms_ssim(row)]
     return [*head, *sizes, *gains, f"{row.encode_mpixel_s:.2f}", f"{row.decode_mpixel_s:.2f}"]
+
+
+def _ms_ssim(row: Row) -> str:
+    return "-" if math.isnan(row.ms_ssim) else f"{row.ms_ssim:.4f}"
 
 
 def print_demo(rows: Sequence[Row], file: TextIO) -> None:
@@ -43,7 +47,7 @@ def print_demo(rows: Sequence[Row], file: TextIO) -> None:
     lines = []
     for row in rows:
         sizes = [row.image, f"{row.bytes:,.0f}", f"{row.bpp:.3f}", f"{row.ratio:.1f}x"]
-        fidelity = [f"{row.psnr:.2f}", f"{row.ms_ssim:.4f}"]
+        fidelity = [f"{row.psnr:.2f}", _ms_ssim(row)]
         lines.append([*sizes, *fidelity, f"{row.encode_seconds:.2f}", f"{row.decode_seconds:.2f}"])
     print_table(headings, lines, 1, file)
 

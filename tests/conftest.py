@@ -1,0 +1,189 @@
+"""What several test modules share: synthetic pictures, hand-made integer priors, and a tiny model of each family."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+
+from vqcodec.coding.formats import BLOCK_TAPS, ENTRY_TAPS
+from vqcodec.coding.integer_prior import IntegerPrior, Layout
+from vqcodec.config import ModelConfig, PriorConfig, VQVAEConfig
+
+if TYPE_CHECKING:  # the tests of what works without torch also use this module
+    from vqcodec.nn.pixelcnn import GatedPixelCNN
+    from vqcodec.store import Model
+
+Samples = npt.NDArray[np.uint8]
+Tensors = dict[str, npt.NDArray[np.generic]]
+
+PATCH = ModelConfig(
+    "tiny-patch",
+    VQVAEConfig("patch", 8, 8, 6, 1, 1, ((8, 1), (6, 2), (16, 4)), (0.8, 0.1)),
+    PriorConfig(channels=8, blocks=3, head_channels=6),
+    unit=4,
+    default_quality=2,
+)
+CONV = ModelConfig(
+    "tiny-conv",
+    VQVAEConfig("conv", 4, 8, 6, 1, 1, ((32, 6),)),
+    PriorConfig(channels=8, blocks=2, head_channels=6),
+    unit=8,
+)
+
+
+def synthetic(height: int, width: int, seed: int = 0) -> Samples:
+    """A picture [H, W, 3] with gradients, an edge, a disc and a little noise."""
+    rng = np.random.default_rng(seed)
+    y, x = np.mgrid[:height, :width] + rng.uniform(-20, 20, (2, 1, 1))
+    waves = [np.sin(y * a + x * b + c) for a, b, c in rng.uniform(-0.2, 0.2, (3, 3))]
+    picture = 120 + 60 * np.stack(waves, 2)
+    picture[np.hypot(y - height / 2, x - width / 2) < max(height, width) / 4] += rng.uniform(-80, 80, 3)
+    picture[x > y + 10] += rng.uniform(-60, 60, 3)
+    return (picture + rng.normal(0, 3, picture.shape)).clip(0, 255).astype(np.uint8)
+
+
+def numbers(salt: int, shape: tuple[int, ...], low: int, high: int) -> npt.NDArray[np.int64]:
+    """Integers low..high that look random, by a formula that no library can change."""
+    index = np.arange(int(np.prod(shape)), dtype=np.uint64) + np.uint64(1000003 * salt + 17)
+    for _ in range(2):
+        index = (index * np.uint64(0x9E3779B1) + np.uint64(12345)) & np.uint64(0xFFFFFFFF)
+        index ^= index >> np.uint64(15)
+    return (index % np.uint64(high - low + 1)).astype(np.int64).reshape(shape) + low
+
+
+def formula_tensors(layout: Layout) -> Tensors:
+    """Tensors of an integer prior whose weights come from `numbers`; its counts are neither flat nor spiky."""
+    tensors: Tensors = {}
+    salt = 0
+
+    def product(name: str, inputs: int, outputs: int, shift: int, conditions: int | None) -> None:
+        nonlocal salt
+        salt += 1
+        lead = () if conditions is None else (conditions,)
+        half = 1 << (shift - 1)
+        tensors[f"{name}.weight"] = numbers(salt, (outputs, inputs), -60, 60).astype(np.int8)
+        bias = numbers(salt + 500, (*lead, outputs), -20 << shift, 20 << shift) + half
+        tensors[f"{name}.bias"] = bias.astype(np.int32)
+        tensors[f"{name}.shift"] = np.full(outputs, shift, np.int8)
+
+    def label(name: str, outputs: int, shift: int) -> None:
+        if layout.labels:
+            biases = numbers(salt + 900, (layout.labels, outputs), -30 << shift, 30 << shift)
+            tensors[f"{name}.label"] = biases.astype(np.int32)
+
+    channels, head, qualities = layout.channels, layout.head_channels, layout.qualities
+    for index in range(layout.blocks):
+        name, taps = (f"block.{index - 1}", BLOCK_TAPS) if index else ("entry", ENTRY_TAPS)
+        product(f"{name}.gate", len(taps) * channels, 2 * channels, 8, qualities)
+        label(f"{name}.gate", 2 * channels, 8)
+        product(f"{name}.project", channels, channels, 5, qualities)
+    product("state", channels, channels, 6, qualities)
+    label("state", channels, 6)
+    for g, size in enumerate(layout.sizes):
+        product(f"head.{g}", channels, head, 6, qualities)
+        for quality in range(qualities):
+            name = f"codes.{g}.{quality}"
+            product(f"{name}.out", head, size, 7, None)
+            tensors[f"{name}.embedding"] = numbers(salt + 1300, (size, channels), -90, 90).astype(np.int8)
+            if g < len(layout.sizes) - 1:
+                tensors[f"{name}.state"] = numbers(salt + 1700, (size, channels), -40, 40).astype(np.int8)
+    return tensors
+
+
+def formula_codes(sizes: tuple[int, ...], height: int, width: int, salt: int = 1) -> npt.NDArray[np.int32]:
+    """Codes [G, H, W] by a formula."""
+    grids = [numbers(salt + 31 * g, (height, width), 0, size - 1) for g, size in enumerate(sizes)]
+    return np.stack(grids).astype(np.int32)
+
+
+SMALL = Layout(sizes=(5, 3, 16), qualities=2, channels=6, head_channels=5, blocks=3)
+
+
+@pytest.fixture(scope="session")
+def small_prior() -> IntegerPrior:
+    """The hand-made prior of the layout `SMALL`, at the first quality."""
+    return IntegerPrior(formula_tensors(SMALL), SMALL, 0)
+
+
+def random_prior(config: VQVAEConfig, prior: PriorConfig, seed: int = 0) -> GatedPixelCNN:
+    """A float prior with seeded random weights, of which every part matters."""
+    import torch
+
+    from vqcodec.nn.pixelcnn import GatedPixelCNN
+    from vqcodec.nn.quantizer import VectorQuantizer
+
+    with torch.random.fork_rng(), torch.no_grad():
+        torch.manual_seed(seed)
+        network = GatedPixelCNN(config, prior)
+        network.describe_codes(VectorQuantizer(config))
+        for name, parameter in network.named_parameters():
+            if name.endswith((".free", ".label", ".bias")) and "net." not in name:
+                parameter.add_(torch.randn_like(parameter), alpha=0.5)
+    return network.eval()
+
+
+def make_model(config: ModelConfig, folder: Path) -> Model:
+    """A model of seeded random weights around a PCA and k-means start on synthetic pictures, saved in `folder`."""
+    import torch
+
+    from vqcodec.nn.vqvae import VQVAE, start_from_pca
+    from vqcodec.store import save_model
+
+    pictures = np.stack([synthetic(64, 64, seed) for seed in range(12)])
+    x = torch.from_numpy(pictures).permute(0, 3, 1, 2).float() / 255
+    with torch.random.fork_rng(), torch.no_grad():
+        torch.manual_seed(3)
+        network = VQVAE(config.vqvae)
+        if config.vqvae.stem == "patch":
+            start_from_pca(network, x)
+            for half in (network.encoder, network.decoder):  # the branches start at zero; here they must matter
+                half.out.weight.normal_(0, 0.2)
+        for name, parameter in network.named_parameters():
+            if name.endswith("film"):
+                parameter.normal_(0, 0.3)
+        for quality in range(config.vqvae.qualities):
+            latents = network.encoder(x, torch.full((len(x),), quality))
+            network.quantizer.start_from(latents.permute(0, 2, 3, 1).flatten(0, 2), quality)
+    return save_model(folder, config, network, random_prior(config.vqvae, config.prior).integers())
+
+
+@pytest.fixture(scope="session")
+def patch_model(tmp_path_factory: pytest.TempPathFactory) -> Model:
+    """Stride 8, three small codebooks, two qualities, units of 4 x 4 positions."""
+    return make_model(PATCH, tmp_path_factory.mktemp("models") / "patch")
+
+
+@pytest.fixture(scope="session")
+def conv_model(tmp_path_factory: pytest.TempPathFactory) -> Model:
+    """Stride 4, one codebook of 32 codes, one quality, units of 8 x 8 positions."""
+    return make_model(CONV, tmp_path_factory.mktemp("models") / "conv")
+
+
+@pytest.fixture(params=["patch", "conv"])
+def model(request: pytest.FixtureRequest) -> Model:
+    """Each of the two tiny models."""
+    found: Model = request.getfixturevalue(f"{request.param}_model")
+    return found
+
+
+@pytest.fixture
+def record() -> Callable[[], Recorder]:
+    return Recorder
+
+
+class Recorder:
+    """A coder that writes nothing and keeps the counts it is given, per unit, in the order of coding."""
+
+    def __init__(self) -> None:
+        self.calls: list[tuple[int, npt.NDArray[np.int32], npt.NDArray[np.float32]]] = []
+
+    def code(
+        self, unit: int, symbols: npt.NDArray[np.int32], counts: npt.NDArray[np.float32]
+    ) -> npt.NDArray[np.int32]:
+        self.calls.append((unit, symbols.copy(), counts.copy()))
+        return symbols

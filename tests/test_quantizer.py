@@ -1,0 +1,260 @@
+"""The product vector quantiser: which code is chosen, what the gradient sees, how the codebooks learn."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import pytest
+import torch
+from torch import Tensor
+
+from vqcodec.config import VQVAEConfig
+from vqcodec.nn import quantizer as module
+from vqcodec.nn.quantizer import VectorQuantizer
+
+CONFIG = VQVAEConfig("conv", 4, 8, 4, 1, 1, ((7, 2), (5, 3)), (0.0, 0.6, 2.5))
+DIMS = (2, 3)
+PLAIN = dataclasses.replace(CONFIG, codebooks=((16, 4),), lambdas=(0.0,))
+
+
+@pytest.fixture(autouse=True)
+def _seeded() -> None:
+    torch.manual_seed(5)
+
+
+def make(config: VQVAEConfig = CONFIG) -> VectorQuantizer:
+    """A quantiser whose codes differ in how often they are used."""
+    quantizer = VectorQuantizer(config)
+    with torch.no_grad():
+        for g in range(len(config.codebooks)):
+            counts = quantizer.get_buffer(f"counts{g}")
+            counts.copy_(torch.rand_like(counts) ** 3 + 1e-3)
+    return quantizer.eval()
+
+
+def brute_force(quantizer: VectorQuantizer, z: Tensor, quality: int) -> Tensor:
+    """Codes [B, G, H, W] by the definition: for every position the code of least |z - e|^2 + lambda * bits."""
+    batch, _, height, width = z.shape
+    codes = torch.zeros(batch, len(DIMS), height, width, dtype=torch.long)
+    lam = CONFIG.lambdas[quality]
+    for b in range(batch):
+        for i in range(height):
+            for j in range(width):
+                start = 0
+                for g, dim in enumerate(DIMS):
+                    part = z[b, start : start + dim, i, j].double()
+                    start += dim
+                    counts = quantizer.get_buffer(f"counts{g}")[quality].double()
+                    bits = -(counts / counts.sum()).log2()
+                    vectors = quantizer.vectors(g)[quality].double()
+                    codes[b, g, i, j] = ((part - vectors).square().sum(1) + lam * bits).argmin()
+    return codes
+
+
+@pytest.mark.parametrize("quality", [0, 1, 2])
+def test_the_code_of_least_cost_is_chosen(quality: int) -> None:
+    quantizer, z = make(), torch.randn(2, 5, 4, 6)
+    expected = brute_force(quantizer, z, quality)
+    assert torch.equal(quantizer.encode(z, quality), expected)
+    assert torch.equal(quantizer(z, torch.tensor([quality] * 2)).codes, expected)
+
+
+def test_the_rate_term_changes_the_choice() -> None:
+    quantizer, z = make(), torch.randn(2, 5, 8, 8)
+    for g in range(2):  # the same codebooks at all qualities
+        quantizer.vectors(g)[1:] = quantizer.vectors(g)[:1]
+        quantizer.get_buffer(f"counts{g}")[1:] = quantizer.get_buffer(f"counts{g}")[:1].clone()
+
+    def mean_bits(quality: int) -> float:
+        codes = quantizer.encode(z, quality)
+        return sum(quantizer.bits(g)[quality][codes[:, g]].mean().item() for g in range(2))
+
+    assert mean_bits(2) < mean_bits(1) < mean_bits(0)
+
+
+def test_every_picture_of_a_batch_has_its_own_quality() -> None:
+    quantizer, z = make(), torch.randn(3, 5, 4, 4)
+    together = quantizer(z, torch.tensor([2, 0, 1]))
+    for row, quality in enumerate([2, 0, 1]):
+        assert torch.equal(together.codes[row], quantizer.encode(z[row : row + 1], quality)[0])
+        torch.testing.assert_close(
+            together.latents[row], quantizer.decode(together.codes[row : row + 1], quality)[0]
+        )
+    assert not torch.equal(quantizer.decode(together.codes, 0), quantizer.decode(together.codes, 1))
+
+
+def test_decoding_gives_the_chosen_vectors_in_place() -> None:
+    quantizer = make()
+    codes = torch.stack([torch.randint(7, (1, 3, 4)), torch.randint(5, (1, 3, 4))], 1)
+    latents = quantizer.decode(codes, 1)
+    assert latents.shape == (1, 5, 3, 4)
+    for i in range(3):
+        for j in range(4):
+            chosen = [quantizer.vectors(g)[1, codes[0, g, i, j]] for g in range(2)]
+            assert torch.equal(latents[0, :, i, j], torch.cat(chosen))
+
+
+def test_the_gradient_passes_straight_through() -> None:
+    quantizer, z = make().train(), torch.randn(2, 5, 3, 3, requires_grad=True)
+    weight = torch.randn(2, 5, 3, 3)
+    (quantizer(z, torch.tensor([0, 2])).latents * weight).sum().backward()
+    assert torch.equal(z.grad, weight)
+
+
+def test_the_losses_are_squared_distances_per_position() -> None:
+    config = dataclasses.replace(PLAIN, codebook_learning="gradient")
+    quantizer, z = make(config), torch.randn(2, 4, 3, 5, requires_grad=True)
+    out = quantizer(z, torch.tensor([0, 0]))
+    distance = (z - quantizer.decode(out.codes, 0)).square().sum(1).mean((1, 2))
+    torch.testing.assert_close(out.commitment_loss, distance)
+    torch.testing.assert_close(out.codebook_loss, distance)
+
+    out.commitment_loss.sum().backward(retain_graph=True)
+    assert z.grad is not None
+    assert z.grad.abs().sum() > 0
+    assert quantizer.vectors(0).grad is None, "the commitment must not move the codebook"
+    z.grad = None
+    out.codebook_loss.sum().backward()
+    assert z.grad is None, "the codebook loss must not move the encoder"
+    used = out.codes.unique()
+    moved = quantizer.vectors(0).grad[0].abs().sum(1).nonzero()[:, 0]
+    assert torch.equal(moved, used)
+
+
+def test_codebooks_that_learn_by_moving_averages_take_no_gradient() -> None:
+    quantizer = make()
+    assert list(quantizer.parameters()) == []
+    out = quantizer(torch.randn(2, 5, 3, 3, requires_grad=True), torch.tensor([0, 1]))
+    assert torch.equal(out.codebook_loss, torch.zeros(2))
+
+
+def test_one_step_of_the_moving_averages() -> None:
+    quantizer, z = make().train(), torch.randn(2, 5, 6, 6)
+    before = {name: value.clone() for name, value in quantizer.named_buffers()}
+    codes = quantizer(z, torch.tensor([1, 1])).codes
+    start = 0
+    for g, dim in enumerate(DIMS):
+        part = z[:, start : start + dim].permute(0, 2, 3, 1).reshape(-1, dim)
+        start += dim
+        index = codes[:, g].flatten()
+        for k in range(CONFIG.codebooks[g][0]):
+            mine = part[index == k]
+            count = 0.99 * before[f"counts{g}"][1, k] + 0.01 * len(mine)
+            total = 0.99 * before[f"sums{g}"][1, k] + 0.01 * mine.sum(0)
+            torch.testing.assert_close(quantizer.get_buffer(f"counts{g}")[1, k], count)
+            torch.testing.assert_close(quantizer.vectors(g)[1, k], total / count)
+
+
+def test_moving_averages_end_at_the_mean_of_their_latents() -> None:
+    quantizer = VectorQuantizer(dataclasses.replace(PLAIN, codebooks=((4, 2),))).train()
+    centres = torch.tensor([[3.0, 0.0], [-3.0, 0.0], [0.0, 3.0], [0.0, -3.0]])
+    groups = centres[:, None] + torch.randn(4, 25, 2) * 0.3
+    start = centres + 0.8
+    quantizer.vectors(0)[0] = start
+    quantizer.get_buffer("sums0")[0] = start
+    z = groups.reshape(1, 10, 10, 2).permute(0, 3, 1, 2)
+    for _ in range(300):
+        quantizer(z, torch.tensor([0]))
+    torch.testing.assert_close(quantizer.vectors(0)[0], groups.mean(1), atol=0.01, rtol=0)
+
+
+def test_nothing_learns_in_eval_mode() -> None:
+    quantizer = make()
+    before = {name: value.clone() for name, value in quantizer.named_buffers()}
+    out = quantizer(torch.randn(2, 5, 4, 4), torch.tensor([1, 2]))
+    assert all(torch.equal(value, before[name]) for name, value in quantizer.named_buffers())
+    assert torch.equal(out.rate, torch.zeros(2))
+
+
+def test_learning_touches_only_the_qualities_of_the_batch() -> None:
+    quantizer = make().train()
+    before = [quantizer.vectors(g).clone() for g in range(2)]
+    quantizer(torch.randn(2, 5, 4, 4), torch.tensor([1, 1]))
+    for g in range(2):
+        torch.testing.assert_close(quantizer.vectors(g)[[0, 2]], before[g][[0, 2]])
+        assert not torch.equal(quantizer.vectors(g)[1], before[g][1])
+
+
+@pytest.mark.parametrize("restart", [True, False])
+def test_dead_codes_restart_at_latents_of_the_batch(monkeypatch: pytest.MonkeyPatch, restart: bool) -> None:
+    monkeypatch.setattr(module, "DECAY", 0.5)
+    config = dataclasses.replace(PLAIN, codebooks=((8, 2),), restart_dead_codes=restart)
+    quantizer = VectorQuantizer(config).train()
+    quantizer.vectors(0)[0] = torch.full((8, 2), 1000.0) + torch.arange(8)[:, None]
+    quantizer.vectors(0)[0, 0] = 0.0
+    quantizer.get_buffer("sums0").copy_(quantizer.vectors(0))
+    z = torch.randn(1, 2, 8, 8)
+    for _ in range(12):
+        codes = quantizer(z, torch.tensor([0])).codes
+    far = (quantizer.vectors(0)[0].norm(dim=1) > 100).sum().item()
+    assert far == (0 if restart else 7)
+    assert (len(codes.unique()) > 4) == restart
+
+
+def test_the_soft_rate_is_an_expected_number_of_bits() -> None:
+    quantizer, z = make().train(), (torch.randn(1, 5, 6, 6) * 30).requires_grad_()
+    soft = quantizer(z, torch.tensor([1])).rate
+    # Far from all decision boundaries, the expected bits are those of the chosen codes.
+    quantizer = make()
+    quantizer.train()
+    bits = [quantizer.bits(g)[1].clone() for g in range(2)]
+    codes = quantizer.eval().encode(z, 1)
+    torch.manual_seed(5)
+    hard = sum(bits[g][codes[:, g]].mean() for g in range(2))
+    assert soft.shape == (1,)
+    assert soft.item() == pytest.approx(float(hard), rel=0.1)
+    near = torch.randn(1, 5, 6, 6, requires_grad=True)
+    quantizer.train()(near, torch.tensor([1])).rate.sum().backward()
+    assert near.grad.abs().sum() > 0, "the encoder must feel the rate"
+
+
+def test_kmeans_lowers_the_distortion_and_counts_the_use() -> None:
+    quantizer = VectorQuantizer(PLAIN).eval()
+    latents = torch.randn(2000, 4) * torch.tensor([5.0, 2.0, 1.0, 0.5])
+    z = latents.T[None, :, :, None]
+
+    def distortion() -> float:
+        return (z - quantizer.decode(quantizer.encode(z, 0), 0)).square().sum(1).mean().item()
+
+    quantizer.vectors(0)[0] = latents[:16]
+    sampled = distortion()
+    quantizer.start_from(latents, 0, mass=500.0)
+    assert distortion() < 0.8 * sampled
+    use = torch.bincount(quantizer.encode(z, 0).flatten(), minlength=16).float()
+    counts = quantizer.get_buffer("counts0")[0]
+    assert counts.sum().item() == pytest.approx(500)
+    torch.testing.assert_close(counts / 500, use / 2000, atol=0.01, rtol=0)
+    torch.testing.assert_close(quantizer.get_buffer("sums0")[0], quantizer.vectors(0)[0] * counts[:, None])
+
+
+def test_kmeans_with_a_rate_term_spends_fewer_bits() -> None:
+    entropies = []
+    for lam in (0.0, 0.5, 3.0):
+        quantizer = VectorQuantizer(dataclasses.replace(PLAIN, lambdas=(lam,)))
+        torch.manual_seed(1)
+        quantizer.start_from(torch.randn(2000, 4), 0)
+        entropies.append(quantizer.perplexity()[0, 0].log2().item())
+    assert entropies[0] > entropies[1] > entropies[2]
+
+
+def test_kmeans_of_fewer_latents_than_codes() -> None:
+    quantizer = VectorQuantizer(PLAIN).eval()
+    latents = torch.randn(5, 4)
+    quantizer.start_from(latents, 0)
+    z = latents.T[None, :, :, None]
+    torch.testing.assert_close(quantizer.decode(quantizer.encode(z, 0), 0), z)
+
+
+def test_bits_are_capped_for_codes_that_were_never_used() -> None:
+    quantizer = VectorQuantizer(PLAIN)
+    counts = quantizer.get_buffer("counts0")
+    counts.zero_()
+    counts[0, 3] = 10
+    bits = quantizer.bits(0)[0]
+    assert bits[3] == 0
+    assert (bits[[i for i in range(16) if i != 3]] == module.MAX_BITS).all()
+    assert quantizer.perplexity().tolist() == [[1.0]]
+
+
+def test_perplexity_of_equal_use_is_the_number_of_codes() -> None:
+    assert VectorQuantizer(CONFIG).perplexity().tolist() == [pytest.approx([7, 5])] * 3

@@ -1,0 +1,142 @@
+"""The command line of training: `train vqvae`, then `train prior`, then `train export`, all in one folder (--run).
+
+A command that was stopped goes on from its last checkpoint when it is given again.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from vqcodec.errors import UsageError
+from vqcodec.output import check_destination
+from vqcodec.terminal import Bar, printable
+
+if TYPE_CHECKING:
+    from vqcodec.config import ModelConfig
+    from vqcodec.train.loop import Status
+
+__all__ = ["train_app"]
+
+train_app = typer.Typer(
+    help="Train a model: its networks (vqvae), then its prior, then export it.",
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode=None,
+)
+
+Data = Annotated[list[Path], typer.Argument(metavar="DATA", help="Folders of pictures, .tar shards of them.")]
+Run = Annotated[Path, typer.Option("--run", metavar="FOLDER", help="Configuration, checkpoints, logs.")]
+Minutes = Annotated[float, typer.Option("--minutes", min=0, help="Length of the run; or give --steps.")]
+Steps = Annotated[int, typer.Option("--steps", min=0, help="Length of the run; or give --minutes.")]
+Batch = Annotated[int, typer.Option("--batch", min=1, help="Pictures in a step.")]
+Crop = Annotated[int, typer.Option("--crop", min=1, help="Pixels of a picture in a step, each way.")]
+Rate = Annotated[float, typer.Option("--lr", min=0, help="Peak learning rate.")]
+Seed = Annotated[int, typer.Option("--seed", min=0, help="Of all random choices.")]
+Out = Annotated[
+    Path, typer.Option("--out", "-o", metavar="FOLDER", help="The finished model; made if absent.")
+]
+Force = Annotated[bool, typer.Option("--force", "-f", help="Replace an existing model.")]
+
+
+@train_app.command()
+def vqvae(
+    data: Data,
+    run: Run,
+    config: Annotated[
+        str | None,
+        typer.Option(
+            "--config", metavar="MODEL|JSON", help="What to build: like a model, or as in a config.json."
+        ),
+    ] = None,
+    minutes: Minutes = 0,
+    steps: Steps = 0,
+    batch: Batch = 8,
+    crop: Crop = 192,
+    rate: Rate = 3e-4,
+    seed: Seed = 1,
+) -> None:
+    """Train the networks and the codebooks. A new --run FOLDER needs a --config."""
+    from vqcodec.train.loop import Schedule
+    from vqcodec.train.project import Project
+
+    schedule = Schedule(steps, minutes, rate, seed)
+    with Bar() as bar:
+        project = Project(run, data, _reporter(bar))
+        model = project.config() if config is None else _read_config(config)
+        project.train_vqvae(model, schedule, batch, crop)
+    print(f"Done. Next: vqcodec train prior DATA --run {printable(str(run))}")
+
+
+@train_app.command()
+def prior(
+    data: Data,
+    run: Run,
+    minutes: Minutes = 0,
+    steps: Steps = 0,
+    batch: Batch = 10,
+    crop: Crop = 256,
+    rate: Rate = 3e-4,
+    seed: Seed = 1,
+) -> None:
+    """Train the prior over the codes of the networks in --run FOLDER."""
+    from vqcodec.train.loop import Schedule
+    from vqcodec.train.project import Project
+
+    schedule = Schedule(steps, minutes, rate, seed)
+    with Bar() as bar:
+        Project(run, data, _reporter(bar)).train_prior(schedule, batch, crop)
+    print(f"Done. Next: vqcodec train export --run {printable(str(run))} --out FOLDER")
+
+
+@train_app.command()
+def export(
+    run: Run,
+    out: Out,
+    name: Annotated[str | None, typer.Option("--name", help="Of the model; default: that of --out.")] = None,
+    force: Force = False,
+) -> None:
+    """Write the trained model into a folder.
+
+    That folder then works as --model everywhere.
+    """
+    from vqcodec.train.project import Project
+
+    if os.path.isdir(out):
+        check_destination(out / "config.json", force=force)
+    with Bar() as bar:
+        model = Project(run, [], _reporter(bar)).export(out, name or out.resolve().name)
+    print(f"The model {printable(model.name)}: digest {model.digest.hex()}, {model.size / 1e6:.1f} MB.")
+    print(f"Use it: vqcodec compress PICTURE --model {printable(str(out))}")
+
+
+def _read_config(source: str) -> ModelConfig:
+    """The configuration in a JSON file, or that of a model (a bundled one's name, or a folder)."""
+    from vqcodec.store import bundled, open_model
+    from vqcodec.train.project import read_config
+
+    if source in bundled() or os.path.isdir(source):
+        return open_model(source).config
+    if not os.path.exists(source):
+        raise UsageError(f"--config {source}: neither a file nor one of {', '.join(bundled())}")
+    return read_config(Path(source))
+
+
+def _reporter(bar: Bar) -> Callable[[Status], None]:
+    """Keeps the bar up to date, and prints a line for each validation."""
+
+    def report(status: Status) -> None:
+        figures = "  ".join(f"{key} {value:.4g}" for key, value in status.figures.items())
+        bar.describe(f"step {status.step}")
+        bar.part(0, 1)(status.progress)
+        if any(key.startswith("val_") for key in status.figures):
+            with bar.paused():
+                head = f"{status.progress:4.0%}  {status.seconds / 60:.1f} min  step {status.step}"
+                print(f"{head}  {figures}", file=sys.stderr, flush=True)
+
+    return report
