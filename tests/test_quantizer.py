@@ -28,7 +28,9 @@ def make(config: VQVAEConfig = CONFIG) -> VectorQuantizer:
     with torch.no_grad():
         for g in range(len(config.codebooks)):
             counts = quantizer.get_buffer(f"counts{g}")
-            counts.copy_(torch.rand_like(counts) ** 3 + 1e-3)
+            counts.copy_(torch.rand_like(counts) ** 3 + 1e-2)
+            if quantizer.ema:
+                quantizer.get_buffer(f"sums{g}").copy_(quantizer.vectors(g) * counts[:, :, None])
     return quantizer.eval()
 
 
@@ -192,17 +194,14 @@ def test_dead_codes_restart_at_latents_of_the_batch(monkeypatch: pytest.MonkeyPa
 
 
 def test_the_soft_rate_is_an_expected_number_of_bits() -> None:
-    quantizer, z = make().train(), (torch.randn(1, 5, 6, 6) * 30).requires_grad_()
-    soft = quantizer(z, torch.tensor([1])).rate
-    # Far from all decision boundaries, the expected bits are those of the chosen codes.
-    quantizer = make()
-    quantizer.train()
+    quantizer, z = make(), torch.randn(1, 5, 6, 6) * 30
     bits = [quantizer.bits(g)[1].clone() for g in range(2)]
-    codes = quantizer.eval().encode(z, 1)
-    torch.manual_seed(5)
-    hard = sum(bits[g][codes[:, g]].mean() for g in range(2))
+    codes = quantizer.encode(z, 1)
+    soft = quantizer.train()(z, torch.tensor([1])).rate
+    # Far from all decision boundaries, the expected bits are those of the chosen codes.
+    hard = sum(bits[g][codes[:, g]].mean().item() for g in range(2))
     assert soft.shape == (1,)
-    assert soft.item() == pytest.approx(float(hard), rel=0.1)
+    assert soft.item() == pytest.approx(hard, rel=0.05)
     near = torch.randn(1, 5, 6, 6, requires_grad=True)
     quantizer.train()(near, torch.tensor([1])).rate.sum().backward()
     assert near.grad.abs().sum() > 0, "the encoder must feel the rate"

@@ -10,7 +10,7 @@ import hashlib
 import shutil
 import struct
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cache, cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -100,11 +100,11 @@ def bundled() -> tuple[str, ...]:
 def open_model(name: str | Path = DEFAULT_MODEL) -> Model:
     """A bundled model by its name, or the model in a folder. Raises `UnknownModel` or `ModelError`."""
     if name in bundled():
-        return _open(_MODELS / str(name))
+        return _open_bundled(str(name))
     if (Path(name) / _CONFIG).is_file():
         return _open(Path(name))
-    known = ", ".join(bundled())
-    raise UnknownModel(f"there is no model {str(name)!r}: give a folder with a {_CONFIG}, or one of {known}")
+    known = ", ".join(["a folder with a config.json", *bundled()])
+    raise UnknownModel(f"there is no model {str(name)!r}; give one of: {known}")
 
 
 def find(digest: bytes) -> Model:
@@ -125,7 +125,7 @@ def save_model(folder: Path, config: ModelConfig, network: VQVAE, prior: dict[st
     Networks are stored in half precision. Raises `ModelError` when the prior breaks a bound: then nothing is kept.
     """
     import torch
-    from safetensors.torch import save_file
+    from safetensors.torch import save
 
     partial = folder.with_name(folder.name + ".partial")
     try:
@@ -137,8 +137,8 @@ def save_model(folder: Path, config: ModelConfig, network: VQVAE, prior: dict[st
             name: state[name].to(torch.float32 if name.startswith("quantizer.") else torch.float16).contiguous()
             for name in _shipped(network)
         }
-        save_file(weights, partial / _WEIGHTS)
-        save_file(prior, partial / _PRIOR)
+        (partial / _WEIGHTS).write_bytes(save(weights))
+        (partial / _PRIOR).write_bytes(save(prior))
         model = _open(partial)
         for quality in range(config.vqvae.qualities):
             for label in [None, *range(config.prior.labels)]:
@@ -167,6 +167,11 @@ def round_weights(network: VQVAE) -> None:
 def _shipped(network: VQVAE) -> list[str]:
     """Names of the tensors that use of the model needs: all but the sums of the moving averages."""
     return [name for name in network.state_dict() if not name.startswith("quantizer.sums")]
+
+
+@cache  # what is inside the package does not change, and hashing it takes a moment
+def _open_bundled(name: str) -> Model:
+    return _open(_MODELS / name)
 
 
 def _open(path: Path) -> Model:

@@ -137,4 +137,4 @@ def _members(path: Path) -> Iterator[tuple[str, bytes]]:
                 if stream:
                     yield member.name, stream.read()
     except (tarfile.TarError, OSError) as error:
-        raise UsageError(f"{path}: not a readable tar shard ({error})") from None
+        raise UsageError(f"{path}: not a readable tar shard ({str(error).splitlines()[0]})") from None
