@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import shutil
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -172,8 +173,25 @@ def model(request: pytest.FixtureRequest) -> Model:
 
 
 @pytest.fixture
-def record() -> Callable[[], Recorder]:
-    return Recorder
+def bundle(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., Path]]:
+    """bundle(photo=model, ...): copies of these models are the bundled ones. Returns their folder."""
+    import vqcodec
+    from vqcodec import store
+
+    def install(**models: Model) -> Path:
+        folder = tmp_path / "bundled"
+        for name, model in models.items():
+            shutil.copytree(model.path, folder / name)
+        monkeypatch.setattr(store, "_MODELS", folder)
+        forget()
+        return folder
+
+    def forget() -> None:
+        store._open_bundled.cache_clear()
+        vqcodec._codec.cache_clear()
+
+    yield install
+    forget()
 
 
 class Recorder:

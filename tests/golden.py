@@ -1,0 +1,71 @@
+"""Golden files: what version 1 of the format and the bundled models must decode to, for ever.
+
+`python tests/golden.py` adds files for models and qualities that have none yet; it never changes one that is there.
+For each X.vq there is X.png, the picture it decodes to (pixels may differ by 1 between machines, whose networks round
+differently), and in codes.json the SHA-256 of its codes, which may not differ at all.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+
+import numpy as np
+
+from vqcodec.codec import Codec, read_codes
+from vqcodec.container import unpack
+from vqcodec.image import Picture, encode_image
+from vqcodec.store import Model, bundled, open_model
+
+FOLDER = Path(__file__).parent / "data" / "golden"
+CODES = FOLDER / "codes.json"
+
+
+def drawing(height: int, width: int) -> np.ndarray:
+    """A picture with slopes, edges, circles and texture [height, width, 3], from integers alone."""
+    y, x = np.mgrid[:height, :width].astype(np.int64)
+    red = 40 + (x * 3 + y) % 160
+    green = np.where((x - width // 2) ** 2 + (y - height // 3) ** 2 < (height // 3) ** 2, 220, 60 + y % 90)
+    blue = np.where((x // 5 + y // 7) % 2 == 0, 200, 30) + (x * y) % 17
+    return np.stack([red, green, blue], 2).clip(0, 255).astype(np.uint8)
+
+
+def pictures() -> dict[str, Picture]:
+    """The pictures that golden files are made of."""
+    colour, alpha = drawing(61, 150), drawing(33, 65)
+    grey = np.repeat(drawing(40, 24)[:, :, :1], 3, 2)
+    return {
+        "dot": Picture(drawing(1, 1), "RGB"),
+        "colour": Picture(colour, "RGB"),
+        "grey": Picture(grey, "L"),
+        "alpha": Picture(alpha, "RGB", alpha[:, :, 2].copy()),
+    }
+
+
+def codes_digest(data: bytes, model: Model) -> str:
+    """SHA-256 of a file's codes, as little-endian 32-bit integers."""
+    return hashlib.sha256(read_codes(unpack(data), model).astype("<i4").tobytes()).hexdigest()
+
+
+def main() -> None:
+    """Add what is missing."""
+    FOLDER.mkdir(parents=True, exist_ok=True)
+    digests = json.loads(CODES.read_text()) if CODES.exists() else {}
+    for name in bundled():
+        model = open_model(name)
+        codec = Codec(model)
+        for quality in range(1, model.config.vqvae.qualities + 1):
+            for kind, picture in pictures().items():
+                stem = f"{name}-{model.digest.hex()}-q{quality}-{kind}"
+                path = FOLDER / f"{stem}.vq"
+                if not path.exists():
+                    data = codec.compress(picture, quality)
+                    path.write_bytes(data)
+                    path.with_suffix(".png").write_bytes(encode_image(codec.decompress(data), "PNG"))
+                    digests[stem] = codes_digest(data, model)
+    CODES.write_text(json.dumps(digests, indent=2, sort_keys=True) + "\n")
+
+
+if __name__ == "__main__":
+    main()

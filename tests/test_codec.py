@@ -1,0 +1,394 @@
+"""The whole path, from a picture to a file and back, with the two tiny models."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from conftest import synthetic
+from PIL import Image
+
+import vqcodec
+from vqcodec import codec as module
+from vqcodec import container, store
+from vqcodec.codec import Codec, describe, grid_shape, read_codes, split
+from vqcodec.container import Limits, VqFile
+from vqcodec.errors import BadFile, DamagedFile, LimitExceeded, UnknownModel, UsageError
+from vqcodec.image import Picture
+from vqcodec.metrics import psnr
+from vqcodec.store import Model
+
+SIZES = [(1, 1), (1, 40), (40, 1), (37, 3), (3, 37), (8, 8), (9, 65), (64, 8), (50, 70), (100, 33)]
+
+
+def picture(height: int, width: int, seed: int = 0, **fields: object) -> Picture:
+    return Picture(synthetic(height, width, seed), **{"mode": "RGB", **fields})  # type: ignore[arg-type]
+
+
+def whole(model: Model, pixels: np.ndarray, quality: int) -> tuple[np.ndarray, np.ndarray]:
+    """Codes [G, h, w] and pixels [H, W, 3], one pass over the whole picture, straight through the networks."""
+    stride = model.config.vqvae.stride
+    height, width = pixels.shape[:2]
+    padding = ((0, -height % stride), (0, -width % stride), (0, 0))
+    x = torch.from_numpy(np.pad(pixels, padding, mode="edge")).permute(2, 0, 1)[None].float() / 255
+    network = model.network()
+    codes = network.encode(x, quality - 1)
+    y = network.decode(codes, quality - 1)[0].permute(1, 2, 0).numpy()
+    return codes[0].numpy(), np.clip(np.round(y * 255), 0, 255).astype(np.uint8)[:height, :width]
+
+
+def distance(a: np.ndarray, b: np.ndarray) -> int:
+    return int(np.abs(a.astype(int) - b.astype(int)).max())
+
+
+@pytest.mark.parametrize("size", SIZES)
+def test_any_size_comes_back_as_the_networks_made_it(model: Model, size: tuple[int, int]) -> None:
+    codec, source = Codec(model), picture(*size)
+    for quality in range(1, model.config.vqvae.qualities + 1):
+        data = codec.compress(source, quality)
+        codes, pixels = whole(model, source.pixels, quality)
+        assert np.array_equal(read_codes(container.unpack(data), model), codes)
+        back = codec.decompress(data)
+        assert back.pixels.shape == (*size, 3)
+        assert back.pixels.dtype == np.uint8
+        assert (back.mode, back.alpha) == ("RGB", None)
+        assert distance(back.pixels, pixels) <= 1
+
+
+def test_a_picture_is_recognised() -> None:
+    """Guards the other tests: agreement on noise would show nothing."""
+    source = synthetic(64, 64)
+    assert len(np.unique(source)) > 50
+
+
+@pytest.mark.parametrize("window", [8, 16, 24, 40])
+def test_windows_leave_no_trace(model: Model, monkeypatch: pytest.MonkeyPatch, window: int) -> None:
+    """Codes and pixels are those of a pass over the whole picture: there is no seam."""
+    source = picture(61, 83, 5)
+    quality = model.config.vqvae.qualities
+    codes, pixels = whole(model, source.pixels, quality)
+    monkeypatch.setattr(module, "WINDOW", window)
+    codec = Codec(model)
+    assert np.array_equal(codec.encode(source.pixels, quality), codes)
+    assert distance(codec.decode(codes, quality)[:61, :83], pixels) <= 1
+
+
+def test_a_window_is_really_a_part(model: Model, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The networks never see more than a window and its surroundings, so memory is bounded."""
+    monkeypatch.setattr(module, "WINDOW", 16)
+    codec = Codec(model)
+    network = codec._network
+    areas: list[int] = []
+    encode = network.encode
+
+    def watched(x: torch.Tensor, quality: int) -> torch.Tensor:
+        areas.append(x.shape[2] * x.shape[3])
+        return encode(x, quality)
+
+    monkeypatch.setattr(network, "encode", watched)
+    codec.encode(synthetic(90, 200), 1)
+    side = 16 + 2 * network.encoder_reach * model.config.vqvae.stride
+    assert len(areas) == 6 * 13
+    assert max(areas) <= side**2
+
+
+def test_compressing_is_deterministic(model: Model) -> None:
+    source = picture(50, 40)
+    assert Codec(model).compress(source) == Codec(store.open_model(model.path)).compress(source)
+
+
+def test_the_default_quality_is_the_model_s(patch_model: Model) -> None:
+    codec, source = Codec(patch_model), picture(30, 30)
+    assert codec.compress(source) == codec.compress(source, 2) != codec.compress(source, 1)
+    assert describe(codec.compress(source)).quality == 2
+
+
+@pytest.mark.parametrize("quality", [0, -1, 3])
+def test_a_quality_that_the_model_lacks_is_refused(patch_model: Model, quality: int) -> None:
+    with pytest.raises(UsageError, match="1 to 2"):
+        Codec(patch_model).compress(picture(8, 8), quality)
+
+
+def test_grey_comes_back_as_grey(model: Model) -> None:
+    grey = np.repeat(synthetic(40, 50)[:, :, :1], 3, axis=2)
+    codec = Codec(model)
+    back = codec.decompress(codec.compress(Picture(grey, "L")))
+    assert back.mode == "L"
+    assert np.array_equal(back.pixels[:, :, 0], back.pixels[:, :, 1])
+    assert np.array_equal(back.pixels[:, :, 0], back.pixels[:, :, 2])
+    # The mean of what the networks made of it.
+    colour = codec.decompress(codec.compress(Picture(grey, "RGB"))).pixels
+    assert distance(back.pixels[:, :, 0], colour.mean(axis=2).round()) == 0
+
+
+@pytest.mark.parametrize("mode", ["RGB", "L"])
+@pytest.mark.parametrize("size", [(1, 1), (33, 47)])
+def test_alpha_comes_back_exactly(model: Model, mode: str, size: tuple[int, int]) -> None:
+    alpha = np.random.default_rng(0).integers(0, 256, size, dtype=np.uint8)
+    pixels = synthetic(*size) if mode == "RGB" else np.repeat(synthetic(*size)[:, :, :1], 3, axis=2)
+    codec = Codec(model)
+    data = codec.compress(Picture(pixels, mode, alpha))  # type: ignore[arg-type]
+    back = codec.decompress(data)
+    assert back.mode == mode
+    assert np.array_equal(back.alpha, alpha)
+    # The colours do not depend on the alpha.
+    assert np.array_equal(back.pixels, codec.decompress(codec.compress(Picture(pixels, mode))).pixels)  # type: ignore[arg-type]
+    info = describe(data)
+    assert info.alpha
+    assert info.alpha_bytes > 0
+
+
+def test_opaque_and_transparent_alpha_differ_from_none(conv_model: Model) -> None:
+    codec = Codec(conv_model)
+    for level in (0, 255):
+        alpha = np.full((9, 9), level, np.uint8)
+        assert np.array_equal(codec.decompress(codec.compress(picture(9, 9, alpha=alpha))).alpha, alpha)
+
+
+def test_progress_rises_to_one(model: Model, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "WINDOW", 24)
+    codec = Codec(model)
+    told: list[float] = []
+    data = codec.compress(picture(70, 50), progress=told.append)
+    assert told == sorted(told)
+    assert told[-1] == pytest.approx(1)
+    told.clear()
+    codec.decompress(data, told.append)
+    assert told == sorted(told)
+    assert told[-1] == pytest.approx(1)
+
+
+# Units.
+
+
+def test_units_tile_the_grid() -> None:
+    codes = np.arange(2 * 9 * 11, dtype=np.int32).reshape(2, 9, 11)
+    rows = split(codes, 4)
+    assert [[grid.shape[1:] for grid in row] for row in rows] == [
+        [(4, 4), (4, 4), (4, 3)],
+        [(4, 4), (4, 4), (4, 3)],
+        [(1, 4), (1, 4), (1, 3)],
+    ]
+    assert np.array_equal(np.concatenate([np.concatenate(row, 2) for row in rows], 1), codes)
+
+
+def test_units_are_independent(patch_model: Model) -> None:
+    """Each unit's payload is that of a picture that consists of this unit alone."""
+    config = patch_model.config
+    codec, source = Codec(patch_model), picture(70, 90)
+    file = container.unpack(codec.compress(source, 1))
+    codes = read_codes(file, patch_model)
+    assert (file.rows, file.cols) == (3, 3)
+    for index, payload in enumerate(file.units):
+        grid = split(codes, config.unit)[index // 3][index % 3]
+        size = {"height": grid.shape[1] * 8, "width": grid.shape[2] * 8}
+        single = dataclasses.replace(file, **size, rows=1, cols=1, units=(payload,))
+        assert np.array_equal(read_codes(single, patch_model), grid)
+
+
+@pytest.mark.parametrize(("height", "width", "stride", "shape"), [(1, 1, 8, (1, 1)), (9, 16, 8, (2, 2))])
+def test_grid_shapes(height: int, width: int, stride: int, shape: tuple[int, int]) -> None:
+    assert grid_shape(height, width, stride) == shape
+
+
+# What a file may not say.
+
+
+@pytest.fixture
+def file(patch_model: Model) -> VqFile:
+    return container.unpack(Codec(patch_model).compress(picture(70, 90), 1))
+
+
+def test_a_file_of_another_model_is_refused(patch_model: Model, conv_model: Model, file: VqFile) -> None:
+    data = container.pack(file)
+    with pytest.raises(UnknownModel, match=patch_model.digest.hex()):
+        Codec(conv_model).decompress(data)
+    with pytest.raises(UnknownModel):
+        Codec(patch_model).decompress(container.pack(dataclasses.replace(file, model_digest=bytes(8))))
+
+
+WRONG: list[tuple[str, Callable[[VqFile], VqFile]]] = [
+    ("quality", lambda f: dataclasses.replace(f, quality=2)),
+    ("quality", lambda f: dataclasses.replace(f, quality=2**32 - 1)),
+    ("units", lambda f: dataclasses.replace(f, unit=5)),
+    ("units", lambda f: dataclasses.replace(f, unit=3)),
+    ("units", lambda f: dataclasses.replace(f, rows=1, cols=9)),
+    ("units", lambda f: dataclasses.replace(f, rows=9, cols=1)),
+    ("units", lambda f: dataclasses.replace(f, rows=2, units=f.units[:6])),
+    ("units", lambda f: dataclasses.replace(f, rows=4, units=f.units + f.units[:3])),
+    ("units", lambda f: dataclasses.replace(f, width=2**16)),
+    ("units", lambda f: dataclasses.replace(f, height=2**12)),
+    ("units", lambda f: dataclasses.replace(f, height=60)),
+    ("more data", lambda f: dataclasses.replace(f, units=(f.units[0] + bytes(40), *f.units[1:]))),
+]
+
+
+@pytest.mark.parametrize(("match", "change"), WRONG, ids=range(len(WRONG)))
+def test_a_well_formed_file_that_contradicts_its_model_is_refused(
+    patch_model: Model, file: VqFile, match: str, change: Callable[[VqFile], VqFile]
+) -> None:
+    data = container.pack(change(file))
+    with pytest.raises(DamagedFile, match=match):
+        Codec(patch_model).decompress(data)
+
+
+@pytest.mark.parametrize("payload", [b"", b"\xff", b"\xff" * 50, bytes(50), b"no codes at all, but long enough text"])
+def test_a_unit_that_is_not_a_stream_of_codes_ends_in_codes_or_an_error(
+    patch_model: Model, file: VqFile, payload: bytes
+) -> None:
+    data = container.pack(dataclasses.replace(file, units=(payload, *file.units[1:])))
+    try:
+        back = Codec(patch_model).decompress(data)
+    except BadFile:
+        return
+    assert back.pixels.shape == (70, 90, 3)
+
+
+def test_alpha_that_is_cut_off_is_refused(patch_model: Model) -> None:
+    codec = Codec(patch_model)
+    alpha = np.random.default_rng(0).integers(0, 256, (20, 20), dtype=np.uint8)
+    good = container.unpack(codec.compress(picture(20, 20, alpha=alpha)))
+    assert good.alpha is not None
+    for length in (33, 45, len(good.alpha) // 2):  # after the PNG's first fields
+        with pytest.raises(DamagedFile, match="alpha"):
+            codec.decompress(container.pack(dataclasses.replace(good, alpha=good.alpha[:length])))
+
+
+@pytest.mark.parametrize("limit", [150, 50])
+def test_alpha_may_be_as_large_as_the_picture_may(
+    conv_model: Model, monkeypatch: pytest.MonkeyPatch, limit: int
+) -> None:
+    """Pillow warns of a PNG above its own limit and refuses one of twice that, far below the format's limit."""
+    alpha = np.random.default_rng(0).integers(0, 256, (16, 16), dtype=np.uint8)
+    codec = Codec(conv_model)
+    data = codec.compress(picture(16, 16, alpha=alpha))
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", limit)
+    assert np.array_equal(codec.decompress(data).alpha, alpha)
+
+
+def test_every_flipped_bit_is_noticed(conv_model: Model) -> None:
+    codec = Codec(conv_model)
+    data = codec.compress(picture(12, 12))
+    for at in range(len(data) * 8):
+        damaged = bytearray(data)
+        damaged[at // 8] ^= 1 << at % 8
+        with pytest.raises((BadFile, UnknownModel)):
+            codec.decompress(bytes(damaged))
+
+
+def test_every_truncation_is_noticed(conv_model: Model) -> None:
+    codec = Codec(conv_model)
+    data = codec.compress(picture(12, 12))
+    for length in range(len(data)):
+        with pytest.raises(BadFile):
+            codec.decompress(data[:length])
+
+
+def test_a_picture_beyond_the_limits_is_refused_before_any_work(
+    conv_model: Model, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "Limits", lambda: Limits(pixels=100, side=50))
+    codec = Codec(conv_model)
+    codec.compress(picture(10, 10))
+    for size in [(11, 10), (1, 51), (51, 1)]:
+        with pytest.raises(LimitExceeded, match=f"{size[1]}x{size[0]}"):
+            codec.compress(picture(*size))
+
+
+# What a file costs, and what it says about itself.
+
+
+@pytest.mark.parametrize("size", [(1, 1), (16, 16), (30, 20)])
+def test_the_fixed_cost_of_a_small_picture_is_at_most_32_bytes(model: Model, size: tuple[int, int]) -> None:
+    data = Codec(model).compress(picture(*size), 1)
+    file = container.unpack(data)
+    assert len(data) - sum(map(len, file.units)) <= 32
+
+
+def test_the_payload_is_what_the_prior_says(patch_model: Model) -> None:
+    """The file is as long as the cross-entropy of the prior, and a little for each unit."""
+    codec, source = Codec(patch_model), picture(160, 160)
+    file = container.unpack(codec.compress(source, 1))
+    codes, prior, bits = read_codes(file, patch_model), patch_model.prior(0), 0.0
+    for row in split(codes, patch_model.config.unit):
+        for grid in row:
+            for g, counts in enumerate(prior.evaluate(grid)):
+                symbols = grid[g].flatten()
+                bits -= float(np.log2(counts[np.arange(len(symbols)), symbols] / counts.sum(1)).sum())
+    payload = 8 * sum(map(len, file.units))
+    assert bits <= payload <= bits * 1.001 + 33 * len(file.units)
+
+
+@pytest.mark.parametrize("mode", ["RGB", "L"])
+def test_describe_tells_the_header(
+    patch_model: Model, mode: str, bundle: Callable[..., Path]
+) -> None:
+    data = Codec(patch_model).compress(picture(70, 90, mode=mode), 2)
+    info = describe(data)
+    file = container.unpack(data)
+    assert (info.width, info.height, info.mode, info.alpha, info.quality) == (90, 70, mode, False, 2)
+    assert (info.unit, info.rows, info.cols) == (4, 3, 3)
+    assert info.unit_bytes == tuple(map(len, file.units))
+    assert (info.model_digest, info.model) == (patch_model.digest.hex(), None)
+    assert info.total_bytes == len(data) == info.header_bytes + sum(info.unit_bytes) + 4 * 9
+    assert info.alpha_bytes == 0
+    channels = 3 if mode == "RGB" else 1
+    assert info.channels == channels
+    assert info.bpp == pytest.approx(8 * len(data) / (70 * 90))
+    assert info.bits_per_dim == pytest.approx(8 * len(data) / (70 * 90 * channels))
+    assert info.ratio == pytest.approx(70 * 90 * channels / len(data))
+
+    folder = bundle(some=patch_model)
+    assert describe(data).model == "tiny-patch"
+    # A damaged installation must not hide what the header says.
+    bundle(other=patch_model)
+    (folder / "other" / "prior.safetensors").unlink()
+    assert describe(data).model is None
+
+
+@pytest.mark.parametrize("data", [b"", b"\x89PNG\r\n\x1a\n", b"\x89VQ\n", b"hello, this is a text"])
+def test_describe_refuses_what_is_no_vq_file(data: bytes) -> None:
+    with pytest.raises(BadFile):
+        describe(data)
+
+
+# The public functions.
+
+
+@pytest.fixture
+def package(patch_model: Model, bundle: Callable[..., Path]) -> None:
+    """The patch model is the bundled one, under the default name."""
+    bundle(photo=patch_model)
+
+
+@pytest.mark.usefixtures("package")
+def test_encode_decode_info(conv_model: Model) -> None:
+    image = Image.fromarray(synthetic(40, 60))
+    data = vqcodec.encode(image)
+    assert vqcodec.info(data).model == "tiny-patch"
+    assert vqcodec.info(data).quality == 2
+    back = vqcodec.decode(data)
+    assert (back.mode, back.size) == ("RGB", (60, 40))
+    assert psnr(np.array(back), np.array(image)) > 10
+
+    other = vqcodec.encode(image, quality=1, model=conv_model.path)
+    assert vqcodec.info(other).model is None
+    with pytest.raises(UnknownModel, match="--model"):
+        vqcodec.decode(other)
+    assert vqcodec.decode(other, model=conv_model.path).size == (60, 40)
+
+
+@pytest.mark.usefixtures("package")
+@pytest.mark.parametrize("mode", ["L", "LA", "RGBA", "P", "1", "I;16", "CMYK"])
+def test_modes_of_pillow(mode: str) -> None:
+    image = Image.fromarray(synthetic(20, 20))
+    image = Image.fromarray(np.full((20, 20), 40000, np.uint16)) if mode == "I;16" else image.convert(mode)
+    back = vqcodec.decode(vqcodec.encode(image))
+    expected = {"P": "RGB", "1": "L", "I;16": "L", "CMYK": "RGB"}.get(mode, mode)
+    assert back.mode == expected
+    if mode in ("LA", "RGBA"):
+        assert np.array_equal(np.array(back.getchannel("A")), np.array(image.getchannel("A")))

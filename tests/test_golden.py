@@ -1,0 +1,61 @@
+"""Files that were written once decode to the same codes and the same pictures, for ever."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from golden import CODES, FOLDER, codes_digest, pictures
+from vqcodec.codec import Codec, describe
+from vqcodec.image import read_picture
+from vqcodec.store import bundled, find, open_model
+
+FILES = sorted(FOLDER.glob("*.vq"))
+
+
+@pytest.fixture(scope="module")
+def codecs() -> dict[str, Codec]:
+    return {name: Codec(open_model(name)) for name in bundled()}
+
+
+def test_every_model_and_quality_has_golden_files() -> None:
+    expected = {
+        f"{name}-{open_model(name).digest.hex()}-q{quality}-{kind}"
+        for name in bundled()
+        for quality in range(1, open_model(name).config.vqvae.qualities + 1)
+        for kind in pictures()
+    }
+    assert expected <= {path.stem for path in FILES}
+    assert {path.stem for path in FILES} == set(json.loads(CODES.read_text()))
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
+def test_codes_are_exactly_those_that_were_written(path: Path) -> None:
+    data = path.read_bytes()
+    model = find(bytes.fromhex(describe(data).model_digest))
+    assert codes_digest(data, model) == json.loads(CODES.read_text())[path.stem]
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
+def test_pixels_are_within_one_grey_level(path: Path, codecs: dict[str, Codec]) -> None:
+    data = path.read_bytes()
+    decoded = codecs[str(describe(data).model)].decompress(data)
+    golden = read_picture(path.with_suffix(".png"))
+    assert decoded.mode == golden.mode
+    assert np.abs(decoded.pixels.astype(int) - golden.pixels.astype(int)).max() <= 1
+    assert (decoded.alpha is None) == (golden.alpha is None)
+    if decoded.alpha is not None:
+        assert np.array_equal(decoded.alpha, pictures()["alpha"].alpha)
+
+
+@pytest.mark.parametrize("name", bundled())
+def test_a_bundled_model_makes_a_recognisable_picture(name: str, codecs: dict[str, Codec]) -> None:
+    picture = pictures()["colour"]
+    codec = codecs[name]
+    data = codec.compress(picture, codec.model.config.vqvae.qualities)
+    error = codec.decompress(data).pixels.astype(float) - picture.pixels
+    assert np.square(error).mean() < 0.5 * picture.pixels.var()
+    assert len(data) < picture.pixels.nbytes / 4
