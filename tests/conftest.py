@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+# Before numpy and torch are loaded: such small products gain nothing from threads, which wait for a busy machine.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import numpy as np
 import numpy.typing as npt
@@ -24,7 +28,7 @@ Tensors = dict[str, npt.NDArray[np.generic]]
 
 PATCH = ModelConfig(
     "tiny-patch",
-    VQVAEConfig("patch", 8, 8, 6, 1, 1, ((8, 1), (6, 2), (16, 4)), (0.8, 0.1)),
+    VQVAEConfig("patch", 8, 8, 6, 1, 1, ((8, 1), (6, 2), (16, 4)), (0.8, 0.1), commitment=1.0),
     PriorConfig(channels=8, blocks=3, head_channels=6),
     unit=4,
     default_quality=2,

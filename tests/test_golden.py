@@ -7,8 +7,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-
 from golden import CODES, FOLDER, codes_digest, pictures
+
 from vqcodec.codec import Codec, describe
 from vqcodec.image import read_picture
 from vqcodec.store import bundled, find, open_model

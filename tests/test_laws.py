@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import hashlib
 import importlib
 import os
 import subprocess
@@ -110,16 +111,12 @@ def test_networks_and_training_are_no_part_of_reading_a_file() -> None:
                 assert "vqcodec.nn" not in text, f"{name}:{node.lineno} {text}"
 
 
-@pytest.mark.parametrize("name", [name for name in ORDER if name.startswith("coding/")])
-def test_coding_uses_no_function_that_rounds(name: str) -> None:
-    """Between codes and bytes there is no exp, no logarithm, no division of floats."""
+@pytest.mark.parametrize("name", ["coding/formats", "coding/exp_table", "coding/integer_prior"])
+def test_the_integer_prior_uses_no_function_that_rounds(name: str) -> None:
     for node in ast.walk(MODULES[name]):
         if isinstance(node, ast.Attribute):
             assert node.attr not in {"exp", "exp2", "log", "log2", "sqrt", "tanh", "divide", "mean"}, node.lineno
-        if isinstance(node, ast.BinOp) and isinstance(node.op, ast.Div):
-            inside = ast.unparse(node)
-            assert inside in {"done / total", "first / total", "first / len(payloads)", "share / 2",
-                              "count / total", "len(group) / len(payloads)"}, f"{name}:{node.lineno} {inside}"  # fmt: skip
+        assert not (isinstance(node, ast.BinOp) and isinstance(node.op, ast.Div)), node.lineno
 
 
 @pytest.mark.parametrize("name", ["", *ORDER])
@@ -207,8 +204,6 @@ except ImportError:
 
 
 def test_a_file_is_read_to_its_codes_and_written_again_without_torch(model: Model, tmp_path: Path) -> None:
-    import hashlib
-
     codec, picture = Codec(model), Picture(synthetic(70, 90), "RGB")
     file = tmp_path / "picture.vq"
     file.write_bytes(codec.compress(picture))

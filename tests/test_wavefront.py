@@ -56,6 +56,8 @@ def collect(prior: IntegerPrior, grids: list[Codes]) -> list[dict[tuple[int, int
         books, height, width = grid.shape
         calls, counts_at = iter(per_unit[unit]), {}
         for wave in waves([(height, width)]):  # a grid's own waves, in order; then its codebooks
+            if not len(wave.rows):
+                continue  # nothing to code: a grid of one column has cells in every other wave only
             for g in range(books):
                 counts = next(calls)
                 assert len(counts) == len(wave.rows)

@@ -6,7 +6,7 @@ import io
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image
+from PIL import Image, PngImagePlugin
 
 from vqcodec.errors import DamagedFile
 
@@ -25,7 +25,7 @@ def encode_alpha(alpha: Samples) -> bytes:
 def decode_alpha(data: bytes, height: int, width: int) -> Samples:
     """Alpha [height, width] of the bytes of a PNG. Raises `DamagedFile`."""
     try:
-        with Image.open(io.BytesIO(data), formats=["PNG"]) as image:
+        with PngImagePlugin.PngImageFile(io.BytesIO(data)) as image:
             if image.mode != "L" or image.size != (width, height):
                 raise DamagedFile("the alpha channel does not fit its picture; the file is damaged")
             return np.array(image)

@@ -138,6 +138,7 @@ def _build(kind: Any, value: Any, where: str) -> Any:
         return tuple(_build(a, item, where) for a, item in zip(arguments, value, strict=True))
     assert not isinstance(kind, types.UnionType), "no config field is a union"
     if kind is float and isinstance(value, int) and not isinstance(value, bool):
+        _require(abs(value) < 1 << 1000, f"{where} is out of range")
         value = float(value)
     _require(type(value) is kind, f"{where} must be of type {kind.__name__}")
     return value

@@ -127,6 +127,7 @@ def save_model(folder: Path, config: ModelConfig, network: VQVAE, prior: dict[st
     import torch
     from safetensors.torch import save
 
+    folder = folder.absolute()
     partial = folder.with_name(folder.name + ".partial")
     try:
         shutil.rmtree(partial, ignore_errors=True)

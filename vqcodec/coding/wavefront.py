@@ -83,7 +83,7 @@ class Slabs:
         out = np.empty((len(wave.slots), len(self.taps), self.ring.shape[2]), np.float32)
         for k, (di, dj) in enumerate(self.taps):
             out[:, k] = self.ring[(wave.t + dj + 2 * di) % self.depth, wave.slots + di]
-        return out.reshape(len(out), -1)
+        return out.reshape(len(out), len(self.taps) * self.ring.shape[2])
 
 
 def traverse(

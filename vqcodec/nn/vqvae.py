@@ -72,8 +72,7 @@ class VQVAE(nn.Module):
     @property
     def decoder_reach(self) -> int:
         """How many latent positions beside its own a pixel depends on, each way."""
-        # Transposed convolutions: 1 + 1/2 + 1/4 ... positions; the patch stem: a 3x3 convolution.
-        return self.config.decoder_blocks + (2 if self.config.stem == "conv" else 1)
+        return self.config.decoder_blocks + 1  # transposed convolutions lean to one side only, which sums to less than 1
 
 
 class ResidualBlock(nn.Module):

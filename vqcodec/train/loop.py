@@ -97,7 +97,6 @@ def run(stage: Stage, folder: Path, schedule: Schedule, report: Callable[[Status
     parameters = [p for p in stage.network.parameters() if p.requires_grad]
     adam = torch.optim.Adam(parameters, lr=schedule.rate)
     step, before = _resume(folder, stage.network, adam)
-    torch.manual_seed(schedule.seed + step)
     started = last_report = last_save = time.monotonic()
     sums: dict[str, float] = {}
     since = 0
@@ -121,6 +120,7 @@ def run(stage: Stage, folder: Path, schedule: Schedule, report: Callable[[Status
         for group in adam.param_groups:
             group["lr"] = schedule.learning_rate(progress)
         stage.network.train()
+        torch.manual_seed(schedule.seed + step)
         loss, figures = stage.loss(step, progress)
         adam.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]
@@ -171,7 +171,7 @@ def _resume(folder: Path, network: nn.Module, adam: torch.optim.Adam) -> tuple[i
         network.load_state_dict(weights)
         state = adam.state_dict()
         adam.load_state_dict({"state": moments, "param_groups": state["param_groups"]})
-    except (SafetensorError, KeyError, ValueError, RuntimeError) as error:
+    except (SafetensorError, KeyError, TypeError, ValueError, RuntimeError) as error:
         reason = str(error).splitlines()[0]
         raise UsageError(f"{path} does not fit this run ({reason}); give another --run folder") from None
     return progress["step"], progress["seconds"]

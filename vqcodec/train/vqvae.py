@@ -43,9 +43,9 @@ class VQVAEStage:
         self.settings = settings
         self.training = training
         self.device = pick_device()
-        self.network = VQVAE(settings.config)
         seed = settings.schedule.seed
         torch.manual_seed(seed)
+        self.network = VQVAE(settings.config)
         start = training.crops(START_PICTURES, settings.crop, [seed, 0]).float() / 255
         self.variance = float(start.var())
         self._start(start)
