@@ -204,8 +204,6 @@ class Recorder:
     def __init__(self) -> None:
         self.calls: list[tuple[int, npt.NDArray[np.int32], npt.NDArray[np.float32]]] = []
 
-    def code(
-        self, unit: int, symbols: npt.NDArray[np.int32], counts: npt.NDArray[np.float32]
-    ) -> npt.NDArray[np.int32]:
+    def code(self, unit: int, symbols: npt.NDArray[np.int32], counts: npt.NDArray[np.float32]) -> npt.NDArray[np.int32]:
         self.calls.append((unit, symbols.copy(), counts.copy()))
         return symbols

@@ -105,9 +105,7 @@ class FakeCodec:
 
 def install(monkeypatch: pytest.MonkeyPatch, folder: Path) -> None:
     """Let the stand-in be the codec until the test ends; `folder` is that of all its models."""
-    models = {
-        name: fake_model(name, count, folder) for name, count in (("photo", 3), ("paper", 1), ("mine", 1))
-    }
+    models = {name: fake_model(name, count, folder) for name, count in (("photo", 3), ("paper", 1), ("mine", 1))}
 
     def open_model(name: str | Path) -> SimpleNamespace:
         if Path(name).name not in models:

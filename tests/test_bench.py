@@ -43,9 +43,7 @@ def test_the_figures_are_those_of_the_file(codec: FakeCodec, tmp_path: Path) -> 
     assert row.error is None
 
 
-def test_a_grey_picture_has_one_channel(
-    codec: FakeCodec, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_grey_picture_has_one_channel(codec: FakeCodec, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     Image.fromarray(np.arange(256, dtype=np.uint8).reshape(16, 16)).save(tmp_path / "grey.png")
     picture = read_picture(tmp_path / "grey.png")
     decompress = FakeCodec.decompress
@@ -90,9 +88,7 @@ def test_a_broken_picture_is_a_row(codec: FakeCodec, tmp_path: Path) -> None:
     assert sorted(file.name for file in tmp_path.iterdir()) == ["a.png", "b.png"]
 
 
-def test_the_first_pass_is_not_counted(
-    codec: FakeCodec, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_first_pass_is_not_counted(codec: FakeCodec, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[int | None] = []
     compress = codec.compress
 

@@ -157,9 +157,7 @@ def test_nothing_is_replaced_without_force(run: Run) -> None:
     assert Path("a.vq").read_bytes() != b"precious"
 
 
-def test_an_existing_output_is_noticed_before_the_model_is_loaded(
-    run: Run, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_an_existing_output_is_noticed_before_the_model_is_loaded(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     png("a.png")
     Path("a.vq").touch()
     replace(monkeypatch, "codec")  # loading it would fail
@@ -354,9 +352,7 @@ def test_bench(run: Run) -> None:
     result = run("bench", "set", "--model", "photo", "-q", "all", "--json", "-")
     report = json.loads(result.out)
     assert result.code == 0
-    assert [(r["image"], r["quality"]) for r in report["rows"]] == [
-        (f"{n}.png", q) for n in "ab" for q in (1, 2, 3)
-    ]
+    assert [(r["image"], r["quality"]) for r in report["rows"]] == [(f"{n}.png", q) for n in "ab" for q in (1, 2, 3)]
     assert [r["image"] for r in report["means"]] == ["mean of 2"] * 3
     text = run("bench", "set", "--csv", "out.csv").out
     assert "mean of 2" in text
@@ -415,9 +411,7 @@ def test_out_of_memory(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     assert (result.code, result.err) == (1, "vqcodec: error: a.png: there is not enough memory\n")
 
 
-def test_progress_is_shown_in_a_terminal_and_leaves_it_clean(
-    run: Run, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_progress_is_shown_in_a_terminal_and_leaves_it_clean(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     from vqcodec.terminal import Bar
 
     monkeypatch.setattr(sys, "stderr", Stream(terminal=True))

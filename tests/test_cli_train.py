@@ -45,9 +45,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (folder / "tiny.json").write_text(to_json(TINY))
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
-        first = vqcodec_in_process(
-            patch, "train", "vqvae", "data", "--run", "run", "--config", "tiny.json", *STAGE
-        )
+        first = vqcodec_in_process(patch, "train", "vqvae", "data", "--run", "run", "--config", "tiny.json", *STAGE)
         assert (first.code, "val_psnr_q2" in first.err) == (0, True)
         second = vqcodec_in_process(patch, "train", "prior", "data", "--run", "run", *STAGE)
         assert (second.code, "val_" in second.err) == (0, True)
@@ -83,9 +81,7 @@ def test_the_bench_of_a_real_model(run: Run, trained: Path) -> None:
     result = run("bench", trained / "data", "--model", trained / "mine", "-q", "all", "--json", "-")
     means = json.loads(result.out)["means"]
     assert [(row["image"], row["quality"]) for row in means] == [("mean of 6", 1), ("mean of 6", 2)]
-    assert means[0]["naive_ratio"] == pytest.approx(
-        60 * 56 * 3 * 8 / (8 * 7 * 10)
-    )  # 4 + 3 + 3 bits a position
+    assert means[0]["naive_ratio"] == pytest.approx(60 * 56 * 3 * 8 / (8 * 7 * 10))  # 4 + 3 + 3 bits a position
 
 
 def test_a_finished_run_is_not_trained_again(run: Run, trained: Path) -> None:

@@ -324,9 +324,7 @@ def test_the_payload_is_what_the_prior_says(patch_model: Model) -> None:
 
 
 @pytest.mark.parametrize("mode", ["RGB", "L"])
-def test_describe_tells_the_header(
-    patch_model: Model, mode: str, bundle: Callable[..., Path]
-) -> None:
+def test_describe_tells_the_header(patch_model: Model, mode: str, bundle: Callable[..., Path]) -> None:
     data = Codec(patch_model).compress(picture(70, 90, mode=mode), 2)
     info = describe(data)
     file = container.unpack(data)

@@ -90,9 +90,7 @@ def files(draw: st.DrawFn) -> VqFile:
         rows=rows,
         cols=cols,
         units=tuple(draw(st.lists(st.binary(max_size=200), min_size=rows * cols, max_size=rows * cols))),
-        alpha=draw(
-            st.sampled_from([None, png(1, 1)[:16] + struct.pack(">II", width, height) + png(1, 1)[24:]])
-        ),
+        alpha=draw(st.sampled_from([None, png(1, 1)[:16] + struct.pack(">II", width, height) + png(1, 1)[24:]])),
     )
 
 
@@ -254,9 +252,7 @@ def test_random_bytes_after_the_magic(tail: bytes) -> None:
 @given(
     st.tuples(*[st.one_of(st.integers(0, 5), st.integers(0, 2**32 - 1))] * 6),
     st.lists(st.binary(max_size=5), max_size=6),
-    st.lists(
-        st.tuples(st.integers(0, 255), st.one_of(st.binary(max_size=5), st.just(png(3, 2)))), max_size=3
-    ),
+    st.lists(st.tuples(st.integers(0, 255), st.one_of(st.binary(max_size=5), st.just(png(3, 2)))), max_size=3),
     st.one_of(st.none(), st.integers(0, 255)),
 )
 def test_random_fields_with_right_checksums(

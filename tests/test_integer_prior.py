@@ -131,9 +131,7 @@ def test_one_cell_or_many_makes_no_difference(small_prior: IntegerPrior) -> None
 def test_quality_and_label_choose_other_counts() -> None:
     tensors, codes = formula_tensors(LABELLED), formula_codes(SMALL.sizes, 4, 4)
     cases = [(q, label) for q in range(2) for label in (None, 0, 1)]
-    outputs = [
-        np.concatenate(IntegerPrior(tensors, LABELLED, q, label).evaluate(codes), 1) for q, label in cases
-    ]
+    outputs = [np.concatenate(IntegerPrior(tensors, LABELLED, q, label).evaluate(codes), 1) for q, label in cases]
     assert all(not np.array_equal(outputs[a], outputs[b]) for a in range(len(cases)) for b in range(a))
 
 

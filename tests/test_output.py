@@ -250,9 +250,7 @@ def test_a_folder_that_cannot_be_synced_is_no_error(tmp_path: Path, monkeypatch:
 
 @posix
 @pytest.mark.parametrize(("mask", "mode"), [(0o022, 0o644), (0o077, 0o600), (0o002, 0o664)])
-def test_new_file_has_the_usual_mode(
-    tmp_path: Path, umask: Callable[[int], int], mask: int, mode: int
-) -> None:
+def test_new_file_has_the_usual_mode(tmp_path: Path, umask: Callable[[int], int], mask: int, mode: int) -> None:
     umask(mask)
     for force in (False, True):
         write_atomic(tmp_path / f"{force}.vq", NEW, force=force)

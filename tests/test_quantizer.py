@@ -79,9 +79,7 @@ def test_every_picture_of_a_batch_has_its_own_quality() -> None:
     together = quantizer(z, torch.tensor([2, 0, 1]))
     for row, quality in enumerate([2, 0, 1]):
         assert torch.equal(together.codes[row], quantizer.encode(z[row : row + 1], quality)[0])
-        torch.testing.assert_close(
-            together.latents[row], quantizer.decode(together.codes[row : row + 1], quality)[0]
-        )
+        torch.testing.assert_close(together.latents[row], quantizer.decode(together.codes[row : row + 1], quality)[0])
     assert not torch.equal(quantizer.decode(together.codes, 0), quantizer.decode(together.codes, 1))
 
 

@@ -120,9 +120,7 @@ def test_an_unknown_digest_is_named(package: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["nothing", "photo2", "../photo", "", "notes"])
-def test_an_unknown_name_is_refused(
-    package: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
-) -> None:
+def test_an_unknown_name_is_refused(package: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
     monkeypatch.chdir(tmp_path)
     with pytest.raises(UnknownModel, match="photo, aaa"):
         open_model(name)
@@ -216,9 +214,7 @@ def test_saving_over_a_model_replaces_it_or_leaves_it(copied: Path, conv_model: 
 def test_a_place_that_cannot_be_written_is_an_output_error(conv_model: Model, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(OutputError, match="cannot write"):
-        save_model(
-            tmp_path / "file" / "m", CONV, conv_model.network(), random_prior(CONV.vqvae, CONV.prior).integers()
-        )
+        save_model(tmp_path / "file" / "m", CONV, conv_model.network(), random_prior(CONV.vqvae, CONV.prior).integers())
 
 
 def test_each_quality_has_its_own_prior(patch_model: Model) -> None:

@@ -201,9 +201,7 @@ def test_a_run_that_was_stopped_ends_as_if_it_had_not_been(tmp_path: Path, data:
 
 
 @pytest.mark.usefixtures("every_step")
-def test_restarts_of_dead_codes_resume_too(
-    tmp_path: Path, data: list[Path], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_restarts_of_dead_codes_resume_too(tmp_path: Path, data: list[Path], monkeypatch: pytest.MonkeyPatch) -> None:
     """What a step does may depend on the weights and the step only, so chance must follow from the step."""
     monkeypatch.setattr(quantizer, "DECAY", 0.5)  # codes die fast
     vqvae = dataclasses.replace(CONV.vqvae, codebooks=((256, 6),), restart_dead_codes=True)

@@ -170,9 +170,7 @@ def _tell(job: Job, record: Record, out: TextIO | None) -> None:
 
 
 @app.command()
-def info(
-    file: Annotated[str, typer.Argument(metavar="FILE", help="A .vq file, or -.")], as_json: Json = False
-) -> None:
+def info(file: Annotated[str, typer.Argument(metavar="FILE", help="A .vq file, or -.")], as_json: Json = False) -> None:
     """Show what a .vq file says about itself."""
     from vqcodec.bench.report import print_info
     from vqcodec.codec import describe
@@ -217,9 +215,7 @@ def models(as_json: Json = False) -> None:
 
 @app.command()
 def demo(
-    out: Annotated[
-        str, typer.Option("--out", "-o", metavar="FOLDER", help="Made if absent.")
-    ] = "vqcodec-demo",
+    out: Annotated[str, typer.Option("--out", "-o", metavar="FOLDER", help="Made if absent.")] = "vqcodec-demo",
     force: Force = False,
 ) -> None:
     """Show the codec at work on a picture that came with it.
@@ -255,18 +251,14 @@ def demo(
 
 @app.command()
 def bench(
-    dataset: Annotated[
-        list[str], typer.Argument(metavar="DATASET", help="Folders of pictures, or pictures.")
-    ],
+    dataset: Annotated[list[str], typer.Argument(metavar="DATASET", help="Folders of pictures, or pictures.")],
     model: Annotated[
         list[str] | None,
         typer.Option("--model", metavar="NAME|FOLDER", help="Repeatable; default: all that `models` lists."),
     ] = None,
     quality: Annotated[
         list[str] | None,
-        typer.Option(
-            "--quality", "-q", metavar="N|all", help="Repeatable; default: the model's own default."
-        ),
+        typer.Option("--quality", "-q", metavar="N|all", help="Repeatable; default: the model's own default."),
     ] = None,
     json_file: Annotated[
         str | None, typer.Option("--json", metavar="FILE", help="Also write JSON; - prints it instead.")

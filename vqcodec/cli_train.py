@@ -38,9 +38,7 @@ Batch = Annotated[int, typer.Option("--batch", min=1, help="Pictures in a step."
 Crop = Annotated[int, typer.Option("--crop", min=1, help="Pixels of a picture in a step, each way.")]
 Rate = Annotated[float, typer.Option("--lr", min=0, help="Peak learning rate.")]
 Seed = Annotated[int, typer.Option("--seed", min=0, help="Of all random choices.")]
-Out = Annotated[
-    Path, typer.Option("--out", "-o", metavar="FOLDER", help="The finished model; made if absent.")
-]
+Out = Annotated[Path, typer.Option("--out", "-o", metavar="FOLDER", help="The finished model; made if absent.")]
 Force = Annotated[bool, typer.Option("--force", "-f", help="Replace an existing model.")]
 
 
@@ -50,9 +48,7 @@ def vqvae(
     run: Run,
     config: Annotated[
         str | None,
-        typer.Option(
-            "--config", metavar="MODEL|JSON", help="What to build: like a model, or as in a config.json."
-        ),
+        typer.Option("--config", metavar="MODEL|JSON", help="What to build: like a model, or as in a config.json."),
     ] = None,
     minutes: Minutes = 0,
     steps: Steps = 0,

@@ -133,9 +133,7 @@ class Header(Frame):
 def pack(file: VqFile) -> bytes:
     """The bytes of a .vq file. ValueError if the fields contradict each other or do not fit the format."""
     if len(file.model_digest) != 8 or file.mode not in ("RGB", "L"):
-        raise ValueError(
-            f"a digest of {len(file.model_digest)} bytes (8 are needed), mode {file.mode!r} (RGB or L)"
-        )
+        raise ValueError(f"a digest of {len(file.model_digest)} bytes (8 are needed), mode {file.mode!r} (RGB or L)")
     if wrong := _contradiction(file):
         raise ValueError(wrong)
     if len(file.units) != file.rows * file.cols:
@@ -207,9 +205,7 @@ def read_header(data: bytes, limits: Limits = Limits(), *, partial: bool = False
     if not partial and len(data) > end:
         raise _damaged(f"{len(data) - end} bytes follow its end")
     offsets = tuple(start + _CRC.size for start in starts)
-    return Header(
-        **vars(frame), lengths=tuple(lengths), offsets=offsets, chunk_types=types, checksum=checksum
-    )
+    return Header(**vars(frame), lengths=tuple(lengths), offsets=offsets, chunk_types=types, checksum=checksum)
 
 
 def unit_payload(data: bytes, header: Header, index: int) -> bytes:

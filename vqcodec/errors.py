@@ -1,16 +1,16 @@
 """Everything that can go wrong, as a tree; the command line prints the message and exits with `exit_code`.
 
-    VqError                    whatever vqcodec raises on purpose
-    ├── BadFile                the bytes are not a .vq file that can be decoded
-    │   ├── NotAVqFile         another format, or nothing at all
-    │   ├── DamagedFile        truncated, bits flipped, contradictory
-    │   ├── UnsupportedFile    written by a newer version of vqcodec
-    │   └── LimitExceeded      declares more than the limits allow
-    ├── BadPicture             the input picture cannot be read
-    ├── ModelError             a model is missing, damaged or breaks a bound
-    │   └── UnknownModel       no model of that name or digest is here
-    ├── OutputError            the result cannot be written
-    └── UsageError             the request makes no sense (exit code 2)
+VqError                    whatever vqcodec raises on purpose
+├── BadFile                the bytes are not a .vq file that can be decoded
+│   ├── NotAVqFile         another format, or nothing at all
+│   ├── DamagedFile        truncated, bits flipped, contradictory
+│   ├── UnsupportedFile    written by a newer version of vqcodec
+│   └── LimitExceeded      declares more than the limits allow
+├── BadPicture             the input picture cannot be read
+├── ModelError             a model is missing, damaged or breaks a bound
+│   └── UnknownModel       no model of that name or digest is here
+├── OutputError            the result cannot be written
+└── UsageError             the request makes no sense (exit code 2)
 """
 
 __all__ = [

@@ -65,9 +65,7 @@ class GatedPixelCNN(nn.Module):
         )
         self.to_state = ExactLinear(channels, channels, config.qualities, prior.labels)
         self.codes = nn.ModuleList(CodeTables(size, dim, config.qualities, prior) for size, dim in config.codebooks)
-        self.heads = nn.ModuleList(
-            ExactLinear(channels, head, config.qualities, 0) for _ in config.codebooks
-        )
+        self.heads = nn.ModuleList(ExactLinear(channels, head, config.qualities, 0) for _ in config.codebooks)
 
     @torch.no_grad()
     def describe_codes(self, quantizer: VectorQuantizer) -> None:
@@ -76,9 +74,7 @@ class GatedPixelCNN(nn.Module):
             assert isinstance(tables, CodeTables)
             tables.describe(quantizer.vectors(g), quantizer.bits(g), quantizer.lambdas)
 
-    def forward(
-        self, codes: Tensor, quality: int, label: Tensor | None = None, *, exact: bool = False
-    ) -> list[Tensor]:
+    def forward(self, codes: Tensor, quality: int, label: Tensor | None = None, *, exact: bool = False) -> list[Tensor]:
         """Logits in nats, [B, H, W, K] for each codebook, of codes [B, G, H, W] at one quality (0-based).
 
         `label` [B] is the class of each grid, for models that have classes.
@@ -105,7 +101,6 @@ class GatedPixelCNN(nn.Module):
         logits = self(codes, quality, label, exact=exact)
         nats = [F.cross_entropy(x.flatten(0, 2).float(), codes[:, g].flatten()) for g, x in enumerate(logits)]
         return torch.stack(nats) / math.log(2)
-
 
     @torch.no_grad()
     def integers(self) -> dict[str, Tensor]:
@@ -148,7 +143,7 @@ class CodeTables(nn.Module):
 
     def describe(self, vectors: Tensor, bits: Tensor, lambdas: Tensor) -> None:
         """Set the features of the codes: vectors [Q, K, dim], bits [Q, K], lambdas [Q]."""
-        share = 2.0**-bits[:, :, None]
+        share = 2.0 ** -bits[:, :, None]
         scale = (share * vectors.square()).sum(1, keepdim=True).sqrt().mean(0, keepdim=True).clamp_min(1e-6)
         lambdas = lambdas[:, None, None]
         # The step of a uniform scalar quantiser with that lambda (high-rate theory); plain VQ has no such scale.
@@ -190,7 +185,6 @@ class ExactLinear(nn.Module):
         if self.label is not None and label is not None:
             extra = self.label[label][:, None, None, :]
         return exact_product(x, self.weight, self.bias[quality], in_exponent, out_exponent, exact, extra)
-
 
     def integers(self, name: str, in_exponent: int, out_exponent: int) -> dict[str, Tensor]:
         """The integers of `integer_product`, and the label's biases."""
@@ -250,9 +244,7 @@ def exact_product(
         return round_to(y, out_exponent)
 
 
-def integer_product(
-    name: str, weight: Tensor, bias: Tensor, in_exponent: int, out_exponent: int
-) -> dict[str, Tensor]:
+def integer_product(name: str, weight: Tensor, bias: Tensor, in_exponent: int, out_exponent: int) -> dict[str, Tensor]:
     """`exact_product` in integers: weight int8 [O, I], bias int32 [..., O], shift int8 [O].
 
     The result of a row is floor((weight @ x + bias + half) / 2^shift), half = 2^(shift - 1) being in the bias already.

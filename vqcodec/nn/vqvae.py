@@ -72,7 +72,7 @@ class VQVAE(nn.Module):
     @property
     def decoder_reach(self) -> int:
         """How many latent positions beside its own a pixel depends on, each way."""
-        return self.config.decoder_blocks + 1  # transposed convolutions lean to one side only, which sums to less than 1
+        return self.config.decoder_blocks + 1  # a pixel's side decides which way the transposed convolutions lean
 
 
 class ResidualBlock(nn.Module):

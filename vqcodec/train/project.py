@@ -1,9 +1,9 @@
 """The folder of a training run: both stages from pictures to a finished model, resumable at any moment.
 
-    RUN/config.json                      the ModelConfig; a later command must agree with it
-    RUN/vqvae/checkpoint.safetensors     stage one, and log.csv beside it
-    RUN/prior/checkpoint.safetensors     stage two, likewise
-    OUT/                                 the exported model, which --model takes
+RUN/config.json                      the ModelConfig; a later command must agree with it
+RUN/vqvae/checkpoint.safetensors     stage one, and log.csv beside it
+RUN/prior/checkpoint.safetensors     stage two, likewise
+OUT/                                 the exported model, which --model takes
 """
 
 from __future__ import annotations
