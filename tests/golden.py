@@ -20,6 +20,7 @@ from vqcodec.store import Model, bundled, open_model
 
 FOLDER = Path(__file__).parent / "data" / "golden"
 CODES = FOLDER / "codes.json"
+DEMO = FOLDER / "demo.json"  # the codes of the picture that comes with the package
 
 
 def drawing(height: int, width: int) -> np.ndarray:

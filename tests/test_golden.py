@@ -7,8 +7,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from golden import CODES, FOLDER, codes_digest, pictures
+from golden import CODES, DEMO, FOLDER, codes_digest, pictures
 
+import vqcodec
 from vqcodec.codec import Codec, describe
 from vqcodec.image import read_picture
 from vqcodec.store import bundled, find, open_model
@@ -59,3 +60,24 @@ def test_a_bundled_model_makes_a_recognisable_picture(name: str, codecs: dict[st
     error = codec.decompress(data).pixels.astype(float) - picture.pixels
     assert np.square(error).mean() < 0.5 * picture.pixels.var()
     assert len(data) < picture.pixels.nbytes / 4
+
+
+def test_all_weights_of_the_package_stay_small() -> None:
+    assert sum(open_model(name).size for name in bundled()) < 16e6
+
+
+@pytest.mark.parametrize("name", bundled())
+def test_a_bundled_model_says_what_it_is(name: str) -> None:
+    model = open_model(name)
+    assert model.name == name
+    card = (model.path / "README.md").read_text(encoding="utf-8")
+    for word in ("## Data", "## Recipe", "## Figures", "vqcodec train"):
+        assert word in card
+
+
+def test_the_picture_of_the_demo_decodes(codecs: dict[str, Codec]) -> None:
+    data = (Path(vqcodec.__file__).parent / "models" / "demo.vq").read_bytes()
+    found = describe(data)
+    picture = codecs[str(found.model)].decompress(data)
+    assert (picture.width, picture.height) == (found.width, found.height)
+    assert codes_digest(data, find(bytes.fromhex(found.model_digest))) == json.loads(DEMO.read_text())["codes"]
