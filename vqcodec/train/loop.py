@@ -182,7 +182,7 @@ def _log(folder: Path, status: Status) -> None:
     path = folder / "log.csv"
     fresh = not path.exists()
     with path.open("a", newline="") as file:
-        writer = csv.writer(file)
+        writer = csv.writer(file, lineterminator="\n")
         if fresh:
             writer.writerow(["step", "seconds", "figure", "value"])
         for key, value in status.figures.items():
