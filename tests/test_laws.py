@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import hashlib
 import importlib
+import inspect
 import os
 import subprocess
 import sys
@@ -223,11 +224,11 @@ def test_the_errors_form_the_tree_that_their_module_draws() -> None:
     errors = importlib.import_module("vqcodec.errors")
     drawn: list[type] = []
     path: list[type] = []
-    for line in errors.__doc__.splitlines():
+    for line in inspect.cleandoc(errors.__doc__).splitlines()[1:]:  # Python 3.13 takes the indentation away
         word = next((word for word in line.split() if word in errors.__all__), None)
-        if word is None or not line.startswith("    "):
+        if word is None:
             continue
-        depth = (len(line) - len(line.lstrip(" │├└─"))) // 4 - 1
+        depth = (len(line) - len(line.lstrip(" │├└─"))) // 4
         kind = getattr(errors, word)
         path[depth:] = [kind]
         drawn.append(kind)
