@@ -301,9 +301,10 @@ def bench(
             write_atomic(Path(name), form(rows, means).encode(), force=force)
     if STREAM not in wanted:
         print_rows(rows, means, sys.stdout)
-    failures = [named(row.image, row.error) for row in rows if row.error is not None]
-    for failure in failures:
-        _complain(failure)
+    failures = [row for row in rows if row.error is not None]
+    for row in failures:
+        error = str(row.error)
+        _complain(printable(error) if row.image in error else named(row.image, error))
     if failures:
         raise typer.Exit(1)
 
