@@ -28,7 +28,7 @@ from vqcodec.windows import cover
 if TYPE_CHECKING:
     from vqcodec.nn.vqvae import VQVAE
 
-__all__ = ["Codec", "Info", "Progress", "decompress", "describe", "read_codes"]
+__all__ = ["Codec", "Info", "Progress", "describe", "read_codes"]
 
 Progress = Callable[[float], None]
 Samples = npt.NDArray[np.uint8]
@@ -196,11 +196,6 @@ def read_codes(
         (top, bottom), (left, right) = bounds[0][index // file.cols], bounds[1][index % file.cols]
         codes[:, top:bottom, left:right] = grid
     return codes
-
-
-def decompress(data: bytes, model: Model | None = None, progress: Progress | None = None) -> Picture:
-    """The picture of a .vq file; without `model`, the bundled one that the file names. Raises `VqError`."""
-    return Codec(model or find(container.read_header(data).model_digest)).decompress(data, progress)
 
 
 def describe(data: bytes) -> Info:

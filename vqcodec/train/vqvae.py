@@ -90,7 +90,7 @@ class VQVAEStage:
         return loss, {"loss": loss.item(), "psnr": psnr.item(), "soft_bits": quantized.rate.mean().item()}
 
     def validate(self) -> dict[str, float]:
-        """PSNR, and the bits per pixel of the codes' zero-order entropy, at every quality."""
+        """At every quality: PSNR, mean perplexity of the codebooks, zero-order entropy of the codes, bits per pixel."""
         figures: dict[str, float] = {}
         config = self.settings.config
         for quality in range(config.qualities):
@@ -105,6 +105,7 @@ class VQVAEStage:
                 codes.append(found.cpu())
             psnr = -10 * torch.cat(errors).clamp_min(1e-10).log10()
             figures[f"psnr_q{quality + 1}"] = psnr.mean().item()
+            figures[f"perplexity_q{quality + 1}"] = self.network.quantizer.perplexity()[quality].mean().item()
             figures[f"bpp_q{quality + 1}"] = _entropy(torch.cat(codes), config) / config.stride**2
         return figures
 
