@@ -122,7 +122,11 @@ def install(monkeypatch: pytest.MonkeyPatch, folder: Path) -> None:
         monkeypatch, "store",
         open_model=open_model, find=find, bundled=lambda: ("paper", "photo"), DEFAULT_MODEL="photo",
     )  # fmt: skip
-    replace(monkeypatch, "codec", Codec=FakeCodec, describe=describe)
+
+    def model_for(data: bytes) -> SimpleNamespace:
+        return find(bytes.fromhex(describe(data).model_digest))
+
+    replace(monkeypatch, "codec", Codec=FakeCodec, describe=describe, model_for=model_for)
 
 
 def replace(monkeypatch: pytest.MonkeyPatch, name: str, **members: object) -> None:

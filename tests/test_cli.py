@@ -246,6 +246,7 @@ def test_a_file_name_cannot_upset_the_terminal(run: Run) -> None:
     assert result.out.startswith("a\\x1b[31m\\nb.png -> ")
     assert printable("caf\u00e9\udcff") == "caf\u00e9\\udcff"
     assert named("a\n", "a\\n: broken") == "a\\n: broken"
+    assert named("a.png", "x/a.png: broken") == "x/a.png: broken"
 
 
 def test_a_broken_name_is_not_fatal(run: Run) -> None:

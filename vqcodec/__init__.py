@@ -41,11 +41,10 @@ def decode(data: bytes, model: str | Path | None = None) -> Image:
 
     The model is found by the digest in the file; one that is not in the package must be named. Raises `VqError`.
     """
-    from vqcodec.container import read_header
+    from vqcodec.codec import model_for
     from vqcodec.image import to_image
-    from vqcodec.store import find
 
-    return to_image(_codec(model or find(read_header(data).model_digest).path).decompress(data))
+    return to_image(_codec(model or model_for(data).path).decompress(data))
 
 
 def info(data: bytes) -> Info:

@@ -25,6 +25,7 @@ def encode_alpha(alpha: Samples) -> bytes:
 def decode_alpha(data: bytes, height: int, width: int) -> Samples:
     """Alpha [height, width] of the bytes of a PNG. Raises `DamagedFile`."""
     try:
+        # Not Image.open, which would apply its own limit: the container has checked the size against ours.
         with PngImagePlugin.PngImageFile(io.BytesIO(data)) as image:
             if image.mode != "L" or image.size != (width, height):
                 raise DamagedFile("the alpha channel does not fit its picture; the file is damaged")

@@ -227,10 +227,10 @@ def demo(
 
     from vqcodec.bench.report import print_demo
     from vqcodec.bench.runner import run_and_keep
-    from vqcodec.codec import Codec, describe
+    from vqcodec.codec import Codec, model_for
     from vqcodec.image import encode_image, from_image, to_image
     from vqcodec.output import check_destination, write_atomic
-    from vqcodec.store import DEFAULT_MODEL, find, open_model
+    from vqcodec.store import DEFAULT_MODEL, open_model
 
     folder = Path(out)
     model = open_model(DEFAULT_MODEL)
@@ -240,7 +240,7 @@ def demo(
         check_destination(folder / name, force=force)
     with Bar() as bar:
         data = (resources.files("vqcodec") / "models" / "demo.vq").read_bytes()
-        decoded = Codec(find(bytes.fromhex(describe(data).model_digest))).decompress(data)
+        decoded = Codec(model_for(data)).decompress(data)
         # A codec finds its own output too easy: half the size is a picture that it has not seen.
         picture = from_image(to_image(decoded).reduce(2))
         write_atomic(folder / "demo.png", encode_image(picture, "PNG"), force=force)
@@ -301,10 +301,9 @@ def bench(
             write_atomic(Path(name), form(rows, means).encode(), force=force)
     if STREAM not in wanted:
         print_rows(rows, means, sys.stdout)
-    failures = [row for row in rows if row.error is not None]
-    for row in failures:
-        error = str(row.error)
-        _complain(printable(error) if row.image in error else named(row.image, error))
+    failures = [named(row.image, row.error) for row in rows if row.error is not None]
+    for failure in failures:
+        _complain(failure)
     if failures:
         raise typer.Exit(1)
 

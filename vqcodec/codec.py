@@ -28,7 +28,7 @@ from vqcodec.windows import cover
 if TYPE_CHECKING:
     from vqcodec.nn.vqvae import VQVAE
 
-__all__ = ["Codec", "Info", "Progress", "describe", "read_codes"]
+__all__ = ["Codec", "Info", "Progress", "describe", "model_for", "read_codes"]
 
 Progress = Callable[[float], None]
 Samples = npt.NDArray[np.uint8]
@@ -196,6 +196,11 @@ def read_codes(
         (top, bottom), (left, right) = bounds[0][index // file.cols], bounds[1][index % file.cols]
         codes[:, top:bottom, left:right] = grid
     return codes
+
+
+def model_for(data: bytes) -> Model:
+    """The bundled model that a .vq file names by its digest. Raises `BadFile` or `UnknownModel`."""
+    return find(container.read_header(data).model_digest)
 
 
 def describe(data: bytes) -> Info:

@@ -103,7 +103,7 @@ def open_model(name: str | Path = DEFAULT_MODEL) -> Model:
         return _open_bundled(str(name))
     if (Path(name) / _CONFIG).is_file():
         return _open(Path(name))
-    known = ", ".join(["a folder with a config.json", *bundled()])
+    known = ", ".join([f"a folder with a {_CONFIG}", *bundled()])
     raise UnknownModel(f"there is no model {str(name)!r}; give one of: {known}")
 
 

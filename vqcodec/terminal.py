@@ -62,9 +62,11 @@ class Bar:
 
 
 def named(name: str, text: str) -> str:
-    """`text` on one line with the file it is about in front, unless it begins with that already."""
+    """`text` on one line with the file it is about in front, unless it begins with that, or its path, already."""
     name, text = printable(name), printable(text)
-    return text if text.startswith(name) else f"{name}: {text}"
+    head, colon, _ = text.partition(": ")
+    known = text.startswith(name) or (colon and head.endswith(name))
+    return text if known else f"{name}: {text}"
 
 
 def printable(text: str) -> str:

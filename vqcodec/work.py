@@ -132,15 +132,14 @@ class Decompressor:
         return _record(job, data, codec.model.name, seconds, picture)
 
     def _codec_for(self, data: bytes) -> Codec:
-        from vqcodec.codec import Codec, describe
-        from vqcodec.store import find
+        from vqcodec.codec import Codec, model_for
 
         if self.given is not None:
             return self.given  # it refuses a file of another model itself
-        digest = bytes.fromhex(describe(data).model_digest)
-        if digest not in self.loaded:
-            self.loaded[digest] = Codec(find(digest))
-        return self.loaded[digest]
+        model = model_for(data)
+        if model.digest not in self.loaded:
+            self.loaded[model.digest] = Codec(model)
+        return self.loaded[model.digest]
 
 
 def _record(job: Job, data: bytes, model: str, seconds: float, picture: Picture) -> Record:

@@ -120,7 +120,7 @@ def run(stage: Stage, folder: Path, schedule: Schedule, report: Callable[[Status
         for group in adam.param_groups:
             group["lr"] = schedule.learning_rate(progress)
         stage.network.train()
-        torch.manual_seed(schedule.seed + step)
+        torch.manual_seed(schedule.seed + step)  # what a step draws does not depend on when the run was resumed
         loss, figures = stage.loss(step, progress)
         adam.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]

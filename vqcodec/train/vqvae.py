@@ -93,6 +93,7 @@ class VQVAEStage:
         """At every quality: PSNR, mean perplexity of the codebooks, zero-order entropy of the codes, bits per pixel."""
         figures: dict[str, float] = {}
         config = self.settings.config
+        perplexity = self.network.quantizer.perplexity().mean(1)  # [Q]
         for quality in range(config.qualities):
             errors, codes = [], []
             for chunk in torch.split(self.held_out, 16):
@@ -105,7 +106,7 @@ class VQVAEStage:
                 codes.append(found.cpu())
             psnr = -10 * torch.cat(errors).clamp_min(1e-10).log10()
             figures[f"psnr_q{quality + 1}"] = psnr.mean().item()
-            figures[f"perplexity_q{quality + 1}"] = self.network.quantizer.perplexity()[quality].mean().item()
+            figures[f"perplexity_q{quality + 1}"] = perplexity[quality].item()
             figures[f"bpp_q{quality + 1}"] = _entropy(torch.cat(codes), config) / config.stride**2
         return figures
 
