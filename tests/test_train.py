@@ -125,7 +125,7 @@ def logged(run: Path, stage: str, figure: str) -> list[float]:
 @pytest.mark.parametrize("config", [CONV, PATCH], ids=lambda config: config.name)
 def test_the_loss_of_the_autoencoder_falls(tmp_path: Path, data: list[Path], config: ModelConfig) -> None:
     training, validation = load_pictures(data, CROP)
-    settings = vqvae_module.VQVAETraining(config.vqvae, Schedule(steps=100, rate=1e-2), batch=4, crop=CROP)
+    settings = vqvae_module.VQVAETraining(config.vqvae, Schedule(steps=100, rate=3e-3), batch=4, crop=CROP)
     torch.manual_seed(0)
     stage = vqvae_module.VQVAEStage(settings, training, validation)
 

@@ -26,6 +26,8 @@ from vqcodec.store import Model, find
 from vqcodec.windows import cover
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from vqcodec.nn.vqvae import VQVAE
 
 __all__ = ["Codec", "Info", "Progress", "describe", "model_for", "read_codes"]
@@ -35,6 +37,9 @@ Samples = npt.NDArray[np.uint8]
 
 WINDOW = 1024  # pixels, of the side of a window's core: bounds the memory of the networks
 NETWORK_SHARE = 0.3  # of the time, as progress is told
+# Step sizes of the search for better codes (`VQVAE.refine`) at each effort: long steps first.
+STEPS: tuple[tuple[float, ...], ...] = ((), (0.6,), (0.7, 0.6, 0.5), (0.8, 0.8, 0.7, 0.7, 0.7, 0.6, 0.6, 0.5))
+DEFAULT_EFFORT = 1
 
 
 @dataclass(frozen=True)
@@ -88,27 +93,37 @@ class Codec:
     def _network(self) -> VQVAE:
         return self.model.network()
 
-    def compress(self, picture: Picture, quality: int | None = None, progress: Progress | None = None) -> bytes:
-        """The bytes of a .vq file. Raises `UsageError` for a quality that the model does not have."""
+    def compress(
+        self,
+        picture: Picture,
+        quality: int | None = None,
+        progress: Progress | None = None,
+        effort: int = DEFAULT_EFFORT,
+    ) -> bytes:
+        """The bytes of a .vq file. Raises `UsageError` for a quality that the model does not have.
+
+        `effort`, 0 to 3: how long to search for codes that give a better picture for their bits. Any decoder reads
+        the result.
+        """
+        quality = self.quality(quality)
+        _refuse_beyond_the_format(picture)
+        codes = self.encode(picture.pixels, quality, _share(progress, 0, NETWORK_SHARE), effort)
+        return self.pack(picture, codes, quality, _share(progress, NETWORK_SHARE, 1))
+
+    def pack(
+        self, picture: Picture, codes: Codes, quality: int, progress: Progress | None = None, *, prove: bool = True
+    ) -> bytes:
+        """The bytes of a .vq file with the codes of a picture; `prove`: decode them again to the same codes."""
         config = self.model.config
-        quality = config.default_quality if quality is None else quality
-        if not 1 <= quality <= config.vqvae.qualities:
-            raise UsageError(f"the model {config.name} has the qualities 1 to {config.vqvae.qualities}, not {quality}")
-        limits = Limits()
-        if picture.height * picture.width > limits.pixels or max(picture.pixels.shape) > limits.side:
-            size = f"{picture.width}x{picture.height}"
-            raise LimitExceeded(f"a picture of {size} is beyond the format's {limits.pixels} pixels; cut it into parts")
-        codes = self.encode(picture.pixels, quality, _share(progress, 0, NETWORK_SHARE))
+        index = quality - 1
         grids = split(codes, config.unit)
-        payloads = write_units(
-            self._prior(quality - 1), [grid for row in grids for grid in row], _share(progress, NETWORK_SHARE, 1)
-        )
+        payloads = write_units(self._prior(index), [grid for row in grids for grid in row], progress, prove=prove)
         file = VqFile(
             model_digest=self.model.digest,
             width=picture.width,
             height=picture.height,
             mode=picture.mode,
-            quality=quality - 1,
+            quality=index,
             unit=config.unit,
             rows=len(grids),
             cols=len(grids[0]),
@@ -121,30 +136,62 @@ class Codec:
         """The picture of a .vq file. Raises `BadFile`, or `UnknownModel` when another model wrote it."""
         file = container.unpack(data)
         codes = read_codes(file, self.model, self._prior, _share(progress, 0, 1 - NETWORK_SHARE))
-        pixels = self.decode(codes, file.quality + 1, _share(progress, 1 - NETWORK_SHARE, 1))
-        pixels = pixels[: file.height, : file.width]
-        if file.mode == "L":
+        shape = (file.height, file.width)
+        pixels = self.render(codes, file.quality + 1, shape, file.mode, _share(progress, 1 - NETWORK_SHARE, 1))
+        alpha = None if file.alpha is None else decode_alpha(file.alpha, file.height, file.width)
+        return Picture(pixels, file.mode, alpha)
+
+    def render(
+        self,
+        codes: Codes,
+        quality: int,
+        shape: tuple[int, int],
+        mode: Literal["RGB", "L"],
+        progress: Progress | None = None,
+    ) -> Samples:
+        """Codes [G, h, w] -> the pixels of a picture of shape (H, W), [H, W, 3]; mode "L": three equal channels."""
+        pixels = self.decode(codes, quality, progress)[: shape[0], : shape[1]]
+        if mode == "L":
             grey = pixels.mean(axis=2, keepdims=True).round().astype(np.uint8)
             pixels = np.repeat(grey, 3, axis=2)
-        alpha = None
-        if file.alpha is not None:
-            alpha = decode_alpha(file.alpha, file.height, file.width)
-        return Picture(np.ascontiguousarray(pixels), file.mode, alpha)
+        return np.ascontiguousarray(pixels)
 
-    def encode(self, pixels: Samples, quality: int, progress: Progress | None = None) -> Codes:
-        """Pixels [H, W, 3] -> codes [G, ceil(H / stride), ceil(W / stride)], window by window."""
-        import torch
+    def quality(self, wanted: int | None) -> int:
+        """A quality of the model, or its default. Raises `UsageError`."""
+        config = self.model.config
+        wanted = config.default_quality if wanted is None else wanted
+        if not 1 <= wanted <= config.vqvae.qualities:
+            raise UsageError(f"the model {config.name} has the qualities 1 to {config.vqvae.qualities}, not {wanted}")
+        return wanted
 
-        vqvae = self.model.config.vqvae
+    def encode(
+        self,
+        pixels: Samples,
+        quality: int,
+        progress: Progress | None = None,
+        effort: int = DEFAULT_EFFORT,
+        rate_scale: float = 1.0,
+    ) -> Codes:
+        """Pixels [H, W, 3] -> codes [G, ceil(H / stride), ceil(W / stride)], window by window.
+
+        `rate_scale` multiplies lambda: more than 1 gives a smaller file with the codebooks of the same quality.
+        """
+        if not 0 <= effort < len(STEPS):
+            raise UsageError(f"the effort is 0 to {len(STEPS) - 1}, not {effort}")
+        vqvae, network, index = self.model.config.vqvae, self._network, quality - 1
+        steps = STEPS[effort] if vqvae.stem == "patch" else ()
+        # A better code is one for the decoded picture around it; what is decoded there follows from codes around that.
+        reach = network.encoder_reach + (2 * network.decoder_reach if steps else 0)
         height, width = grid_shape(pixels.shape[0], pixels.shape[1], vqvae.stride)
         codes = np.empty((len(vqvae.codebooks), height, width), np.int32)
-        windows = list(cover(height, width, WINDOW // vqvae.stride, self._network.encoder_reach))
+        windows = list(cover(height, width, WINDOW // vqvae.stride, reach))
         for done, window in enumerate(windows, 1):
-            rows, columns = window.outer(vqvae.stride)
-            part = _padded(pixels[rows, columns], vqvae.stride)
-            x = torch.from_numpy(part).permute(2, 0, 1)[None].float() / 255
-            found = self._network.encode(x.contiguous(memory_format=torch.channels_last), quality - 1)[0]
-            codes[(slice(None), *window.core())] = found.numpy()[(slice(None), *window.inner())]
+            part = pixels[window.outer(vqvae.stride)]
+            x = _to_network(_padded(part, vqvae.stride))
+            found = network.encode(x, index, rate_scale)
+            for step in steps:
+                found = network.refine(found, x[:, :, : part.shape[0], : part.shape[1]], index, step, rate_scale)
+            codes[(slice(None), *window.core())] = found[0].numpy()[(slice(None), *window.inner())]
             if progress:
                 progress(done / len(windows))
         return codes
@@ -244,6 +291,21 @@ def split(codes: Codes, unit: int) -> list[list[Codes]]:
 
 def _bounds(length: int, unit: int) -> list[tuple[int, int]]:
     return [(start, min(start + unit, length)) for start in range(0, length, unit)]
+
+
+def _to_network(pixels: Samples) -> Tensor:
+    """Pixels [H, W, 3] -> a batch of one, [1, 3, H, W] in [0, 1]."""
+    import torch
+
+    x = torch.from_numpy(pixels).permute(2, 0, 1)[None].float() / 255
+    return x.contiguous(memory_format=torch.channels_last)
+
+
+def _refuse_beyond_the_format(picture: Picture) -> None:
+    limits = Limits()
+    if picture.height * picture.width > limits.pixels or max(picture.pixels.shape) > limits.side:
+        size = f"{picture.width}x{picture.height}"
+        raise LimitExceeded(f"a picture of {size} is beyond the format's {limits.pixels} pixels; cut it into parts")
 
 
 def _padded(pixels: Samples, stride: int) -> Samples:

@@ -142,6 +142,9 @@ def save_model(folder: Path, config: ModelConfig, network: VQVAE, prior: dict[st
         (partial / _PRIOR).write_bytes(save(prior))
         model = _open(partial)
         for quality in range(config.vqvae.qualities):
+            for g in range(len(config.vqvae.codebooks)):
+                if int(network.quantizer.live(g)[quality]) > len(prior[f"codes.{g}.{quality}.embedding"]):
+                    raise ModelError(f"the prior does not know all codes of codebook {g} at quality {quality + 1}")
             for label in [None, *range(config.prior.labels)]:
                 model.prior(quality, label)
         folder.mkdir(parents=True, exist_ok=True)

@@ -15,8 +15,9 @@ from vqcodec.jobs import Job, make_folder
 if TYPE_CHECKING:
     from vqcodec.codec import Codec
     from vqcodec.image import Picture
+    from vqcodec.search import Target
 
-__all__ = ["Compressor", "Decompressor", "Record", "read"]
+__all__ = ["Compressor", "Decompressor", "Record", "Wish", "read"]
 
 
 @dataclass(frozen=True)
@@ -64,13 +65,38 @@ def deliver(job: Job, data: bytes, force: bool) -> None:
     write_atomic(job.target, data, force=force)
 
 
+@dataclass(frozen=True)
+class Wish:
+    """What `compress` was asked for: a quality, or one target."""
+
+    quality: int | None = None
+    effort: int | None = None
+    bpp: float | None = None  # targets, for the whole file
+    size: int | None = None  # bytes
+    psnr: float | None = None  # dB
+
+    def __post_init__(self) -> None:
+        if sum(value is not None for value in (self.quality, self.bpp, self.size, self.psnr)) > 1:
+            raise UsageError("give one of -q, --target-bpp, --target-size and --target-psnr")
+
+    def target(self, picture: Picture) -> Target | None:
+        """The target in the search's terms. Raises `UsageError`."""
+        from vqcodec.search import Target
+
+        if self.psnr is not None:
+            return Target("psnr", self.psnr)
+        if self.bpp is not None:
+            return Target("bytes", self.bpp * picture.height * picture.width / 8)
+        return None if self.size is None else Target("bytes", self.size)
+
+
 class Compressor:
-    """Pictures -> .vq files, with one model and one quality."""
+    """Pictures -> .vq files, with one model and one wish."""
 
     bad_input = BadPicture
 
-    def __init__(self, model: str | None, quality: int | None, force: bool) -> None:
-        self.model, self.quality, self.force = model, quality, force
+    def __init__(self, model: str | None, wish: Wish, force: bool) -> None:
+        self.model, self.wish, self.force = model, wish, force
         self.codec: Codec | None = None
 
     def open(self) -> None:
@@ -78,20 +104,24 @@ class Compressor:
         from vqcodec.codec import Codec
         from vqcodec.store import DEFAULT_MODEL, open_model
 
-        model = open_model(DEFAULT_MODEL if self.model is None else self.model)
-        count = model.config.vqvae.qualities
-        if self.quality is not None and not 1 <= self.quality <= count:
-            raise UsageError(f"the qualities of the model {model.name} are 1 to {count}, not {self.quality}")
-        self.codec = Codec(model)
+        self.codec = Codec(open_model(DEFAULT_MODEL if self.model is None else self.model))
+        self.codec.quality(self.wish.quality)
 
     def work(self, job: Job, progress: Callable[[float], None]) -> Record:
         """Do one job. `progress` is told the fraction done, 0 to 1. Raises `VqError`."""
+        from vqcodec.codec import DEFAULT_EFFORT
         from vqcodec.image import read_picture
+        from vqcodec.search import compress_to
 
         assert self.codec is not None, "open() comes first"
         picture = read_picture(sys.stdin.buffer if job.source is None else job.source)
+        target = self.wish.target(picture)
+        effort = DEFAULT_EFFORT if self.wish.effort is None else self.wish.effort
         start = time.perf_counter()
-        data = self.codec.compress(picture, self.quality, progress)
+        if target is None:
+            data = self.codec.compress(picture, self.wish.quality, progress, effort)
+        else:
+            data = compress_to(self.codec, picture, target, progress, effort)
         seconds = time.perf_counter() - start
         deliver(job, data, self.force)
         return _record(job, data, self.codec.model.name, seconds, picture)

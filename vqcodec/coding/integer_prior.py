@@ -45,7 +45,7 @@ MAX_SHIFT = 30
 class Layout:
     """What the tensors of a prior must look like."""
 
-    sizes: tuple[int, ...]  # K of each codebook
+    sizes: tuple[int, ...]  # K of each codebook; a quality may use fewer codes, the first ones
     qualities: int
     channels: int
     head_channels: int
@@ -106,13 +106,18 @@ class IntegerPrior:
         ]
         self._to_state = load.product("state", channels, channels, labels=layout.labels)
         self._embeddings, self._updates, self._heads, self._outs = [], [], [], []
-        for g, size in enumerate(layout.sizes):
+        for g, most in enumerate(layout.sizes):
             name = f"codes.{g}.{quality}"
+            size = load.rows(f"{name}.embedding", most)
             self._embeddings.append(load.table(f"{name}.embedding", (size, channels)))
             if g < len(layout.sizes) - 1:
                 self._updates.append(load.table(f"{name}.state", (size, channels)))
             self._heads.append(load.product(f"head.{g}", channels, head))
             self._outs.append(load.product(f"{name}.out", head, size, conditioned=False))
+
+    def constant(self, g: int) -> bool:
+        """Whether codebook g has a single code in use: then it is 0 everywhere and costs nothing."""
+        return len(self._embeddings[g]) == 1
 
     def embed(self, codes: Codes) -> Floats:
         """Codes [N, G] -> the cells' embeddings [N, C]."""
@@ -126,7 +131,7 @@ class IntegerPrior:
         return _clamp(self._to_state(trunk))
 
     def counts(self, g: int, state: Floats) -> Floats:
-        """The state [N, C] -> counts [N, K] of the codes of codebook g, integers, none of them zero."""
+        """The state [N, C] -> counts [N, K] of the codes in use of codebook g, integers, none of them zero."""
         hidden = np.clip(self._heads[g](_clamp(state)), 0, WEIGHT_MAX)
         logits = self._outs[g](hidden)
         below = logits.max(axis=1, keepdims=True) - logits
@@ -207,6 +212,12 @@ class _Loader:
             bias.astype(np.float32),
             np.ldexp(np.float32(1), -shift).astype(np.float32),
         )
+
+    def rows(self, name: str, most: int) -> int:
+        tensor = self.tensors.get(name)
+        if tensor is None or tensor.ndim != 2 or not 1 <= tensor.shape[0] <= most:
+            raise ModelError(f"the model's {name} is not a table of 1 to {most} codes")
+        return int(tensor.shape[0])
 
     def table(self, name: str, shape: tuple[int, int]) -> Floats:
         return self._get(name, shape, np.int8).astype(np.float32)

@@ -103,8 +103,11 @@ def traverse(
             slabs.put(wave, h)
             h = np.clip(h + block(slabs.context(wave)), -WEIGHT_MAX, WEIGHT_MAX)
         state = prior.state(h)
-        codes = np.empty((len(wave.slots), len(prior.layout.sizes)), np.int32)
+        codes = np.zeros((len(wave.slots), len(prior.layout.sizes)), np.int32)
         for g in range(codes.shape[1]):
+            if prior.constant(g):  # nothing to code: 0 everywhere
+                state = prior.advance(g, state, codes[:, g])
+                continue
             counts = prior.counts(g, state)
             for unit, grid in enumerate(grids):
                 cells = slice(wave.starts[unit], wave.starts[unit + 1])

@@ -73,9 +73,10 @@ class GatedPixelCNN(nn.Module):
         for g, tables in enumerate(self.codes):
             assert isinstance(tables, CodeTables)
             tables.describe(quantizer.vectors(g), quantizer.bits(g), quantizer.lambdas)
+            tables.live.copy_(quantizer.live(g))
 
     def forward(self, codes: Tensor, quality: int, label: Tensor | None = None, *, exact: bool = False) -> list[Tensor]:
-        """Logits in nats, [B, H, W, K] for each codebook, of codes [B, G, H, W] at one quality (0-based).
+        """Logits in nats, [B, H, W, live K] for each codebook, of codes [B, G, H, W] at one quality (0-based).
 
         `label` [B] is the class of each grid, for models that have classes.
         """
@@ -134,6 +135,8 @@ class CodeTables(nn.Module):
         features = dim + 1 + dim * (2 * len(WAVELENGTHS) if dim <= SINE_DIMS else 1)
         self.register_buffer("features", torch.zeros(qualities, size, features))
         self.features: Tensor
+        self.register_buffer("live", torch.full((qualities,), size))  # codes in use: the first so many
+        self.live: Tensor
         self.net = nn.Sequential(
             nn.Linear(features, CODE_FEATURES), nn.ReLU(), nn.Linear(CODE_FEATURES, CODE_FEATURES), nn.ReLU()
         )
@@ -158,14 +161,15 @@ class CodeTables(nn.Module):
         self.bias.copy_(-bits * math.log(2))
 
     def forward(self, quality: int, exact: bool) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """Embeddings [K, C], state updates [K, C], output weights [K, head] and biases [K] at one quality."""
-        table = self.out(self.net(self.features[quality])) + self.free[quality]
+        """Embeddings [K, C], state updates [K, C], output weights [K, head] and biases [K] of the K codes in use."""
+        live = int(self.live[quality])
+        table = self.out(self.net(self.features[quality, :live])) + self.free[quality, :live]
         embedding, state, weight = table.split(self.widths, 1)
         limit = TRUNK_LIMIT
         embedding, state = embedding.clamp(-limit, limit), state.clamp(-limit, limit)
         if exact:
             embedding, state = round_to(embedding, TRUNK_EXPONENT), round_to(state, TRUNK_EXPONENT)
-        return embedding, state, weight, self.bias[quality]
+        return embedding, state, weight, self.bias[quality, :live]
 
 
 class ExactLinear(nn.Module):

@@ -21,10 +21,11 @@ from vqcodec.config import VQVAEConfig
 __all__ = ["Quantized", "VectorQuantizer"]
 
 MAX_BITS = 24.0  # of a code that is never used: rarer than the range coder can express
-DECAY = 0.99  # of the moving averages (van den Oord et al. 2017, appendix A.1)
+DECAY = 0.995  # of the moving averages (van den Oord et al. 2017, appendix A.1, with a longer memory)
 KMEANS_ROUNDS = 40  # codes that the rate term makes useless die slowly
 # Temperature of the soft rate, in multiples of lambda: wide enough that the encoder feels the neighbouring codes.
 RATE_TEMPERATURE = 2.0
+MIN_SHARE = 2.0**-17  # of the positions: a code that is used less often is not worth its tables in the prior
 
 
 @dataclass(frozen=True)
@@ -76,12 +77,13 @@ class VectorQuantizer(nn.Module):
         zero = z.new_zeros(batch, dtype=torch.float32)
         chosen, codes, rate, codebook_loss, commitment = [], [], zero, zero, zero
         for g, part in enumerate(parts):
-            vectors, bits = self.vectors(g)[quality], self.bits(g)[quality]
-            cost = self._cost(part, vectors.detach(), bits, lam)
-            index = cost.detach().argmin(2)  # [B, N]
+            used = int(self.live(g)[quality].max())
+            vectors, bits = self.vectors(g)[quality, :used], self.bits(g)[quality, :used]
+            cost = self._cost(part.detach(), vectors.detach(), bits, lam)
+            index = cost.argmin(2)  # [B, N]
             picked = vectors.gather(1, index[:, :, None].expand_as(part))
             if self.training and bool((lam > 0).any()):
-                rate = rate + _soft_rate(cost, bits, lam)
+                rate = rate + _soft_rate(part, cost, vectors.detach(), bits, lam)
             if not self.ema:
                 codebook_loss = codebook_loss + (part.detach() - picked).square().sum(2).mean(1)
             commitment = commitment + (part - picked.detach()).square().sum(2).mean(1)
@@ -98,15 +100,16 @@ class VectorQuantizer(nn.Module):
             commitment_loss=commitment,
         )
 
-    def encode(self, z: Tensor, quality: int) -> Tensor:
-        """Codes [B, G, H, W] of latents z [B, D, H, W] at one quality (0-based)."""
+    def encode(self, z: Tensor, quality: int, scale: float = 1.0) -> Tensor:
+        """Codes [B, G, H, W] of latents z [B, D, H, W] at one quality (0-based), with lambda times `scale`."""
         batch, _, height, width = z.shape
-        lam = self.lambdas[quality].expand(batch)
+        lam = self.lambdas[quality].expand(batch) * scale
         codes = []
         for g, part in enumerate(torch.split(z.float().flatten(2).transpose(1, 2), self.dims, 2)):
             vectors, bits = self.vectors(g)[quality], self.bits(g)[quality]
             shape = (batch, *vectors.shape)
             cost = self._cost(part, vectors.expand(shape), bits.expand(shape[:2]), lam)
+            cost[:, :, self.live(g)[quality] :] = torch.inf
             codes.append(cost.argmin(2))
         return torch.stack(codes, 1).view(batch, len(codes), height, width)
 
@@ -138,6 +141,24 @@ class VectorQuantizer(nn.Module):
             self.get_buffer(f"counts{g}")[quality] = counts
             if self.ema:
                 self.get_buffer(f"sums{g}")[quality] = vectors * counts[:, None]
+
+    @torch.no_grad()
+    def prune(self) -> None:
+        """Where there is a rate term: sort the codes of each codebook by use, give up those that are hardly used."""
+        for g in range(len(self.codebooks)):
+            vectors, counts = self.vectors(g), self.get_buffer(f"counts{g}")
+            for quality in (self.lambdas > 0).nonzero()[:, 0].tolist():
+                order = counts[quality].argsort(descending=True, stable=True)
+                kept = counts[quality][order]
+                kept = torch.where(kept >= MIN_SHARE * kept.sum(), kept, 0.0)
+                counts[quality] = kept
+                vectors[quality] = torch.where(kept[:, None] > 0, vectors[quality][order], 0.0)
+
+    def live(self, g: int) -> Tensor:
+        """How many codes of codebook g, from the first, are in use at each quality: [Q]; K where lambda is 0."""
+        counts = self.get_buffer(f"counts{g}")
+        order = torch.arange(1, counts.shape[1] + 1, device=counts.device)
+        return torch.where(self.lambdas > 0, ((counts > 0) * order).amax(1), counts.shape[1])
 
     def perplexity(self) -> Tensor:
         """Effective number of codes in use, 2^entropy, of each codebook at each quality: [Q, G]."""
@@ -184,8 +205,16 @@ class VectorQuantizer(nn.Module):
             self.get_buffer(f"sums{g}")[q, dead] = pick * average
 
 
-def _soft_rate(cost: Tensor, bits: Tensor, lam: Tensor) -> Tensor:
-    """Expected bits per position [B] when a code is taken with probability softmax(-cost / temperature)."""
-    temperature = (RATE_TEMPERATURE * lam).clamp_min(1e-6)
-    share = torch.softmax(-cost / temperature[:, None, None], 2)
-    return torch.einsum("bnk,bk->b", share, bits) / cost.shape[1]
+def _soft_rate(part: Tensor, cost: Tensor, vectors: Tensor, bits: Tensor, lam: Tensor) -> Tensor:
+    """Expected bits per position [B] when a code is taken with probability softmax(-cost / temperature).
+
+    The gradient towards the latents `part` [B, N, dim] is written out, which spares several passes over [B, N, K]:
+    with w_k the probabilities and r the expected bits, dr/dz = (2 / temperature) sum_k w_k (bits_k - r) e_k.
+    """
+    with torch.no_grad():
+        temperature = (RATE_TEMPERATURE * lam).clamp_min(1e-6)[:, None, None]
+        share = torch.softmax(cost / -temperature, 2)
+        expected = torch.bmm(share, bits[:, :, None])  # [B, N, 1]
+        slope = torch.bmm(share.mul_(bits[:, None, :] - expected), vectors) * (2 / temperature)
+    through = (slope * (part - part.detach())).sum(2)  # zero, but for its gradient
+    return (expected[:, :, 0] + through).mean(1)

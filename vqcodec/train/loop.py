@@ -22,6 +22,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from vqcodec.errors import OutputError, UsageError
+from vqcodec.train.optimizer import Muon, hidden_weights
 
 __all__ = ["Schedule", "Stage", "Status", "autocast", "pick_device", "run"]
 
@@ -38,7 +39,7 @@ class Schedule:
 
     steps: int = 0
     minutes: float = 0.0
-    rate: float = 3e-4  # peak learning rate of Adam
+    rate: float = 3e-4  # peak learning rate
     seed: int = 1
 
     def __post_init__(self) -> None:
@@ -74,6 +75,10 @@ class Stage(Protocol):
     def network(self) -> nn.Module:
         """All that is learned, as one module."""
 
+    @property
+    def hidden(self) -> tuple[str, ...]:
+        """Names of the modules whose weights are matrices between hidden layers: Muon trains them."""
+
     def loss(self, step: int, progress: float) -> tuple[Tensor, dict[str, float]]:
         """The loss of one step, and figures to report. Must depend on nothing but the weights and the arguments."""
 
@@ -95,8 +100,8 @@ def run(stage: Stage, folder: Path, schedule: Schedule, report: Callable[[Status
     """Train until the schedule ends; resumes from `folder` when it holds a checkpoint of the same network."""
     folder.mkdir(parents=True, exist_ok=True)
     parameters = [p for p in stage.network.parameters() if p.requires_grad]
-    adam = torch.optim.Adam(parameters, lr=schedule.rate)
-    step, before = _resume(folder, stage.network, adam)
+    optimizer = Muon(*hidden_weights(stage.network, stage.hidden), lr=schedule.rate)
+    step, before = _resume(folder, stage.network, optimizer)
     started = last_report = last_save = time.monotonic()
     sums: dict[str, float] = {}
     since = 0
@@ -109,7 +114,7 @@ def run(stage: Stage, folder: Path, schedule: Schedule, report: Callable[[Status
             figures = {key: value / since for key, value in sums.items()}
             if done or now - last_save > CHECKPOINT_SECONDS:
                 figures |= {f"val_{key}": value for key, value in _validate(stage).items()}
-                _save(folder, stage.network, adam, step, seconds)
+                _save(folder, stage.network, optimizer, step, seconds)
                 last_save = time.monotonic()
             status = Status(step, progress, seconds, figures)
             _log(folder, status)
@@ -117,15 +122,15 @@ def run(stage: Stage, folder: Path, schedule: Schedule, report: Callable[[Status
             last_report, sums, since = time.monotonic(), {}, 0
         if done:
             return
-        for group in adam.param_groups:
+        for group in optimizer.param_groups:
             group["lr"] = schedule.learning_rate(progress)
         stage.network.train()
         torch.manual_seed(schedule.seed + step)  # what a step draws does not depend on when the run was resumed
         loss, figures = stage.loss(step, progress)
-        adam.zero_grad(set_to_none=True)
+        optimizer.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]
         torch.nn.utils.clip_grad_norm_(parameters, CLIP)
-        adam.step()
+        optimizer.step()
         step, since = step + 1, since + 1
         for key, value in figures.items():
             sums[key] = sums.get(key, 0.0) + value
@@ -137,12 +142,12 @@ def _validate(stage: Stage) -> dict[str, float]:
         return stage.validate()
 
 
-def _save(folder: Path, network: nn.Module, adam: torch.optim.Adam, step: int, seconds: float) -> None:
+def _save(folder: Path, network: nn.Module, optimizer: Muon, step: int, seconds: float) -> None:
     """Everything in one file, so that a kill at any moment leaves one whole checkpoint, old or new."""
     tensors = {f"network.{key}": value.detach().cpu().contiguous() for key, value in network.state_dict().items()}
-    for index, state in adam.state_dict()["state"].items():
+    for index, state in optimizer.state_dict()["state"].items():
         for key, value in state.items():
-            tensors[f"adam.{index}.{key}"] = torch.as_tensor(value).detach().cpu().contiguous()
+            tensors[f"optimizer.{index}.{key}"] = torch.as_tensor(value).detach().cpu().contiguous()
     target = folder / "checkpoint.safetensors"
     partial = folder / "checkpoint.partial"
     try:
@@ -152,7 +157,7 @@ def _save(folder: Path, network: nn.Module, adam: torch.optim.Adam, step: int, s
         raise OutputError(f"{target}: cannot write the checkpoint ({error})") from None
 
 
-def _resume(folder: Path, network: nn.Module, adam: torch.optim.Adam) -> tuple[int, float]:
+def _resume(folder: Path, network: nn.Module, optimizer: Muon) -> tuple[int, float]:
     path = folder / "checkpoint.safetensors"
     if not path.exists():
         return 0, 0.0
@@ -169,8 +174,8 @@ def _resume(folder: Path, network: nn.Module, adam: torch.optim.Adam) -> tuple[i
                     index, _, name = name.partition(".")
                     moments.setdefault(int(index), {})[name] = file.get_tensor(key)
         network.load_state_dict(weights)
-        state = adam.state_dict()
-        adam.load_state_dict({"state": moments, "param_groups": state["param_groups"]})
+        state = optimizer.state_dict()
+        optimizer.load_state_dict({"state": moments, "param_groups": state["param_groups"]})
     except (SafetensorError, KeyError, TypeError, ValueError, RuntimeError) as error:
         reason = str(error).splitlines()[0]
         raise UsageError(f"{path} does not fit this run ({reason}); give another --run folder") from None

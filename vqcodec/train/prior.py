@@ -40,6 +40,8 @@ class PriorTraining:
 class PriorStage:
     """One step of the prior's training: a batch of grids of one quality, qualities in turn."""
 
+    hidden = ("entry", "blocks", "to_state", "heads")
+
     def __init__(self, settings: PriorTraining, vqvae: VQVAE, codes: tuple[Tensor, Tensor]) -> None:
         self.settings = settings
         self.device = pick_device()

@@ -72,9 +72,10 @@ class Project:
         return from_json(ModelConfig, path.read_text(encoding="utf-8"))
 
     def network(self) -> VQVAE:
-        """The autoencoder of stage one, rounded as it will be stored."""
+        """The autoencoder of stage one, without codes that are hardly used, rounded as it will be stored."""
         network = VQVAE(self.config().vqvae)
         _load(network, self.folder / "vqvae")
+        network.quantizer.prune()
         round_weights(network)
         return network.eval()
 

@@ -39,6 +39,8 @@ class VQVAETraining:
 class VQVAEStage:
     """One step of the autoencoder's training; every picture of a batch has a quality of its own."""
 
+    hidden = ("stem", "blocks", "down", "up")
+
     def __init__(self, settings: VQVAETraining, training: Pictures, validation: Pictures) -> None:
         self.settings = settings
         self.training = training

@@ -1,0 +1,96 @@
+"""The optimiser of both stages: Muon for the hidden weights, Adam for everything else.
+
+In: a network's parameters with their gradients. Out: the same parameters, one step further.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+
+import torch
+from torch import Tensor, nn
+
+__all__ = ["Muon", "hidden_weights"]
+
+MOMENTUM = 0.95
+ADAM_BETAS = (0.9, 0.999)
+ADAM_EPS = 1e-8
+# Coefficients of the quintic iteration (Jordan 2024): they drive singular values to about 1 in few steps.
+NEWTON_SCHULZ = (3.4445, -4.7750, 2.0315)
+NEWTON_SCHULZ_STEPS = 5
+# Root mean square of an orthogonal update as a share of the learning rate, like that of Adam, so that both take the
+# same rate (Liu et al. 2025, "Muon is scalable for LLM training", section 2.2).
+UPDATE_RMS = 0.2
+
+
+class Muon(torch.optim.Optimizer):
+    """Momentum, orthogonalised, for weight matrices (Jordan 2024, "Muon"); Adam (Kingma & Ba 2015) for the rest.
+
+    A convolution's weight [O, I, k, k] counts as the matrix [O, I * k * k].
+    """
+
+    def __init__(self, matrices: Iterable[Tensor], others: Iterable[Tensor], lr: float) -> None:
+        groups = [{"params": list(matrices), "muon": True}, {"params": list(others), "muon": False}]
+        super().__init__([group for group in groups if group["params"]], {"lr": lr})
+
+    @torch.no_grad()
+    def step(self, closure: Callable[[], float] | None = None) -> None:  # type: ignore[override]
+        """Update every parameter that has a gradient."""
+        assert closure is None, "the gradients are computed before"
+        for group in self.param_groups:
+            update = self._orthogonal if group["muon"] else self._adam
+            for parameter in group["params"]:
+                if parameter.grad is not None:
+                    parameter.add_(update(parameter, parameter.grad), alpha=-group["lr"])
+
+    def _orthogonal(self, parameter: Tensor, gradient: Tensor) -> Tensor:
+        state = self.state[parameter]
+        if not state:
+            state["momentum"] = torch.zeros_like(parameter)
+        momentum: Tensor = state["momentum"].mul_(MOMENTUM).add_(gradient)
+        matrix = (gradient + MOMENTUM * momentum).flatten(1)  # Nesterov
+        scale = UPDATE_RMS * max(matrix.shape) ** 0.5
+        update: Tensor = orthogonalize(matrix).view_as(parameter) * scale
+        return update
+
+    def _adam(self, parameter: Tensor, gradient: Tensor) -> Tensor:
+        state = self.state[parameter]
+        if not state:
+            state["steps"] = torch.zeros(())
+            state["mean"] = torch.zeros_like(parameter)
+            state["square"] = torch.zeros_like(parameter)
+        state["steps"] += 1
+        mean, square = state["mean"], state["square"]
+        mean.lerp_(gradient, 1 - ADAM_BETAS[0])
+        square.lerp_(gradient.square(), 1 - ADAM_BETAS[1])
+        steps = float(state["steps"])
+        unbiased = (square / (1 - ADAM_BETAS[1] ** steps)).sqrt_().add_(ADAM_EPS)
+        update: Tensor = mean / (1 - ADAM_BETAS[0] ** steps) / unbiased
+        return update
+
+
+def orthogonalize(matrix: Tensor) -> Tensor:
+    """About U V^T of the singular value decomposition U S V^T of a matrix [O, I], without computing it.
+
+    In bf16, as published: the result need not be exact.
+    """
+    a, b, c = NEWTON_SCHULZ
+    tall = matrix.shape[0] > matrix.shape[1]
+    x = (matrix.T if tall else matrix).bfloat16()
+    x = x / (x.norm() + 1e-7)
+    for _ in range(NEWTON_SCHULZ_STEPS):
+        gram = x @ x.T
+        x = a * x + (b * gram + c * gram @ gram) @ x
+    result: Tensor = (x.T if tall else x).to(matrix.dtype)
+    return result
+
+
+def hidden_weights(network: nn.Module, names: tuple[str, ...]) -> tuple[list[Tensor], list[Tensor]]:
+    """The parameters of a network in two lists: matrices with one of `names` in their path, and all others."""
+    matrices: list[Tensor] = []
+    others: list[Tensor] = []
+    for path, parameter in network.named_parameters():
+        if parameter.requires_grad:
+            hidden = parameter.ndim >= 2 and path.endswith("weight") and not set(names).isdisjoint(path.split("."))
+            (matrices if hidden else others).append(parameter)
+    return matrices, others
