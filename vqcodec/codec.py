@@ -6,10 +6,10 @@ nor a floating-point number that is rounded.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cache, cached_property
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -18,27 +18,26 @@ from vqcodec import container
 from vqcodec.alpha import decode_alpha, encode_alpha
 from vqcodec.coding.integer_prior import Codes, IntegerPrior
 from vqcodec.coding.rangecoder import read_units, write_units
-from vqcodec.container import Limits, VqFile
+from vqcodec.container import Frame, Limits, VqFile
 from vqcodec.errors import DamagedFile, LimitExceeded, ModelError, UnknownModel, UsageError
 from vqcodec.image import Picture
 from vqcodec.metrics import bits_per_dim, bits_per_pixel, compression_ratio
 from vqcodec.store import Model, find
-from vqcodec.windows import cover
 
 if TYPE_CHECKING:
-    from torch import Tensor
-
+    from vqcodec.nn.tiled import Tiled
     from vqcodec.nn.vqvae import VQVAE
 
-__all__ = ["Codec", "Info", "Progress", "describe", "model_for", "read_codes"]
+__all__ = ["Codec", "Info", "Progress", "describe", "grid_shape", "model_for", "read_codes", "split", "unit_bounds"]
 
 Progress = Callable[[float], None]
 Samples = npt.NDArray[np.uint8]
+Latents = npt.NDArray[np.float32]
+Grids = TypeVar("Grids", Codes, Latents)
 
-WINDOW = 1024  # pixels, of the side of a window's core: bounds the memory of the networks
 NETWORK_SHARE = 0.3  # of the time, as progress is told
-# Step sizes of the search for better codes (`VQVAE.refine`) at each effort: long steps first.
-STEPS: tuple[tuple[float, ...], ...] = ((), (0.6,), (0.7, 0.6, 0.5), (0.8, 0.8, 0.7, 0.7, 0.7, 0.6, 0.6, 0.5))
+# Step sizes of the search for better codes (`VQVAE.descend`) at each effort: long steps first.
+STEPS: tuple[tuple[float, ...], ...] = ((), (0.6,), (0.7, 0.6, 0.5), (0.7, 0.7, 0.6, 0.6, 0.5, 0.5))
 DEFAULT_EFFORT = 1
 
 
@@ -87,10 +86,10 @@ class Codec:
 
     def __init__(self, model: Model) -> None:
         self.model = model
-        self._prior = cache(model.prior)
+        self.prior = cache(model.prior)
 
     @cached_property
-    def _network(self) -> VQVAE:
+    def network(self) -> VQVAE:
         return self.model.network()
 
     def compress(
@@ -106,7 +105,6 @@ class Codec:
         the result.
         """
         quality = self.quality(quality)
-        _refuse_beyond_the_format(picture)
         codes = self.encode(picture.pixels, quality, _share(progress, 0, NETWORK_SHARE), effort)
         return self.pack(picture, codes, quality, _share(progress, NETWORK_SHARE, 1))
 
@@ -117,7 +115,7 @@ class Codec:
         config = self.model.config
         index = quality - 1
         grids = split(codes, config.unit)
-        payloads = write_units(self._prior(index), [grid for row in grids for grid in row], progress, prove=prove)
+        payloads = write_units(self.prior(index), [grid for row in grids for grid in row], progress, prove=prove)
         file = VqFile(
             model_digest=self.model.digest,
             width=picture.width,
@@ -135,7 +133,7 @@ class Codec:
     def decompress(self, data: bytes, progress: Progress | None = None) -> Picture:
         """The picture of a .vq file. Raises `BadFile`, or `UnknownModel` when another model wrote it."""
         file = container.unpack(data)
-        codes = read_codes(file, self.model, self._prior, _share(progress, 0, 1 - NETWORK_SHARE))
+        codes = read_codes(file, self.model, self.prior, _share(progress, 0, 1 - NETWORK_SHARE))
         shape = (file.height, file.width)
         pixels = self.render(codes, file.quality + 1, shape, file.mode, _share(progress, 1 - NETWORK_SHARE, 1))
         alpha = None if file.alpha is None else decode_alpha(file.alpha, file.height, file.width)
@@ -172,46 +170,34 @@ class Codec:
         effort: int = DEFAULT_EFFORT,
         rate_scale: float = 1.0,
     ) -> Codes:
-        """Pixels [H, W, 3] -> codes [G, ceil(H / stride), ceil(W / stride)], window by window.
+        """Pixels [H, W, 3] -> codes [G, ceil(H / stride), ceil(W / stride)].
 
-        `rate_scale` multiplies lambda: more than 1 gives a smaller file with the codebooks of the same quality.
+        `rate_scale` multiplies lambda: more than 1 gives a smaller file with the codebooks of the same quality. With
+        `effort` the codes then move, step by step, to where the decoded picture is better for its bits.
         """
         if not 0 <= effort < len(STEPS):
             raise UsageError(f"the effort is 0 to {len(STEPS) - 1}, not {effort}")
-        vqvae, network, index = self.model.config.vqvae, self._network, quality - 1
-        steps = STEPS[effort] if vqvae.stem == "patch" else ()
-        # A better code is one for the decoded picture around it; what is decoded there follows from codes around that.
-        reach = network.encoder_reach + (2 * network.decoder_reach if steps else 0)
-        height, width = grid_shape(pixels.shape[0], pixels.shape[1], vqvae.stride)
-        codes = np.empty((len(vqvae.codebooks), height, width), np.int32)
-        windows = list(cover(height, width, WINDOW // vqvae.stride, reach))
-        for done, window in enumerate(windows, 1):
-            part = pixels[window.outer(vqvae.stride)]
-            x = _to_network(_padded(part, vqvae.stride))
-            found = network.encode(x, index, rate_scale)
-            for step in steps:
-                found = network.refine(found, x[:, :, : part.shape[0], : part.shape[1]], index, step, rate_scale)
-            codes[(slice(None), *window.core())] = found[0].numpy()[(slice(None), *window.inner())]
-            if progress:
-                progress(done / len(windows))
+        _refuse_beyond_the_format(pixels)
+        networks = self._networks(quality, rate_scale)
+        steps = STEPS[effort] if self.model.config.vqvae.stem == "patch" else ()
+        share = 1 / (1 + 2 * len(steps))
+        codes = networks.encode(pixels, _share(progress, 0, share))
+        for index, step in enumerate(steps):
+            start = share * (1 + 2 * index)
+            latents = networks.descend(codes, pixels, step, _share(progress, start, start + 2 * share))
+            for unit, target in _units(codes, latents, self.model.config.unit):
+                bits = self.prior(quality - 1).bits(unit)
+                unit[:] = networks.choose(target, bits, step)
         return codes
 
     def decode(self, codes: Codes, quality: int, progress: Progress | None = None) -> Samples:
-        """Codes [G, h, w] -> pixels [h * stride, w * stride, 3], window by window."""
-        import torch
+        """Codes [G, h, w] -> pixels [h * stride, w * stride, 3]."""
+        return self._networks(quality).decode(codes, progress)
 
-        stride = self.model.config.vqvae.stride
-        _, height, width = codes.shape
-        pixels = np.empty((height * stride, width * stride, 3), np.uint8)
-        windows = list(cover(height, width, WINDOW // stride, self._network.decoder_reach))
-        for done, window in enumerate(windows, 1):
-            part = torch.from_numpy(codes[(slice(None), *window.outer())].astype(np.int64))[None]
-            y = self._network.decode(part, quality - 1)[0].permute(1, 2, 0)
-            y = (y * 255).round().clamp(0, 255).to(torch.uint8)
-            pixels[window.core(stride)] = y.numpy()[window.inner(stride)]
-            if progress:
-                progress(done / len(windows))
-        return pixels
+    def _networks(self, quality: int, rate_scale: float = 1.0) -> Tiled:
+        from vqcodec.nn.tiled import Tiled
+
+        return Tiled(self.network, quality - 1, rate_scale)
 
 
 def read_codes(
@@ -224,35 +210,47 @@ def read_codes(
 
     Raises `UnknownModel` when another model wrote the file, `DamagedFile` when it contradicts its model.
     """
-    config = model.config
-    if file.model_digest != model.digest:
-        raise UnknownModel(
-            f"the file was written with another model (digest {file.model_digest.hex()}) than {model.name} "
-            f"({model.digest.hex()})"
-        )
-    height, width = grid_shape(file.height, file.width, config.vqvae.stride)
-    bounds = [_bounds(length, config.unit) for length in (height, width)]
-    if file.unit != config.unit or (file.rows, file.cols) != (len(bounds[0]), len(bounds[1])):
-        raise DamagedFile("the file's units do not fit its model; the file is damaged")
-    if file.quality >= config.vqvae.qualities:
-        raise DamagedFile(f"the file's quality {file.quality + 1} is not one of its model; the file is damaged")
-    shapes = [(bottom - top, right - left) for top, bottom in bounds[0] for left, right in bounds[1]]
+    bounds = unit_bounds(file, model)
+    shapes = [(bottom - top, right - left) for top, bottom, left, right in bounds]
     grids = read_units((prior or model.prior)(file.quality), file.units, shapes, progress)
-    codes = np.empty((len(config.vqvae.codebooks), height, width), np.int32)
-    for index, grid in enumerate(grids):
-        (top, bottom), (left, right) = bounds[0][index // file.cols], bounds[1][index % file.cols]
+    height, width = grid_shape(file.height, file.width, model.config.vqvae.stride)
+    codes = np.empty((len(model.config.vqvae.codebooks), height, width), np.int32)
+    for (top, bottom, left, right), grid in zip(bounds, grids, strict=True):
         codes[:, top:bottom, left:right] = grid
     return codes
 
 
-def model_for(data: bytes) -> Model:
-    """The bundled model that a .vq file names by its digest. Raises `BadFile` or `UnknownModel`."""
-    return find(container.read_header(data).model_digest)
+def unit_bounds(frame: Frame, model: Model) -> list[tuple[int, int, int, int]]:
+    """Where the units of a file lie in its grid: (top, bottom, left, right) each, row-major.
+
+    Raises `UnknownModel` when another model wrote the file, `DamagedFile` when it contradicts its model.
+    """
+    config = model.config
+    if frame.model_digest != model.digest:
+        raise UnknownModel(
+            f"the file was written with another model (digest {frame.model_digest.hex()}) than {model.name} "
+            f"({model.digest.hex()})"
+        )
+    height, width = grid_shape(frame.height, frame.width, config.vqvae.stride)
+    rows, cols = _bounds(height, config.unit), _bounds(width, config.unit)
+    if frame.unit != config.unit or (frame.rows, frame.cols) != (len(rows), len(cols)):
+        raise DamagedFile("the file's units do not fit its model; the file is damaged")
+    if frame.quality >= config.vqvae.qualities:
+        raise DamagedFile(f"the file's quality {frame.quality + 1} is not one of its model; the file is damaged")
+    return [(*vertical, *horizontal) for vertical in rows for horizontal in cols]
 
 
-def describe(data: bytes) -> Info:
-    """What the header of a .vq file says. Raises `BadFile`."""
-    header = container.read_header(data)
+def model_for(data: bytes, *, partial: bool = False) -> Model:
+    """The bundled model that a .vq file names by its digest; `partial`: the file may be cut.
+
+    Raises `BadFile` or `UnknownModel`.
+    """
+    return find(container.read_header(data, partial=partial).model_digest)
+
+
+def describe(data: bytes, *, partial: bool = False) -> Info:
+    """What the header of a .vq file says; `partial`: the file may be cut. Raises `BadFile`."""
+    header = container.read_header(data, partial=partial)
     try:
         name = find(header.model_digest).name
     except ModelError:
@@ -280,38 +278,31 @@ def grid_shape(height: int, width: int, stride: int) -> tuple[int, int]:
     return -(-height // stride), -(-width // stride)
 
 
-def split(codes: Codes, unit: int) -> list[list[Codes]]:
-    """Codes [G, h, w] -> rows of units [G, <= unit, <= unit]."""
-    _, height, width = codes.shape
+def split(grids: Grids, unit: int) -> list[list[Grids]]:
+    """Codes [G, h, w], or anything on the same grid -> rows of units [G, <= unit, <= unit], which are views."""
+    _, height, width = grids.shape
     return [
-        [codes[:, top:bottom, left:right] for left, right in _bounds(width, unit)]
+        [grids[:, top:bottom, left:right] for left, right in _bounds(width, unit)]
         for top, bottom in _bounds(height, unit)
     ]
+
+
+def _units(codes: Codes, latents: Latents, unit: int) -> Iterator[tuple[Codes, Latents]]:
+    """The units of coding: views of codes [G, h, w] and latents [D, h, w]."""
+    for rows, others in zip(split(codes, unit), split(latents, unit), strict=True):
+        yield from zip(rows, others, strict=True)
 
 
 def _bounds(length: int, unit: int) -> list[tuple[int, int]]:
     return [(start, min(start + unit, length)) for start in range(0, length, unit)]
 
 
-def _to_network(pixels: Samples) -> Tensor:
-    """Pixels [H, W, 3] -> a batch of one, [1, 3, H, W] in [0, 1]."""
-    import torch
-
-    x = torch.from_numpy(pixels).permute(2, 0, 1)[None].float() / 255
-    return x.contiguous(memory_format=torch.channels_last)
-
-
-def _refuse_beyond_the_format(picture: Picture) -> None:
+def _refuse_beyond_the_format(pixels: Samples) -> None:
     limits = Limits()
-    if picture.height * picture.width > limits.pixels or max(picture.pixels.shape) > limits.side:
-        size = f"{picture.width}x{picture.height}"
+    height, width, _ = pixels.shape
+    if height * width > limits.pixels or max(height, width) > limits.side:
+        size = f"{width}x{height}"
         raise LimitExceeded(f"a picture of {size} is beyond the format's {limits.pixels} pixels; cut it into parts")
-
-
-def _padded(pixels: Samples, stride: int) -> Samples:
-    """Pixels [H, W, 3] with the last row and column repeated up to whole multiples of the stride."""
-    below, right = -pixels.shape[0] % stride, -pixels.shape[1] % stride
-    return np.pad(pixels, ((0, below), (0, right), (0, 0)), mode="edge")
 
 
 def _share(progress: Progress | None, start: float, stop: float) -> Progress | None:

@@ -36,7 +36,7 @@ from typing import Literal
 from vqcodec.errors import DamagedFile, LimitExceeded, NotAVqFile, UnsupportedFile
 
 __all__ = [
-    "MAGIC", "Header", "Limits", "VqFile", "alpha_payload", "pack", "read_header", "unit_payload", "unpack"
+    "MAGIC", "Frame", "Header", "Limits", "VqFile", "alpha_payload", "pack", "read_header", "unit_payload", "unpack"
 ]  # fmt: skip
 
 MAGIC = b"\x89VQ\n"

@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 import os
-import re
 import sys
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -14,7 +13,7 @@ from pathlib import Path
 
 from vqcodec.errors import OutputError, UsageError, VqError
 
-__all__ = ["STREAM", "Job", "check", "make_folder", "parse_size", "pictures_in", "plan"]
+__all__ = ["STREAM", "Job", "check", "make_folder", "pictures_in", "plan", "sources"]
 
 STREAM = "-"  # standard input or standard output
 SUFFIX = ".vq"
@@ -63,6 +62,19 @@ def plan(inputs: Sequence[str], out: str | None, suffix: str) -> tuple[Job, ...]
     jobs = tuple(Job(source, _target(source, out, make_folder, suffix), make_folder) for source in sources)
     _refuse_clashes(jobs)
     return jobs
+
+
+def sources(names: Sequence[str]) -> list[Path | None]:
+    """The .vq files that arguments stand for: files, folders of them, or - for standard input (None)."""
+    found: list[Path | None] = []
+    for name in names:
+        if name == STREAM:
+            found.append(None)
+        else:
+            found += _vq_files_in(Path(name)) if os.path.isdir(name) else [Path(name)]
+    if found.count(None) > 1:
+        raise UsageError("standard input (-) can be read only once")
+    return found
 
 
 def pictures_in(folder: Path) -> list[Path]:
@@ -144,18 +156,6 @@ def check(job: Job, force: bool, missing: type[VqError]) -> None:
         raise UsageError(f"{job.target} is the input itself; name another output with -o")
     if not job.make_folder or os.path.isdir(job.target.parent):
         check_destination(job.target, force=force)
-
-
-def parse_size(text: str) -> int:
-    """Bytes: a number, with k, M or G for powers of 1000, KiB, MiB or GiB for those of 1024. Raises `UsageError`."""
-    match = re.fullmatch(r"\s*([0-9]+(?:\.[0-9]+)?)\s*(?:([kKMG])(i)?)?[bB]?\s*", text)
-    size = 0
-    if match:
-        number, prefix, binary = match.groups()
-        size = int(float(number) * (1024 if binary else 1000) ** ("KMG".index(prefix.upper()) + 1 if prefix else 0))
-    if size < 1:
-        raise UsageError(f"{text!r} is not a size; give bytes, such as 50000, 50k or 1.5M")
-    return size
 
 
 def make_folder(folder: Path) -> None:

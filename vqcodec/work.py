@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import sys
 import time
 from collections.abc import Callable
@@ -9,15 +10,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from vqcodec.errors import BadFile, BadPicture, UsageError
+from vqcodec.errors import BadFile, BadPicture, UsageError, VqError
 from vqcodec.jobs import Job, make_folder
 
 if TYPE_CHECKING:
     from vqcodec.codec import Codec
     from vqcodec.image import Picture
     from vqcodec.search import Target
+    from vqcodec.store import Model
 
-__all__ = ["Compressor", "Decompressor", "Record", "Wish", "read"]
+__all__ = ["Compressor", "Decompressor", "Record", "Wish", "read", "verdict"]
 
 
 @dataclass(frozen=True)
@@ -41,6 +43,7 @@ class Record:
     digest: str  # hexadecimal
     seconds: float
     notices: tuple[str, ...]
+    damage: tuple[str, ...] = ()  # what was lost and made up, where a damaged file was salvaged
 
 
 def read(source: Path | None) -> bytes:
@@ -50,6 +53,25 @@ def read(source: Path | None) -> bytes:
     except OSError as error:
         name = "standard input" if source is None else source
         raise BadFile(f"{name} cannot be read: {error.strerror}") from None
+
+
+def verdict(source: Path | None, deep: bool, model: Model | None, progress: Callable[[float], None]) -> str | None:
+    """What is wrong with a .vq file, or None. All its checksums are tried; `deep`: it is decoded, too.
+
+    model: for files of a model that is not in the package.
+    """
+    from vqcodec.codec import Codec, model_for
+    from vqcodec.container import unpack
+
+    try:
+        data = read(source)
+        if deep:
+            Codec(model or model_for(data)).decompress(data, progress)
+        else:
+            unpack(data)
+    except VqError as error:
+        return str(error)
+    return None
 
 
 def deliver(job: Job, data: bytes, force: bool) -> None:
@@ -78,6 +100,9 @@ class Wish:
     def __post_init__(self) -> None:
         if sum(value is not None for value in (self.quality, self.bpp, self.size, self.psnr)) > 1:
             raise UsageError("give one of -q, --target-bpp, --target-size and --target-psnr")
+        for value in (self.bpp, self.size, self.psnr):
+            if value is not None and not (math.isfinite(value) and value > 0):
+                raise UsageError(f"a target must be more than 0, not {value:g}")
 
     def target(self, picture: Picture) -> Target | None:
         """The target in the search's terms. Raises `UsageError`."""
@@ -130,13 +155,18 @@ class Compressor:
 class Decompressor:
     """.vq files -> pictures in the format of the target's suffix (PNG on standard output).
 
-    Each file names its model by digest; a model is loaded once, at the first file that needs it.
+    Each file names its model by digest; a model is loaded once, at the first file that needs it. With `region` (left,
+    top, width, height) that part of the picture alone, with `saving` what can be had of damaged files.
     """
 
     bad_input = BadFile
 
-    def __init__(self, model: str | None, force: bool) -> None:
-        self.model, self.force = model, force
+    def __init__(
+        self, model: str | None, force: bool, region: tuple[int, int, int, int] | None = None, saving: bool = False
+    ) -> None:
+        if saving and region is not None:
+            raise UsageError("give one of --salvage and --crop")
+        self.model, self.force, self.region, self.saving = model, force, region, saving
         self.given: Codec | None = None
         self.loaded: dict[bytes, Codec] = {}
 
@@ -151,31 +181,41 @@ class Decompressor:
     def work(self, job: Job, progress: Callable[[float], None]) -> Record:
         """Do one job. `progress` is told the fraction done, 0 to 1. Raises `VqError`."""
         from vqcodec.image import encode_image, format_for
+        from vqcodec.partial import Region, decode_region, salvage
 
         picture_format = "PNG" if job.target is None else format_for(job.target)
         data = read(job.source)
         codec = self._codec_for(data)
         start = time.perf_counter()
-        picture = codec.decompress(data, progress)
+        damage: tuple[str, ...] = ()
+        if self.region is not None:
+            picture = decode_region(codec, data, Region(*self.region), progress)
+        elif self.saving:
+            saved = salvage(codec, data, progress)
+            picture, damage = saved.picture, saved.damage
+        else:
+            picture = codec.decompress(data, progress)
         seconds = time.perf_counter() - start
         deliver(job, encode_image(picture, picture_format), self.force)
-        return _record(job, data, codec.model.name, seconds, picture)
+        return _record(job, data, codec.model.name, seconds, picture, damage)
 
     def _codec_for(self, data: bytes) -> Codec:
         from vqcodec.codec import Codec, model_for
 
         if self.given is not None:
             return self.given  # it refuses a file of another model itself
-        model = model_for(data)
+        model = model_for(data, partial=self.saving)
         if model.digest not in self.loaded:
             self.loaded[model.digest] = Codec(model)
         return self.loaded[model.digest]
 
 
-def _record(job: Job, data: bytes, model: str, seconds: float, picture: Picture) -> Record:
+def _record(
+    job: Job, data: bytes, model: str, seconds: float, picture: Picture, damage: tuple[str, ...] = ()
+) -> Record:
     from vqcodec.codec import describe
 
-    info = describe(data)
+    info = describe(data, partial=bool(damage))
     return Record(
         input=job.input,
         output=job.output,
@@ -190,4 +230,5 @@ def _record(job: Job, data: bytes, model: str, seconds: float, picture: Picture)
         digest=info.model_digest,
         seconds=seconds,
         notices=picture.notices,
+        damage=damage,
     )

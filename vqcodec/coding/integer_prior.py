@@ -148,6 +148,13 @@ class IntegerPrior:
             state = state + self._updates[g][codes]
         return state
 
+    def bits(self, codes: Codes) -> list[Floats]:
+        """What every code would cost at every cell, with the codes [G, H, W] before it as they are: G x [H * W, K].
+
+        For an encoder's choices: these are floats, rounded.
+        """
+        return [np.log2(counts.sum(1, keepdims=True)) - np.log2(counts) for counts in self.evaluate(codes)]
+
     def evaluate(self, codes: Codes) -> list[Floats]:
         """Counts [H * W, K] of every codebook for a whole grid of known codes [G, H, W], all cells at once."""
         count, height, width = codes.shape
@@ -214,8 +221,11 @@ class _Loader:
         )
 
     def rows(self, name: str, most: int) -> int:
+        """How many codes the table knows."""
         tensor = self.tensors.get(name)
-        if tensor is None or tensor.ndim != 2 or not 1 <= tensor.shape[0] <= most:
+        if tensor is None:
+            raise ModelError(f"the model lacks the tensor {name}")
+        if tensor.ndim != 2 or not 1 <= tensor.shape[0] <= most:
             raise ModelError(f"the model's {name} is not a table of 1 to {most} codes")
         return int(tensor.shape[0])
 

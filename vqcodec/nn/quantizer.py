@@ -10,6 +10,7 @@ III). With lambda = 0 and one codebook it is the nearest code of the VQ-VAE (van
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -100,16 +101,23 @@ class VectorQuantizer(nn.Module):
             commitment_loss=commitment,
         )
 
-    def encode(self, z: Tensor, quality: int, scale: float = 1.0) -> Tensor:
-        """Codes [B, G, H, W] of latents z [B, D, H, W] at one quality (0-based), with lambda times `scale`."""
+    def encode(self, z: Tensor, quality: int, scale: float = 1.0, given: Sequence[Tensor] | None = None) -> Tensor:
+        """Codes [B, G, H, W] of latents z [B, D, H, W] at one quality (0-based), with lambda times `scale`.
+
+        `given`: the bits of each code where they are known to depend on the position, for each codebook
+        [B, H * W, K], K being at least the number of codes in use.
+        """
         batch, _, height, width = z.shape
         lam = self.lambdas[quality].expand(batch) * scale
         codes = []
         for g, part in enumerate(torch.split(z.float().flatten(2).transpose(1, 2), self.dims, 2)):
-            vectors, bits = self.vectors(g)[quality], self.bits(g)[quality]
-            shape = (batch, *vectors.shape)
-            cost = self._cost(part, vectors.expand(shape), bits.expand(shape[:2]), lam)
-            cost[:, :, self.live(g)[quality] :] = torch.inf
+            live = int(self.live(g)[quality])
+            vectors = self.vectors(g)[quality, :live].expand(batch, -1, -1)
+            if given is None:
+                cost = self._cost(part, vectors, self.bits(g)[quality, :live].expand(batch, -1), lam)
+            else:
+                cost = self._cost(part, vectors, torch.zeros_like(vectors[:, :, 0]), lam)
+                cost += lam[:, None, None] * given[g][:, :, :live]
             codes.append(cost.argmin(2))
         return torch.stack(codes, 1).view(batch, len(codes), height, width)
 
@@ -153,6 +161,8 @@ class VectorQuantizer(nn.Module):
                 kept = torch.where(kept >= MIN_SHARE * kept.sum(), kept, 0.0)
                 counts[quality] = kept
                 vectors[quality] = torch.where(kept[:, None] > 0, vectors[quality][order], 0.0)
+                if self.ema:
+                    self.get_buffer(f"sums{g}")[quality] = vectors[quality] * kept[:, None]
 
     def live(self, g: int) -> Tensor:
         """How many codes of codebook g, from the first, are in use at each quality: [Q]; K where lambda is 0."""
@@ -211,7 +221,7 @@ def _soft_rate(part: Tensor, cost: Tensor, vectors: Tensor, bits: Tensor, lam: T
     The gradient towards the latents `part` [B, N, dim] is written out, which spares several passes over [B, N, K]:
     with w_k the probabilities and r the expected bits, dr/dz = (2 / temperature) sum_k w_k (bits_k - r) e_k.
     """
-    with torch.no_grad():
+    with torch.no_grad(), torch.autocast(part.device.type, enabled=False):  # bits_k - r: in bf16 r would be noise
         temperature = (RATE_TEMPERATURE * lam).clamp_min(1e-6)[:, None, None]
         share = torch.softmax(cost / -temperature, 2)
         expected = torch.bmm(share, bits[:, :, None])  # [B, N, 1]

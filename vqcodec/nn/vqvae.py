@@ -57,14 +57,13 @@ class VQVAE(nn.Module):
         return self.quantizer.encode(self.encoder(pictures, index), quality, scale)
 
     @torch.no_grad()
-    def refine(self, codes: Tensor, pictures: Tensor, quality: int, step: float, scale: float = 1.0) -> Tensor:
-        """Codes [B, G, h, w] of pictures [B, 3, H, W] -> codes whose *decoded* picture is better for its bits.
+    def descend(self, codes: Tensor, pictures: Tensor, quality: int, step: float) -> Tensor:
+        """Latents [B, D, h, w] from which the decoder makes better pictures [B, 3, H, W] than from those of the codes.
 
-        One step of proximal gradient descent (Beck & Teboulle 2009, section 2.2) on |picture - decoder(e)|^2 +
-        lambda * bits: the latents go `step` along the gradient, and the proximal operator of the bits is the
-        entropy-constrained quantiser with `step` times lambda. In the patch family the decoder is near to orthonormal,
-        so steps of 0.5 to 0.7 lower the sum. H and W may fall short of whole positions at the lower and right edge:
-        what lies beyond is not part of the picture and counts for nothing.
+        One gradient step on the squared error of the *decoded* picture. Quantised at `step` times lambda it is one of
+        proximal gradient descent (Beck & Teboulle 2009, section 2.2) on |picture - decoder(e)|^2 + lambda * bits. In
+        the patch family the decoder is near to orthonormal, so steps of 0.5 to 0.7 lower that sum. H and W may fall
+        short of whole positions: what lies beyond is not part of the picture and counts for nothing.
         """
         assert self.config.stem == "patch", "only its latents measure pixels"
         index = torch.full((len(codes),), quality, device=codes.device)
@@ -74,7 +73,8 @@ class VQVAE(nn.Module):
             decoded = self.decoder(latents, index)[:, :, : pictures.shape[2], : pictures.shape[3]]
             error = (decoded - pictures).square().sum() * (PIXEL_SCALE**2 / 2)
             (gradient,) = torch.autograd.grad(error, latents)
-        return self.quantizer.encode(latents.detach() - step * gradient, quality, scale * step)
+        moved: Tensor = latents.detach() - step * gradient
+        return moved
 
     @torch.no_grad()
     def decode(self, codes: Tensor, quality: int) -> Tensor:

@@ -170,9 +170,11 @@ def _resume(folder: Path, network: nn.Module, optimizer: Muon) -> tuple[int, flo
                 kind, _, name = key.partition(".")
                 if kind == "network":
                     weights[name] = file.get_tensor(key)
-                else:
+                elif kind == "optimizer":
                     index, _, name = name.partition(".")
                     moments.setdefault(int(index), {})[name] = file.get_tensor(key)
+                else:
+                    raise KeyError(f"{key} is of another optimiser")
         network.load_state_dict(weights)
         state = optimizer.state_dict()
         optimizer.load_state_dict({"state": moments, "param_groups": state["param_groups"]})

@@ -81,10 +81,11 @@ class VQVAEStage:
         lam = self.network.quantizer.lambdas[quality]
         terms = quantized.codebook_loss + settings.config.commitment * quantized.commitment_loss + lam * quantized.rate
         if settings.config.stem == "patch":
-            # In units of the latents, where squared errors of latents and of pixels are the same thing. Divided by
-            # lambda, which is proportional to the distortion it leads to: every quality pulls with the same force.
+            # In units of the latents, where squared errors of latents and of pixels are the same thing. Divided by the
+            # root of lambda, to which the distortion is about proportional (as is lambda times the rate): so a
+            # percent of distortion or rate pulls with the same force at every quality.
             pixels = 3 * settings.config.stride**2 * PIXEL_SCALE**2
-            weight = 1 / lam.clamp_min(1e-3)
+            weight = lam.clamp_min(1e-3).rsqrt()
             loss = (weight * (pixels * error + terms)).mean() / pixels
         else:
             loss = (error / self.variance + terms / settings.config.latent_dim).mean()

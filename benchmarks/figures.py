@@ -1,0 +1,111 @@
+"""The README's pictures: rate-distortion curves, and crops side by side at equal size.
+
+    python benchmarks/figures.py curves benchmarks/results/kodak.json -o benchmarks/figures/kodak.svg
+    python benchmarks/figures.py crops PICTURE --bpp 0.15 --at 300,200 -o benchmarks/figures/crops.png
+
+The curves are the means that `vqcodec bench DATA --peers --json FILE` wrote; nothing is computed here but their places
+on paper. The crops are decoded from files of at most the wanted size, made on the spot.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+from pathlib import Path
+
+import matplotlib as mpl
+from matplotlib import pyplot as plt
+from PIL import Image, ImageDraw, ImageFont
+
+from vqcodec.bench.peers import ModelPeer, Peer, peer
+from vqcodec.image import Picture, read_picture, to_image
+from vqcodec.metrics import ms_ssim, psnr
+from vqcodec.store import open_model
+
+# Colours that stay apart for the colour-blind (Okabe & Ito 2008).
+STYLES = {
+    "photo": ("vqcodec photo", "#0072B2", "o", 2.4),
+    "avif": ("AVIF", "#D55E00", "s", 1.4),
+    "webp": ("WebP", "#009E73", "^", 1.4),
+    "jpeg": ("JPEG", "#666666", "v", 1.4),
+}
+CAPTION = 22  # pixels below a crop
+GAP = 6
+
+
+def curves(source: Path, target: Path) -> None:
+    """Two panels: PSNR and MS-SSIM over bpp, both axes as in the literature (bpp logarithmic)."""
+    means = json.loads(source.read_text())["means"]
+    mpl.rcParams.update({"font.family": "sans-serif", "font.size": 10, "svg.hashsalt": "vqcodec"})
+    figure, axes = plt.subplots(1, 2, figsize=(10, 4.2), constrained_layout=True)
+    for name, (label, colour, marker, width) in STYLES.items():
+        points = sorted((row["bpp"], row["psnr"], row["ms_ssim"]) for row in means if row["codec"] == name)
+        if not points:
+            continue
+        rates, quality, similarity = zip(*points, strict=True)
+        decibels = [-10 * math.log10(1 - value) for value in similarity]
+        for axis, values in zip(axes, (quality, decibels), strict=True):
+            axis.plot(rates, values, marker=marker, color=colour, lw=width, ms=4.5, label=label)
+    for axis, title in zip(axes, ("PSNR (dB)", "MS-SSIM (dB: −10 log₁₀(1 − MS-SSIM))"), strict=True):
+        axis.set_xscale("log")
+        axis.set_xlim(0.05, 1.5)
+        ticks = [0.06, 0.1, 0.2, 0.4, 0.8, 1.5]
+        axis.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
+        axis.minorticks_off()
+        axis.set_xlabel("bits per pixel, mean of the pictures, bytes on disk")
+        axis.set_title(title, loc="left", fontsize=10)
+        axis.grid(alpha=0.25)
+        axis.spines[["top", "right"]].set_visible(False)
+    axes[0].legend(frameon=False)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(target, metadata={"Date": None})
+
+
+def crops(source: Path, target: Path, bpp: float, corner: tuple[int, int], side: int) -> None:
+    """The original and every codec's picture at the same size, `side` x `side` pixels of them."""
+    picture = read_picture(source)
+    size = bpp * picture.height * picture.width / 8
+    tiles = [("original", to_image(picture))]
+    for name, (label, *_) in STYLES.items():
+        codec: Peer | None = ModelPeer(open_model(name), None) if name == "photo" else peer(name)
+        assert codec is not None, f"{name} is not known to the benchmark"
+        found = codec.encode_to(picture, size)
+        decoded = codec.decode(found.data)
+        tiles.append((caption(label, found.data, picture, decoded), to_image(decoded)))
+    sheet = Image.new("RGB", (len(tiles) * (side + GAP) - GAP, side + CAPTION), "white")
+    draw, font = ImageDraw.Draw(sheet), ImageFont.load_default(12)
+    for index, (text, image) in enumerate(tiles):
+        left = index * (side + GAP)
+        box = (corner[0], corner[1], corner[0] + side, corner[1] + side)
+        sheet.paste(image.convert("RGB").crop(box), (left, 0))
+        draw.text((left + 2, side + 4), text, fill="black", font=font)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    sheet.save(target, optimize=True)
+
+
+def caption(label: str, data: bytes, before: Picture, after: Picture) -> str:
+    """The codec with the size of its file and the figures of the whole picture."""
+    bpp = 8 * len(data) / (before.height * before.width)
+    quality, similarity = psnr(before.pixels, after.pixels), ms_ssim(before.pixels, after.pixels)
+    return f"{label}: {bpp:.3f} bpp, {quality:.2f} dB, {similarity:.4f}"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("what", choices=["curves", "crops"])
+    parser.add_argument("source", type=Path)
+    parser.add_argument("-o", "--out", type=Path, required=True)
+    parser.add_argument("--bpp", type=float, default=0.2)
+    parser.add_argument("--at", default="0,0", metavar="X,Y", help="upper left corner of the crop")
+    parser.add_argument("--side", type=int, default=256)
+    arguments = parser.parse_args()
+    if arguments.what == "curves":
+        curves(arguments.source, arguments.out)
+    else:
+        x, y = (int(value) for value in arguments.at.split(","))
+        crops(arguments.source, arguments.out, arguments.bpp, (x, y), arguments.side)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,94 @@
+"""The networks on pictures of any size: window by window, so that memory does not grow with the picture.
+
+In: pixels [H, W, 3], uint8, of any H and W. Out: codes [G, h, w], h = ceil(H / stride), and back; numpy outside, torch
+inside.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from vqcodec.nn.vqvae import VQVAE
+from vqcodec.windows import Window, cover
+
+__all__ = ["Tiled"]
+
+Samples = npt.NDArray[np.uint8]
+Codes = npt.NDArray[np.int32]
+Latents = npt.NDArray[np.float32]
+Progress = Callable[[float], None]
+
+WINDOW = 1024  # pixels, of the side of a window's core
+
+
+class Tiled:
+    """A trained autoencoder at one quality (0-based); `rate_scale` multiplies the lambda of its quantiser."""
+
+    def __init__(self, network: VQVAE, quality: int, rate_scale: float = 1.0) -> None:
+        self.network, self.quality, self.rate_scale = network, quality, rate_scale
+        self.stride = network.config.stride
+
+    def encode(self, pixels: Samples, progress: Progress | None = None) -> Codes:
+        """Pixels [H, W, 3] -> codes [G, h, w]."""
+        height, width = (-(-side // self.stride) for side in pixels.shape[:2])
+        codes = np.empty((len(self.network.config.codebooks), height, width), np.int32)
+        for window in self._windows(height, width, self.network.encoder_reach, progress):
+            part = _padded(pixels[window.outer(self.stride)], self.stride)
+            found = self.network.encode(_tensor(part), self.quality, self.rate_scale)[0]
+            codes[(slice(None), *window.core())] = found.numpy()[(slice(None), *window.inner())]
+        return codes
+
+    def descend(self, codes: Codes, pixels: Samples, step: float, progress: Progress | None = None) -> Latents:
+        """Latents [D, h, w], a gradient step from those of the codes towards pixels [H, W, 3]; see `VQVAE.descend`."""
+        _, height, width = codes.shape
+        latents = np.empty((self.network.config.latent_dim, height, width), np.float32)
+        # What a code does shows in the pixels around it, which other codes around them also make.
+        for window in self._windows(height, width, 2 * self.network.decoder_reach, progress):
+            part = torch.from_numpy(codes[(slice(None), *window.outer())].astype(np.int64))[None]
+            x = _tensor(pixels[window.outer(self.stride)])
+            moved = self.network.descend(part, x, self.quality, step)[0]
+            latents[(slice(None), *window.core())] = moved.numpy()[(slice(None), *window.inner())]
+        return latents
+
+    def choose(self, latents: Latents, bits: Sequence[npt.NDArray[np.float32]], step: float) -> Codes:
+        """Latents [D, h, w] -> codes [G, h, w] at given costs: G arrays [h * w, K] of bits, lambda times `step`."""
+        z = torch.from_numpy(np.ascontiguousarray(latents))[None]
+        costs = [torch.from_numpy(each)[None] for each in bits]
+        codes = self.network.quantizer.encode(z, self.quality, self.rate_scale * step, costs)[0]
+        return codes.numpy().astype(np.int32)
+
+    def decode(self, codes: Codes, progress: Progress | None = None) -> Samples:
+        """Codes [G, h, w] -> pixels [h * stride, w * stride, 3]."""
+        _, height, width = codes.shape
+        pixels = np.empty((height * self.stride, width * self.stride, 3), np.uint8)
+        for window in self._windows(height, width, self.network.decoder_reach, progress):
+            part = torch.from_numpy(codes[(slice(None), *window.outer())].astype(np.int64))[None]
+            y = self.network.decode(part, self.quality)[0].permute(1, 2, 0)
+            y = (y * 255).round().clamp(0, 255).to(torch.uint8)
+            pixels[window.core(self.stride)] = y.numpy()[window.inner(self.stride)]
+        return pixels
+
+    def _windows(self, height: int, width: int, reach: int, progress: Progress | None) -> Iterator[Window]:
+        """The windows over a grid; tells `progress` which share of them is done."""
+        windows = list(cover(height, width, WINDOW // self.stride, reach))
+        for done, window in enumerate(windows, 1):
+            yield window
+            if progress:
+                progress(done / len(windows))
+
+
+def _tensor(pixels: Samples) -> Tensor:
+    """Pixels [H, W, 3] -> a batch of one, [1, 3, H, W] in [0, 1]."""
+    x = torch.from_numpy(np.ascontiguousarray(pixels)).permute(2, 0, 1)[None].float() / 255
+    return x.contiguous(memory_format=torch.channels_last)
+
+
+def _padded(pixels: Samples, stride: int) -> Samples:
+    """Pixels [H, W, 3] with the last row and column repeated up to whole multiples of the stride."""
+    below, right = -pixels.shape[0] % stride, -pixels.shape[1] % stride
+    return np.pad(pixels, ((0, below), (0, right), (0, 0)), mode="edge")

@@ -1,0 +1,29 @@
+"""The texts of options -> values. Each raises `UsageError` for a text that is none."""
+
+from __future__ import annotations
+
+import re
+
+from vqcodec.errors import UsageError
+
+__all__ = ["parse_region", "parse_size"]
+
+
+def parse_size(text: str) -> int:
+    """Bytes: a number, with k, M or G for powers of 1000, KiB, MiB or GiB for those of 1024."""
+    match = re.fullmatch(r"\s*([0-9]+(?:\.[0-9]+)?)\s*(?:([kKMG])(i)?)?[bB]?\s*", text)
+    size = 0
+    if match:
+        number, prefix, binary = match.groups()
+        size = int(float(number) * (1024 if binary else 1000) ** ("KMG".index(prefix.upper()) + 1 if prefix else 0))
+    if size < 1:
+        raise UsageError(f"{text!r} is not a size; give bytes, such as 50000, 50k or 1.5M")
+    return size
+
+
+def parse_region(text: str) -> tuple[int, int, int, int]:
+    """Left, top, width, height in pixels: X,Y,W,H."""
+    if not re.fullmatch(r"\s*[0-9]{1,9}(\s*,\s*[0-9]{1,9}){3}\s*", text):
+        raise UsageError(f"{text!r} is not a region; give X,Y,WIDTH,HEIGHT in pixels")
+    left, top, width, height = (int(part) for part in text.split(","))
+    return left, top, width, height
