@@ -1,46 +1,39 @@
-"""Time and memory of each stage, in one process and warm, and of the whole command.
+"""How time and memory grow with the picture: every stage in one process and warm, and the whole commands.
 
-    python benchmarks/speed.py PICTURE... [--model photo] [--rounds 3] [--json FILE]
+    python benchmarks/speed.py PICTURE [--sizes 64x64,768x512,6000x4000] [--model photo] [--json FILE]
 
-Stages are timed one by one on every picture (median of the rounds); `compress` and `decompress` are the whole calls,
-`process` is `vqcodec decompress` as a user starts it, Python and imports included. Run it on an idle machine.
+The picture is mirrored again and again, or cut, to every size. Stages are medians of the rounds, without what happens
+only once; `load` is the first use of a model. `compress` and `decompress` are commands as a user starts them, Python
+and imports included: wall and CPU seconds, and the most memory that the process held. Run it on an idle machine.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-import resource
+import os
 import statistics
 import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TypeVar
 
-from vqcodec.codec import Codec, split
+import numpy as np
+from PIL import Image
+
+from vqcodec.codec import DEFAULT_EFFORT, Codec, split
 from vqcodec.coding.rangecoder import read_units, write_units
 from vqcodec.image import Picture, read_picture
+from vqcodec.output import write_atomic
 from vqcodec.store import open_model
 
 T = TypeVar("T")
-
-
-@dataclass(frozen=True)
-class Speed:
-    """Seconds of each stage for one picture."""
-
-    picture: str
-    megapixels: float
-    encoder: float  # pixels to codes
-    writing: float  # codes to payloads, the proof included
-    reading: float  # payloads to codes
-    decoder: float  # codes to pixels
-    compress: float
-    decompress: float
+SIZES = "64x64,256x256,768x512,1536x1024,3072x2048,6000x4000"
+ONCE = 2_000_000  # pixels from which a stage is timed in one round only
+MAIN = "from vqcodec.cli import main; main()"
 
 
 def timed(rounds: int, call: Callable[[], T]) -> tuple[float, T]:
@@ -53,61 +46,83 @@ def timed(rounds: int, call: Callable[[], T]) -> tuple[float, T]:
     return statistics.median(seconds), result
 
 
-def measure(codec: Codec, name: str, picture: Picture, rounds: int) -> Speed:
-    """Time every stage of one picture at the default quality."""
+def stages(codec: Codec, picture: Picture, rounds: int, folder: Path) -> dict[str, float]:
+    """Seconds of each stage at the default quality and effort, in the order of the path."""
     config = codec.model.config
     quality = config.default_quality
-    prior = codec.model.prior(quality - 1)
-    encoder, codes = timed(rounds, lambda: codec.encode(picture.pixels, quality))
+    prior = codec.prior(quality - 1)
+    found: dict[str, float] = {}
+    found["encoder"], _ = timed(rounds, lambda: codec.encode(picture.pixels, quality, effort=0))
+    searched, codes = timed(rounds, lambda: codec.encode(picture.pixels, quality, effort=DEFAULT_EFFORT))
+    found["search"] = max(0.0, searched - found["encoder"])
     grids = [grid for row in split(codes, config.unit) for grid in row]
     shapes = [(grid.shape[1], grid.shape[2]) for grid in grids]
-    writing, payloads = timed(rounds, lambda: write_units(prior, grids))
-    reading, _ = timed(rounds, lambda: read_units(prior, payloads, shapes))
-    decoder, _ = timed(rounds, lambda: codec.decode(codes, quality))
-    compress, data = timed(rounds, lambda: codec.compress(picture))
-    decompress, _ = timed(rounds, lambda: codec.decompress(data))
-    megapixels = picture.height * picture.width / 1e6
-    return Speed(name, megapixels, encoder, writing, reading, decoder, compress, decompress)
+    found["writing"], payloads = timed(rounds, lambda: write_units(prior, grids, prove=False))
+    found["reading"], _ = timed(rounds, lambda: read_units(prior, payloads, shapes))  # in compress, too: the proof
+    found["decoder"], _ = timed(rounds, lambda: codec.decode(codes, quality))
+    data = b"".join(payloads)
+    found["file"], _ = timed(rounds, lambda: write_atomic(folder / "payload", data, force=True))
+    return found
 
 
-def process_seconds(codec: Codec, picture: Picture, rounds: int) -> float:
-    """Seconds of a whole `vqcodec decompress` process."""
-    with tempfile.TemporaryDirectory() as folder:
-        source = Path(folder) / "picture.vq"
-        source.write_bytes(codec.compress(picture))
-        command = [sys.executable, "-c", "from vqcodec.cli import main; main()", "decompress", str(source), "--force"]
-        if codec.model.path.parent.name != "models":
-            command += ["--model", str(codec.model.path)]
-        return timed(rounds, lambda: subprocess.run(command, check=True, capture_output=True))[0]
+def command(*arguments: str) -> dict[str, float]:
+    """Wall seconds, CPU seconds and peak memory in MiB of a whole command."""
+    start = time.perf_counter()
+    process = subprocess.Popen([sys.executable, "-c", MAIN, *arguments], stdout=subprocess.DEVNULL)
+    _, status, usage = os.wait4(process.pid, 0)
+    process.returncode = os.waitstatus_to_exitcode(status)
+    if process.returncode:
+        sys.exit(f"vqcodec {' '.join(arguments)} failed")
+    wall = time.perf_counter() - start
+    return {"seconds": wall, "cpu_seconds": usage.ru_utime + usage.ru_stime, "peak_mib": usage.ru_maxrss / 1024}
+
+
+def of_size(picture: Picture, width: int, height: int) -> Picture:
+    """The picture, mirrored at its edges or cut."""
+    missing = [max(0, wanted - have) for wanted, have in zip((height, width), picture.pixels.shape[:2], strict=True)]
+    pixels = np.pad(picture.pixels, ((0, missing[0]), (0, missing[1]), (0, 0)), mode="symmetric")
+    return Picture(np.ascontiguousarray(pixels[:height, :width]), "RGB")
+
+
+def measure(codec: Codec, picture: Picture, model: str) -> dict[str, object]:
+    """All figures of one picture."""
+    pixels = picture.height * picture.width
+    row: dict[str, object] = {"width": picture.width, "height": picture.height, "megapixels": pixels / 1e6}
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        row["stages"] = stages(codec, picture, 1 if pixels > ONCE else 3, folder)
+        source, target, back = (str(folder / file) for file in ("picture.png", "picture.vq", "back.png"))
+        Image.fromarray(picture.pixels).save(source)
+        row["compress"] = command("compress", source, "-o", target, "--model", model)
+        row["decompress"] = command("decompress", target, "-o", back, "--model", model)
+    return row
 
 
 def main() -> None:
-    """Parse, measure, print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("pictures", nargs="+", type=Path)
+    parser.add_argument("picture", type=Path)
+    parser.add_argument("--sizes", default=SIZES, help=f"default: {SIZES}")
     parser.add_argument("--model", default="photo")
-    parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--json", type=Path)
     options = parser.parse_args()
+    picture = read_picture(options.picture)
     start = time.perf_counter()
     codec = Codec(open_model(options.model))
-    pictures = {path.name: read_picture(path) for path in options.pictures}
-    first = next(iter(pictures.values()))
-    codec.decompress(codec.compress(first))  # loads the networks, warms the caches
-    print(f"load and first picture  {time.perf_counter() - start:.2f} s")
-    rows = [measure(codec, name, picture, options.rounds) for name, picture in pictures.items()]
-    stages = [name for name in asdict(rows[0]) if name not in ("picture", "megapixels")]
-    for row in rows:
-        figures = "  ".join(f"{stage} {getattr(row, stage):.2f}" for stage in stages)
-        print(f"{row.picture} ({row.megapixels:.2f} Mpixel), s:  {figures}")
-    means = {stage: statistics.mean(getattr(row, stage) for row in rows) for stage in stages}
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-    whole = process_seconds(codec, first, options.rounds)
-    print("mean, s:  " + "  ".join(f"{stage} {seconds:.2f}" for stage, seconds in means.items()))
-    print(f"whole `vqcodec decompress` process {whole:.2f} s; peak memory of this process {peak:.0f} MiB")
+    codec.decompress(codec.compress(of_size(picture, 64, 64)))
+    load = time.perf_counter() - start
+    print(f"load: {load:.2f} s")
+    rows = []
+    for size in options.sizes.split(","):
+        width, height = (int(side) for side in size.split("x"))
+        row = measure(codec, of_size(picture, width, height), options.model)
+        rows.append(row)
+        parts = "  ".join(f"{name} {seconds:.3f}" for name, seconds in row["stages"].items())
+        print(f"{size} ({row['megapixels']:.3f} Mpixel), s:  {parts}")
+        for name in ("compress", "decompress"):
+            wall, cpu, peak = row[name].values()
+            print(f"  vqcodec {name}: {wall:.2f} s, CPU {cpu:.2f} s, {peak:.0f} MiB")
     if options.json:
-        figures = {"rows": [asdict(row) for row in rows], "mean": means, "process": whole, "peak_mib": peak}
-        options.json.write_text(json.dumps({"model": options.model, **figures}, indent=2) + "\n")
+        options.json.write_text(json.dumps({"model": options.model, "load": load, "rows": rows}, indent=2) + "\n")
 
 
 if __name__ == "__main__":

@@ -33,6 +33,13 @@ PATCH = ModelConfig(
     unit=4,
     default_quality=2,
 )
+FINE = ModelConfig(
+    "tiny-fine",
+    VQVAEConfig("patch", 8, 8, 6, 1, 1, ((64, 1), (64, 1), (64, 2), (64, 4), (32, 8)), (32.0, 8.0, 2.0)),
+    PriorConfig(channels=8, blocks=2, head_channels=6),
+    unit=4,
+    default_quality=2,
+)
 CONV = ModelConfig(
     "tiny-conv",
     VQVAEConfig("conv", 4, 8, 6, 1, 1, ((32, 6),)),
@@ -161,6 +168,12 @@ def make_model(config: ModelConfig, folder: Path) -> Model:
 def patch_model(tmp_path_factory: pytest.TempPathFactory) -> Model:
     """Stride 8, three small codebooks, two qualities, units of 4 x 4 positions."""
     return make_model(PATCH, tmp_path_factory.mktemp("models") / "patch")
+
+
+@pytest.fixture(scope="session")
+def fine_model(tmp_path_factory: pytest.TempPathFactory) -> Model:
+    """As the patch model, with so many codes and such lambdas that the choice of a code is a close call."""
+    return make_model(FINE, tmp_path_factory.mktemp("models") / "fine")
 
 
 @pytest.fixture(scope="session")

@@ -6,6 +6,7 @@ vqcodec.store for one test: "photo" (three qualities, the default), "paper", and
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import sys
 import zlib
@@ -18,8 +19,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from vqcodec import codec
 from vqcodec.config import ModelConfig, PriorConfig, VQVAEConfig
-from vqcodec.errors import DamagedFile, UnknownModel
+from vqcodec.errors import DamagedFile, UnknownModel, UsageError
 from vqcodec.image import Picture
 
 DIGESTS = {"photo": b"photo-00", "paper": b"paper-00", "mine": b"mine--00"}
@@ -63,7 +65,7 @@ def fake_model(name: str, qualities: int, folder: Path) -> SimpleNamespace:
     return SimpleNamespace(name=name, digest=DIGESTS[name], path=folder, config=config, size=2_000_000)
 
 
-def describe(data: bytes) -> FakeInfo:
+def describe(data: bytes, *, partial: bool = False) -> FakeInfo:
     try:
         head, payload = data.split(b"\n", 1)
         fields = json.loads(head)
@@ -85,11 +87,21 @@ class FakeCodec:
     def __init__(self, model: SimpleNamespace) -> None:
         self.model = model
 
+    def quality(self, wanted: int | None) -> int:
+        count = self.model.config.vqvae.qualities
+        if wanted is not None and not 1 <= wanted <= count:
+            raise UsageError(f"the qualities are 1 to {count}, not {wanted}")
+        return self.model.config.default_quality if wanted is None else wanted
+
     def compress(
-        self, picture: Picture, quality: int | None = None, progress: Callable[[float], None] | None = None
+        self,
+        picture: Picture,
+        quality: int | None = None,
+        progress: Callable[[float], None] | None = None,
+        effort: int = 1,
     ) -> bytes:
-        quality = self.model.config.default_quality if quality is None else quality
-        head = {"digest": self.model.digest.hex(), "shape": picture.pixels.shape, "quality": quality}
+        quality = self.quality(quality)
+        head = {"digest": self.model.digest.hex(), "shape": picture.pixels.shape, "quality": quality, "effort": effort}
         if progress:
             progress(0.5)
         samples = picture.pixels & (0xFF ^ (0xFF >> (quality + 2)))
@@ -101,6 +113,24 @@ class FakeCodec:
             raise UnknownModel("the file was written by another model")
         samples = np.frombuffer(zlib.decompress(data.split(b"\n", 1)[1]), np.uint8)
         return Picture(samples.reshape(info.height, info.width, 3).copy(), "RGB")
+
+
+@dataclass(frozen=True)
+class FakeTarget:
+    """What `compress_to` is asked for."""
+
+    kind: str
+    value: float
+
+
+def compress_to(
+    codec: FakeCodec, picture: Picture, target: FakeTarget, progress: Callable[[float], None], effort: int
+) -> bytes:
+    """The picture at the first quality, after a line with the request; no picture is possible above 90 dB."""
+    if target.kind == "psnr" and target.value > 90:
+        raise UsageError("the target cannot be met")
+    head, payload = codec.compress(picture, 1, progress, effort).split(b"\n", 1)
+    return json.dumps(json.loads(head) | dataclasses.asdict(target)).encode() + b"\n" + payload
 
 
 def install(monkeypatch: pytest.MonkeyPatch, folder: Path) -> None:
@@ -123,10 +153,12 @@ def install(monkeypatch: pytest.MonkeyPatch, folder: Path) -> None:
         open_model=open_model, find=find, bundled=lambda: ("paper", "photo"), DEFAULT_MODEL="photo",
     )  # fmt: skip
 
-    def model_for(data: bytes) -> SimpleNamespace:
+    def model_for(data: bytes, *, partial: bool = False) -> SimpleNamespace:
         return find(bytes.fromhex(describe(data).model_digest))
 
-    replace(monkeypatch, "codec", Codec=FakeCodec, describe=describe, model_for=model_for)
+    fakes = {"Codec": FakeCodec, "describe": describe, "model_for": model_for}
+    replace(monkeypatch, "codec", **(vars(codec) | fakes))
+    replace(monkeypatch, "search", Target=FakeTarget, compress_to=compress_to)
 
 
 def replace(monkeypatch: pytest.MonkeyPatch, name: str, **members: object) -> None:

@@ -6,7 +6,8 @@ import csv
 import io
 import json
 import math
-from dataclasses import replace
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -14,20 +15,44 @@ import pytest
 from PIL import Image
 from stand_in import FakeCodec, fake_model, png
 
-from vqcodec.bench import report, runner
-from vqcodec.bench.runner import Row
+from vqcodec.bench import report, tables
+from vqcodec.bench.means import mean
+from vqcodec.bench.measure import measure
+from vqcodec.bench.peers import Encoded, PillowPeer, peer
+from vqcodec.bench.results import Anatomy, Codebook, Comparison, Published, Results, Row
 from vqcodec.errors import VqError
 from vqcodec.image import Picture, read_picture
 
 
+@dataclass
+class FakePeer:
+    """The stand-in as a contender; `change` is what it does to a decoded picture."""
+
+    codec: FakeCodec
+    change: Callable[[Picture], Picture] = lambda picture: picture
+
+    @property
+    def model(self) -> object:
+        return self.codec.model
+
+    def encode(self, picture: Picture, quality: float) -> bytes:
+        return self.codec.compress(picture, int(quality))
+
+    def encode_to(self, picture: Picture, size: float) -> Encoded:
+        return Encoded(self.codec.compress(picture, 1), 1, f"{size:g} bytes wanted")
+
+    def decode(self, data: bytes) -> Picture:
+        return self.change(self.codec.decompress(data))
+
+
 @pytest.fixture
-def codec(tmp_path: Path) -> FakeCodec:
-    return FakeCodec(fake_model("photo", 3, tmp_path))
+def fake(tmp_path: Path) -> FakePeer:
+    return FakePeer(FakeCodec(fake_model("photo", 3, tmp_path)))
 
 
-def test_the_figures_are_those_of_the_file(codec: FakeCodec, tmp_path: Path) -> None:
+def test_the_figures_are_those_of_the_file(fake: FakePeer, tmp_path: Path) -> None:
     picture = read_picture(png(tmp_path / "a.png", (200, 180)))
-    row, result = runner.measure(codec, picture, 2, tmp_path / "kept.vq")
+    row, result = measure(fake, picture, 2, tmp_path / "kept.vq")
     size = (tmp_path / "kept.vq").stat().st_size
     assert (row.width, row.height, row.channels, row.bytes) == (200, 180, 3, size)
     assert row.bpp == pytest.approx(8 * size / 36_000)
@@ -35,29 +60,47 @@ def test_the_figures_are_those_of_the_file(codec: FakeCodec, tmp_path: Path) -> 
     assert row.ratio == pytest.approx(108_000 / size)
     assert row.naive_ratio == pytest.approx(42 + 2 / 3)  # 9 bits for 4 x 4 pixels
     assert row.gain == pytest.approx(row.ratio / row.naive_ratio)
-    error = np.square(picture.pixels.astype(float) - result.pixels).mean()
-    assert row.psnr == pytest.approx(10 * math.log10(255**2 / error))
+    difference = picture.pixels.astype(float) - result.pixels
+    assert row.psnr == pytest.approx(10 * math.log10(255**2 / np.square(difference).mean()))
+    luma = difference @ [0.299, 0.587, 0.114]
+    assert row.psnr_y == pytest.approx(10 * math.log10(255**2 / np.square(luma).mean()))
     assert 0.5 < row.ms_ssim < 1
     assert row.encode_mpixel_s == pytest.approx(0.036 / row.encode_seconds)
     assert row.decode_mpixel_s == pytest.approx(0.036 / row.decode_seconds)
-    assert row.error is None
+    assert row.encode_cpu_seconds >= 0 <= row.decode_cpu_seconds
+    assert row.peak_mib > 20 or math.isnan(row.peak_mib)
+    assert (row.quality, row.error, row.note) == (2, None, None)
 
 
-def test_a_grey_picture_has_one_channel(codec: FakeCodec, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_wanted_size_instead_of_a_quality(fake: FakePeer, tmp_path: Path) -> None:
+    row, _ = measure(fake, read_picture(png(tmp_path / "a.png")), 3, tmp_path / "kept.vq", size=500)
+    assert (row.quality, row.note) == (1, "500 bytes wanted")
+
+
+def test_a_grey_picture_has_one_channel(fake: FakePeer, tmp_path: Path) -> None:
     Image.fromarray(np.arange(256, dtype=np.uint8).reshape(16, 16)).save(tmp_path / "grey.png")
     picture = read_picture(tmp_path / "grey.png")
-    decompress = FakeCodec.decompress
-    monkeypatch.setattr(FakeCodec, "decompress", lambda self, data: replace(decompress(self, data), mode="L"))
-    row, _ = runner.measure(codec, picture, 1, tmp_path / "kept.vq")
+    fake.change = lambda result: replace(result, mode="L")
+    row, _ = measure(fake, picture, 1, tmp_path / "kept.vq")
     assert (row.channels, row.ratio) == (1, pytest.approx(256 / row.bytes))
     assert row.naive_ratio == pytest.approx(128 / 9)
+    assert row.psnr_y == pytest.approx(row.psnr)
     assert math.isnan(row.ms_ssim)
 
 
+def test_a_codec_may_give_grey_back_as_colour(tmp_path: Path) -> None:
+    Image.fromarray(np.full((16, 16), 100, np.uint8)).save(tmp_path / "grey.png")
+    webp = peer("webp")
+    assert isinstance(webp, PillowPeer)
+    row, result = measure(webp, read_picture(tmp_path / "grey.png"), 80, tmp_path / "kept.webp")
+    assert (row.channels, result.mode) == (1, "L")
+    assert row.psnr > 40
+    assert math.isnan(row.gain)
+    assert math.isnan(row.naive_ratio)
+
+
 @pytest.mark.parametrize("change", ["lost", "other", "new", "mode"])
-def test_what_must_come_back_exactly(
-    codec: FakeCodec, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, change: str
-) -> None:
+def test_what_must_come_back_exactly(fake: FakePeer, tmp_path: Path, change: str) -> None:
     pixels = np.zeros((8, 8, 3), np.uint8)
     alpha = None if change == "new" else np.full((8, 8), 7, np.uint8)
     others = {
@@ -66,52 +109,46 @@ def test_what_must_come_back_exactly(
         "new": Picture(pixels, "RGB", np.full((8, 8), 8, np.uint8)),
         "mode": Picture(pixels, "L", alpha),
     }
-    monkeypatch.setattr(codec, "decompress", lambda data: others[change])
+    fake.change = lambda _: others[change]
     with pytest.raises(VqError, match="changed in coding"):
-        runner.measure(codec, Picture(pixels, "RGB", alpha), 1, tmp_path / "kept.vq")
+        measure(fake, Picture(pixels, "RGB", alpha), 1, tmp_path / "kept.vq")
 
 
-def test_a_broken_picture_is_a_row(codec: FakeCodec, tmp_path: Path) -> None:
-    (tmp_path / "a.png").write_bytes(b"garbage")
-    paths = [tmp_path / "a.png", png(tmp_path / "b.png")]
-    told: list[float] = []
-    rows = runner.run(codec, paths, [1, 3], told.append)
-    assert [(row.image, row.quality) for row in rows] == [
-        ("a.png", 1),
-        ("a.png", 3),
-        ("b.png", 1),
-        ("b.png", 3),
-    ]
-    assert [row.error is None for row in rows] == [False, False, True, True]
-    assert told == [0.25, 0.5, 0.75, 1.0]
-    assert [row.image for row in runner.mean(rows)] == ["mean of 1", "mean of 1"]
-    assert sorted(file.name for file in tmp_path.iterdir()) == ["a.png", "b.png"]
-
-
-def test_the_first_pass_is_not_counted(codec: FakeCodec, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    asked: list[int | None] = []
-    compress = codec.compress
-
-    def spy(picture: Picture, quality: int | None = None) -> bytes:
-        asked.append(quality)
-        return compress(picture, quality)
-
-    monkeypatch.setattr(codec, "compress", spy)
-    runner.run(codec, [png(tmp_path / "a.png"), png(tmp_path / "b.png")], [2, 1])
-    assert asked == [2, 2, 1, 2, 1]
+def row(image: str, quality: float, **figures: float | str) -> Row:
+    common = {"width": 10, "height": 10, "channels": 3, "naive_ratio": 30.0, "gain": 0.1, "psnr_y": 31.0}
+    return replace(Row(image, "photo", quality, "00ff"), **(common | figures))
 
 
 ROWS = [
-    Row("a", "photo", 1, 10, 10, 3, 100, 8.0, 8 / 3, 3.0, 30.0, 0.1, 30.0, 0.9, 1.0, 2.0, 1e-4, 5e-5),
-    Row("b", "photo", 1, 20, 10, 3, 300, 12.0, 4.0, 2.0, 60.0, 1 / 30, 40.0, 0.7, 3.0, 2.0, 2e-4 / 3, 1e-4),
+    row("a", 1, bytes=100, bpp=8.0, bits_per_dim=8 / 3, ratio=3.0, psnr=30.0, ms_ssim=0.9, encode_seconds=1.0,
+        decode_seconds=2.0, encode_cpu_seconds=2.0, peak_mib=50.0),
+    row("b", 1, width=20, bytes=300, bpp=12.0, bits_per_dim=4.0, ratio=2.0, naive_ratio=60.0, psnr=40.0, ms_ssim=0.7,
+        encode_seconds=3.0, decode_seconds=2.0, encode_cpu_seconds=4.0, peak_mib=70.0),
     Row("c", "photo", 1, error="broken"),
-    Row("a", "photo", 2, 10, 10, 3, 200, 16.0, 5.3, 1.5, 30.0, 0.05, math.inf, math.nan, 1.0, 1.0, 1e-4, 1.0),
+    row("a", 2, bytes=200, bpp=16.0, bits_per_dim=5.3, ratio=1.5, psnr=math.inf, ms_ssim=math.nan, encode_seconds=1.0,
+        decode_seconds=1.0, note="near"),
 ]  # fmt: skip
+COMPARISON = Comparison("photo", "webp", "psnr", -10.5, 0.5, 29, 31, 0.5, 0.1, 0.2, 0.25, 2)
+NO_OVERLAP = replace(COMPARISON, measure="ms_ssim", bd_rate=math.nan, bd_quality=math.nan, reason="nothing in common")
+ANATOMY = Anatomy(
+    "a", "photo", 1, 100, 1, 600, 30, 4, 0, 566, 4500.0, 28.0, 6750.0, 12800.0, 1.5,
+    (Codebook(256, 4000.0, 6000.0, 64.0), Codebook(256, 500.0, 750.0, 1.0)),
+)  # fmt: skip
+RESULTS = Results(
+    rows=tuple(ROWS),
+    means=tuple(mean(ROWS)),
+    bd=(COMPARISON, NO_OVERLAP),
+    published=(Published("VTM", 0.2, 31.0, math.nan, math.nan, math.nan, "somebody"),),
+    anatomy=(ANATOMY,),
+    environment={"numpy": "2"},
+    codecs={"photo": "vqcodec model 00ff"},
+    anchor="webp",
+)
 
 
 def test_means() -> None:
-    first, second = runner.mean(ROWS)
-    assert (first.image, first.model, first.quality) == ("mean of 2", "photo", 1)
+    first, second = mean(ROWS)
+    assert (first.image, first.codec, first.quality, first.digest) == ("mean of 2", "photo", 1, "00ff")
     assert (first.width, first.height, first.channels) == (0, 10, 3)
     assert (first.bytes, first.bpp, first.psnr, first.ms_ssim) == (200, 10.0, 35.0, pytest.approx(0.8))
     assert first.bits_per_dim == pytest.approx(10 / 3)
@@ -120,36 +157,79 @@ def test_means() -> None:
     assert first.gain == pytest.approx(first.ratio / first.naive_ratio)
     assert first.encode_mpixel_s == pytest.approx(3e-4 / 4)
     assert first.decode_mpixel_s == pytest.approx(3e-4 / 4)
+    assert (first.encode_cpu_seconds, first.peak_mib) == (3.0, 70.0)
     assert (second.quality, second.psnr) == (2, math.inf)
     assert math.isnan(second.ms_ssim)
-    assert runner.mean(ROWS[2:3]) == []
+    assert mean(ROWS[2:3]) == []
+    [matched] = mean(ROWS, matched=True)
+    assert (matched.image, matched.quality) == ("mean of 3", pytest.approx(4 / 3))
 
 
 def test_json_is_json() -> None:
     def refuse(constant: str) -> None:
         raise AssertionError(f"{constant} is no JSON")
 
-    found = json.loads(report.to_json(ROWS, runner.mean(ROWS)), parse_constant=refuse)
+    found = json.loads(tables.to_json(RESULTS), parse_constant=refuse)
+    assert set(found) == {
+        "rows", "means", "bd", "published", "anatomy", "environment", "codecs", "anchor", "match"
+    }  # fmt: skip
     assert found["rows"][0]["bytes"] == 100
     assert (found["rows"][2]["error"], found["rows"][2]["bytes"]) == ("broken", None)
-    assert (found["rows"][3]["psnr"], found["rows"][3]["ms_ssim"]) == (None, None)
+    assert (found["rows"][3]["psnr"], found["rows"][3]["ms_ssim"], found["rows"][3]["note"]) == (None, None, "near")
     assert [row["image"] for row in found["means"]] == ["mean of 2", "mean of 1"]
+    assert (found["bd"][1]["bd_rate"], found["bd"][1]["reason"]) == (None, "nothing in common")
+    assert found["published"][0]["ms_ssim"] is None
+    assert found["anatomy"][0]["codebooks"][1]["perplexity"] == 1.0
 
 
 def test_csv() -> None:
-    lines = list(csv.DictReader(io.StringIO(report.to_csv(ROWS, runner.mean(ROWS)))))
+    lines = list(csv.DictReader(io.StringIO(tables.to_csv(RESULTS))))
     assert [line["image"] for line in lines] == ["a", "b", "c", "a", "mean of 2", "mean of 1"]
     assert lines[0]["bpp"] == "8.0"
     assert (lines[2]["error"], lines[2]["bpp"]) == ("broken", "")
 
 
-def test_no_cell_of_a_table_is_cut() -> None:
+def printed(results: Results) -> str:
     stream = io.StringIO()
+    report.print_results(results, stream)
+    return stream.getvalue()
+
+
+def test_the_tables() -> None:
+    text = printed(RESULTS)
+    for cell in (
+        "200",
+        "10.000",
+        "3.3333",
+        "2.2",
+        "35.00",
+        "0.8000",
+        "-10.5 %",
+        "+0.50 dB",
+        "50%",
+        "nothing in common",
+    ):
+        assert cell in text
+    assert "somebody" in text
+    assert "not measured here" in text
+    assert "88.9%" in text  # the first codebook's share of the bits
+    assert "Picture by picture" not in text
+
+
+def test_no_cell_of_a_table_is_cut() -> None:
     name = "[bold]a rather long name of a picture.png"
-    report.print_rows([replace(ROWS[0], image=name), ROWS[2]], runner.mean(ROWS), stream)
-    lines = stream.getvalue().splitlines()
-    row = next(line for line in lines if name in line)
-    for cell in ("100", "8.000", "2.6667", "3.0", "30.00", "0.9000"):
-        assert cell in row
-    assert any("mean of 2" in line for line in lines)
-    assert any(line.split() == ["c", "photo", "1", "failed"] for line in lines)
+    rows = (replace(ROWS[0], image=name), ROWS[2])
+    text = printed(replace(RESULTS, rows=rows, match=8.0, anchor="photo", bd=()))
+    line = next(line for line in text.splitlines() if name in line)
+    for cell in ("photo", "8.000", "30.00", "0.9000"):
+        assert cell in line
+    assert any(line.split() == ["c", "photo", "failed"] for line in text.splitlines())
+
+
+def test_matched_results_count_wins() -> None:
+    better = [replace(r, codec="other", psnr=r.psnr + 1) for r in ROWS[:2]]
+    results = replace(
+        RESULTS, rows=(*ROWS[:2], *better), match=8.0, anchor="photo", codecs={"photo": "", "other": ""}, bd=()
+    )
+    line = next(line for line in printed(results).splitlines() if "2 of 2" in line)
+    assert line.split() == ["other", "2", "of", "2", "+1.00"]

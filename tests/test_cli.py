@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import itertools
 import json
 import os
 import subprocess
@@ -18,8 +19,10 @@ from PIL import Image
 from stand_in import FakeCodec, describe, fake_model, install, png, replace
 
 from vqcodec import cli, jobs
+from vqcodec.codec import DEFAULT_EFFORT, STEPS
 from vqcodec.errors import UsageError
-from vqcodec.image import read_picture
+from vqcodec.image import Picture, read_picture
+from vqcodec.options import parse_size
 from vqcodec.terminal import named, printable
 
 
@@ -218,7 +221,7 @@ def test_json_of_several_files(run: Run) -> None:
     assert result.code == 1
     assert set(first) == {
         "input", "output", "bytes", "width", "height", "bpp", "bits_per_dim", "ratio", "quality", "model",
-        "digest", "seconds", "notices",
+        "digest", "seconds", "notices", "damage",
     }  # fmt: skip
     assert first["bytes"] == Path("out/a.vq").stat().st_size
     assert (first["model"], first["quality"], first["notices"]) == ("photo", 3, [])
@@ -275,11 +278,114 @@ def test_a_model_in_a_folder(run: Run) -> None:
     assert json.loads(result.out)[0]["model"] == "mine"
 
 
-@pytest.mark.parametrize("arguments", [["-q", "4"], ["-q", "0"], ["-q", "best"], ["--level", "1"]])
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["-q", "4"], ["-q", "0"], ["-q", "best"], ["--level", "1"],
+        ["--effort", "4"], ["--effort", "-1"], ["--effort", "most"],
+        ["--target-bpp", "0"], ["--target-bpp", "nan"], ["--target-psnr", "-30"], ["--target-psnr", "inf"],
+        ["--target-size", "0"], ["--target-size", "5 apples"], ["--target-psnr", "91"],
+    ],
+)  # fmt: skip
 def test_usage_errors(run: Run, arguments: list[str]) -> None:
     result = run("compress", png("a.png"), *arguments)
     assert (result.code, result.out) == (2, "")
     assert not Path("a.vq").exists()
+
+
+# Effort and targets
+
+WISHES = [["-q", "2"], ["--target-bpp", "0.5"], ["--target-size", "9k"], ["--target-psnr", "30"]]
+
+
+@pytest.mark.parametrize(("first", "second"), list(itertools.combinations(WISHES, 2)))
+def test_a_quality_and_the_targets_exclude_one_another(run: Run, first: list[str], second: list[str]) -> None:
+    result = run("compress", png("a.png"), png("b.png"), *second, *first)
+    assert (result.code, result.out) == (2, "")
+    assert result.err == "vqcodec: error: give one of -q, --target-bpp, --target-size and --target-psnr\n"
+    assert sorted(os.listdir()) == ["a.png", "b.png"]
+
+
+@pytest.mark.parametrize("target", ["--target-bpp", "--target-size", "--target-psnr"])
+def test_a_target_without_sense_ends_all_at_once(run: Run, target: str) -> None:
+    result = run("compress", png("a.png"), png("b.png"), target, "0")
+    assert (result.code, result.err.count("\n"), sorted(os.listdir())) == (2, 1, ["a.png", "b.png"])
+
+
+def head(name: str) -> dict[str, Any]:
+    """What the stand-in was asked for."""
+    found: dict[str, Any] = json.loads(Path(name).read_bytes().split(b"\n", 1)[0])
+    return found
+
+
+@pytest.mark.parametrize("target", [[], ["--target-psnr", "30"]])
+def test_the_effort_reaches_the_codec(run: Run, target: list[str]) -> None:
+    assert run("compress", png("a.png"), *target).code == 0
+    assert head("a.vq")["effort"] == DEFAULT_EFFORT
+    for effort in range(len(STEPS)):
+        assert run("compress", "a.png", "--force", "--effort", str(effort), *target).code == 0
+        assert head("a.vq")["effort"] == effort
+    assert run("compress", "a.png", "--force", "--effort", str(len(STEPS)), *target).code == 2
+    assert f"0 to {len(STEPS) - 1}; default {DEFAULT_EFFORT}" in " ".join(run("compress", "--help").out.split())
+
+
+def test_a_target_is_for_each_of_several_pictures(run: Run) -> None:
+    png("a.png", (24, 16)), png("b.png", (100, 50))
+    for target, kind, values in (
+        (["--target-bpp", "0.5"], "bytes", (24 * 16 / 16, 100 * 50 / 16)),
+        (["--target-size", "2 KiB"], "bytes", (2048, 2048)),
+        (["--target-psnr", "31.5"], "psnr", (31.5, 31.5)),
+    ):
+        assert run("compress", "a.png", "b.png", "-o", "out", "--force", *target).code == 0
+        for name, value in zip("ab", values, strict=True):
+            assert (head(f"out/{name}.vq")["kind"], head(f"out/{name}.vq")["value"]) == (kind, value)
+
+
+def test_a_target_that_one_picture_cannot_meet_does_not_stop_the_others(
+    run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    png("a.png"), png("b.png", (100, 50))
+
+    def for_large_ones(codec: FakeCodec, picture: Picture, *_: object) -> bytes:
+        if picture.width < 50:
+            raise UsageError("the target cannot be met")
+        return codec.compress(picture)
+
+    monkeypatch.setattr(sys.modules["vqcodec.search"], "compress_to", for_large_ones)
+    result = run("compress", "a.png", "b.png", "-o", "out", "--target-size", "99")
+    assert (result.code, result.err) == (1, "vqcodec: error: a.png: the target cannot be met\n")
+    assert os.listdir("out") == ["b.vq"]
+
+
+def test_the_line_of_a_file_with_a_target(run: Run) -> None:
+    result = run("compress", png("a.png", (100, 100)), "--target-psnr", "30")
+    size = Path("a.vq").stat().st_size
+    assert result.out == f"a.png -> a.vq  {size:,} bytes  {size / 1250:.2f} bpp  {30000 / size:.1f}x  q1\n"
+
+
+@pytest.mark.parametrize(
+    ("text", "size"),
+    [
+        ("1", 1), ("50000", 50_000), ("50k", 50_000), ("50K", 50_000), ("50kB", 50_000), ("50 kb", 50_000),
+        ("1.5M", 1_500_000), ("2G", 2_000_000_000), ("1KiB", 1024), ("0.5 MiB", 524_288), ("1GiB", 1 << 30),
+        ("12b", 12), (" 7 ", 7), ("0.001k", 1), ("9.99", 9), ("999999999999999999", 10**18),
+    ],
+)  # fmt: skip
+def test_sizes(text: str, size: int) -> None:
+    assert parse_size(text) == pytest.approx(size, rel=1e-15, abs=0)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "", " ", "k", "B", "-1", "+1", "0", "0.9", "0k", "0.0001k", "1e3", "1,5M", "1_000", "1m", "1T", "1i", "1iB",
+        "1kk", "k1", "1.k", ".5k", "1 0", "0x10", "nan", "inf", "١", "1k1", "9" * 400, "9" * 5000 + "G",
+    ],
+    ids=lambda text: text[:9],
+)  # fmt: skip
+def test_what_is_no_size(text: str) -> None:
+    with pytest.raises(UsageError, match="is not a size"):
+        parse_size(text)
 
 
 def test_an_unknown_model_ends_all_at_once(run: Run) -> None:
@@ -326,7 +432,7 @@ def test_bad_files(run: Run, command: list[str]) -> None:
         assert result.err.count("\n") == 1
 
 
-# Demo and bench
+# Demo
 
 
 def test_demo(run: Run, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -345,49 +451,6 @@ def test_demo(run: Run, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None
     assert run("demo", "-o", "out").code == 1
     assert run("demo", "-o", "out", "--force").code == 0
     assert run("demo", "-o", "a.png").code == 1
-
-
-def test_bench(run: Run) -> None:
-    os.mkdir("set")
-    png("set/a.png", (200, 180)), png("set/b.png")
-    result = run("bench", "set", "--model", "photo", "-q", "all", "--json", "-")
-    report = json.loads(result.out)
-    assert result.code == 0
-    assert [(r["image"], r["quality"]) for r in report["rows"]] == [(f"{n}.png", q) for n in "ab" for q in (1, 2, 3)]
-    assert [r["image"] for r in report["means"]] == ["mean of 2"] * 3
-    text = run("bench", "set", "--csv", "out.csv").out
-    assert "mean of 2" in text
-    assert len(Path("out.csv").read_text().splitlines()) == 1 + 4 + 2
-    assert run("bench", "set", "--csv", "out.csv").code == 1
-    assert run("bench", "set", "--csv", "out.csv", "--force").code == 0
-
-
-def test_bench_goes_on_after_a_broken_picture(run: Run) -> None:
-    os.mkdir("set")
-    png("set/b.png")
-    Path("set/a.png").write_bytes(b"garbage")
-    result = run("bench", "set", "--model", "photo", "--csv", "-")
-    assert result.code == 1
-    assert result.err.startswith("vqcodec: error: ")
-    assert result.err.count("\n") == 1
-    assert [line.split(",")[0] for line in result.out.splitlines()] == [
-        "image",
-        "a.png",
-        "b.png",
-        "mean of 1",
-    ]
-    assert "failed" in run("bench", "set", "--model", "photo").out
-
-
-@pytest.mark.parametrize(
-    "arguments",
-    [["missing"], ["set", "-q", "9"], ["set", "-q", "best"], ["set", "--csv", "-", "--json", "-"], ["empty"]],
-)
-def test_bench_usage_errors(run: Run, arguments: list[str]) -> None:
-    os.mkdir("set")
-    os.mkdir("empty")
-    png("set/a.png")
-    assert run("bench", *arguments).code == 2
 
 
 # The process

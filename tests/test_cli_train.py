@@ -69,6 +69,19 @@ def test_a_picture_there_and_back(run: Run, trained: Path) -> None:
     assert (unknown.code, record["digest"] in unknown.err) == (1, True)
 
 
+def test_targets_of_a_real_model(run: Run, trained: Path) -> None:
+    pictures, model = [trained / "data" / f"p{n}.png" for n in (0, 1)], ("--model", trained / "mine")
+    plain = [r["bytes"] for r in json.loads(run("compress", *pictures, "-o", "plain", *model, "--json").out)]
+    result = run("compress", *pictures, "-o", "out", *model, "--json", "--target-size", f"{max(plain) / 1000}k")
+    sizes = [record["bytes"] for record in json.loads(result.out)]
+    assert result.code == 0
+    assert all(max(plain) - max(16, 0.02 * max(plain)) <= size <= max(plain) for size in sizes)
+    refused = run("compress", pictures[0], "-o", "a.vq", *model, "--target-psnr", "90")
+    assert (refused.code, refused.err.count("\n")) == (2, 1)
+    assert "cannot be met: the highest that the model mine makes of this picture is" in refused.err
+    assert not Path("a.vq").exists()
+
+
 def test_a_damaged_file_is_refused(run: Run, trained: Path) -> None:
     packed = run("compress", trained / "data" / "p0.png", "-o", "-", "--model", trained / "mine").data
     damaged = packed[:-1] + bytes([packed[-1] ^ 1])
@@ -78,7 +91,9 @@ def test_a_damaged_file_is_refused(run: Run, trained: Path) -> None:
 
 
 def test_the_bench_of_a_real_model(run: Run, trained: Path) -> None:
-    result = run("bench", trained / "data", "--model", trained / "mine", "-q", "all", "--json", "-")
+    result = run(
+        "bench", trained / "data", "--model", trained / "mine", "-q", "all", "--json", "-", "--jobs", "0", "--no-cache"
+    )
     means = json.loads(result.out)["means"]
     assert [(row["image"], row["quality"]) for row in means] == [("mean of 6", 1), ("mean of 6", 2)]
     assert means[0]["naive_ratio"] == pytest.approx(60 * 56 * 3 * 8 / (8 * 7 * 10))  # 4 + 3 + 3 bits a position

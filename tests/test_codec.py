@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -20,6 +21,7 @@ from vqcodec.container import Limits, VqFile
 from vqcodec.errors import BadFile, DamagedFile, LimitExceeded, UnknownModel, UsageError
 from vqcodec.image import Picture
 from vqcodec.metrics import psnr
+from vqcodec.nn import tiled
 from vqcodec.store import Model
 
 SIZES = [(1, 1), (1, 40), (40, 1), (37, 3), (3, 37), (8, 8), (9, 65), (64, 8), (50, 70), (100, 33)]
@@ -49,7 +51,7 @@ def distance(a: np.ndarray, b: np.ndarray) -> int:
 def test_any_size_comes_back_as_the_networks_made_it(model: Model, size: tuple[int, int]) -> None:
     codec, source = Codec(model), picture(*size)
     for quality in range(1, model.config.vqvae.qualities + 1):
-        data = codec.compress(source, quality)
+        data = codec.compress(source, quality, effort=0)
         codes, pixels = whole(model, source.pixels, quality)
         assert np.array_equal(read_codes(container.unpack(data), model), codes)
         back = codec.decompress(data)
@@ -71,29 +73,31 @@ def test_windows_leave_no_trace(model: Model, monkeypatch: pytest.MonkeyPatch, w
     source = picture(61, 83, 5)
     quality = model.config.vqvae.qualities
     codes, pixels = whole(model, source.pixels, quality)
-    monkeypatch.setattr(module, "WINDOW", window)
+    monkeypatch.setattr(tiled, "WINDOW", window)
     codec = Codec(model)
-    assert np.array_equal(codec.encode(source.pixels, quality), codes)
+    assert np.array_equal(codec.encode(source.pixels, quality, effort=0), codes)
     assert distance(codec.decode(codes, quality)[:61, :83], pixels) <= 1
 
 
 def test_a_window_is_really_a_part(model: Model, monkeypatch: pytest.MonkeyPatch) -> None:
     """The networks never see more than a window and its surroundings, so memory is bounded."""
-    monkeypatch.setattr(module, "WINDOW", 16)
+    monkeypatch.setattr(tiled, "WINDOW", 16)
     codec = Codec(model)
-    network = codec._network
-    areas: list[int] = []
-    encode = network.encode
-
-    def watched(x: torch.Tensor, quality: int) -> torch.Tensor:
-        areas.append(x.shape[2] * x.shape[3])
-        return encode(x, quality)
-
-    monkeypatch.setattr(network, "encode", watched)
-    codec.encode(synthetic(90, 200), 1)
-    side = 16 + 2 * network.encoder_reach * model.config.vqvae.stride
-    assert len(areas) == 6 * 13
-    assert max(areas) <= side**2
+    network = codec.network
+    sides: dict[str, list[int]] = {"encoder": [], "decoder": []}
+    for name, seen in sides.items():
+        hook = lambda _, inputs, seen=seen: seen.append(max(inputs[0].shape[2:]))  # noqa: E731
+        getattr(network, name).register_forward_pre_hook(hook)
+    codes = codec.encode(synthetic(90, 200), 1)
+    steps = len(module.STEPS[module.DEFAULT_EFFORT]) if model.config.vqvae.stem == "patch" else 0
+    windows, stride = 6 * 13, model.config.vqvae.stride
+    assert (len(sides["encoder"]), len(sides["decoder"])) == (windows, steps * windows)
+    assert max(sides["encoder"]) <= 16 + 2 * network.encoder_reach * stride
+    assert max([*sides["decoder"], 0]) <= 16 // stride + 4 * network.decoder_reach
+    sides["decoder"].clear()
+    codec.decode(codes, 1)
+    assert len(sides["decoder"]) == windows
+    assert max(sides["decoder"]) <= 16 // stride + 2 * network.decoder_reach
 
 
 def test_compressing_is_deterministic(model: Model) -> None:
@@ -150,16 +154,117 @@ def test_opaque_and_transparent_alpha_differ_from_none(conv_model: Model) -> Non
 
 
 def test_progress_rises_to_one(model: Model, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "WINDOW", 24)
+    monkeypatch.setattr(tiled, "WINDOW", 24)
     codec = Codec(model)
     told: list[float] = []
-    data = codec.compress(picture(70, 50), progress=told.append)
-    assert told == sorted(told)
-    assert told[-1] == pytest.approx(1)
+    for effort in range(len(module.STEPS)):
+        told.clear()
+        data = codec.compress(picture(70, 50), progress=told.append, effort=effort)
+        assert told == sorted(told)
+        assert told[-1] == pytest.approx(1)
     told.clear()
     codec.decompress(data, told.append)
     assert told == sorted(told)
     assert told[-1] == pytest.approx(1)
+
+
+# Effort.
+
+EFFORTS = range(len(module.STEPS))
+
+
+def cost(codec: Codec, source: Picture, quality: int, **options: float) -> tuple[float, float, float]:
+    """(distortion + lambda * bits, distortion in the units of the latents, bits of the payload)."""
+    codes = codec.encode(source.pixels, quality, **options)  # type: ignore[arg-type]
+    file = container.unpack(codec.pack(source, codes, quality))
+    pixels = codec.render(codes, quality, source.pixels.shape[:2], source.mode)
+    distortion = float(np.square((pixels.astype(float) - source.pixels) * (32 / 255)).sum())
+    bits = 8 * sum(map(len, file.units))
+    return distortion + codec.model.config.vqvae.lambdas[quality - 1] * bits, distortion, bits
+
+
+@pytest.mark.parametrize("size", SIZES)
+@pytest.mark.parametrize("effort", EFFORTS)
+def test_files_of_every_effort_are_read_to_the_codes_that_were_found(
+    fine_model: Model, size: tuple[int, int], effort: int
+) -> None:
+    codec, source = Codec(fine_model), picture(*size)
+    for quality in (1, 3):
+        data = codec.compress(source, quality, effort=effort)
+        codes = codec.encode(source.pixels, quality, effort=effort)
+        assert np.array_equal(read_codes(container.unpack(data), fine_model), codes)
+        assert np.array_equal(codec.decompress(data).pixels, codec.render(codes, quality, size, "RGB"))
+
+
+@pytest.mark.parametrize("quality", [1, 2, 3])
+def test_effort_gives_a_better_picture_for_its_bits(fine_model: Model, quality: int) -> None:
+    codec = Codec(fine_model)
+    sources = [picture(60, 75, seed) for seed in range(30, 34)]
+    costs = [[cost(codec, source, quality, effort=effort)[0] for source in sources] for effort in EFFORTS]
+    assert np.mean(costs[1]) < 0.999 * np.mean(costs[0])
+    assert max(np.mean(costs[effort]) for effort in EFFORTS[2:]) < 1.0005 * np.mean(costs[1])
+
+
+@pytest.mark.parametrize("window", [8, 24])
+@pytest.mark.parametrize("effort", EFFORTS)
+def test_windows_leave_no_trace_at_any_effort(
+    fine_model: Model, monkeypatch: pytest.MonkeyPatch, window: int, effort: int
+) -> None:
+    codec, source = Codec(fine_model), picture(61, 83, 5)
+    whole_picture = codec.encode(source.pixels, 1, effort=effort)
+    monkeypatch.setattr(tiled, "WINDOW", window)
+    assert np.array_equal(codec.encode(source.pixels, 1, effort=effort), whole_picture)
+    if effort:
+        assert not np.array_equal(codec.encode(source.pixels, 1, effort=0), whole_picture)
+
+
+def test_the_conv_family_has_nothing_to_search(conv_model: Model) -> None:
+    codec, source = Codec(conv_model), picture(33, 40)
+    assert len({codec.compress(source, effort=effort) for effort in EFFORTS}) == 1
+
+
+def test_the_default_effort(fine_model: Model) -> None:
+    codec, source = Codec(fine_model), picture(60, 75)
+    files = [codec.compress(source, effort=effort) for effort in EFFORTS]
+    assert codec.compress(source) == files[module.DEFAULT_EFFORT] != files[0]
+
+
+@pytest.mark.parametrize("effort", [-1, len(EFFORTS), 100])
+def test_an_effort_that_is_not_there_is_refused(conv_model: Model, effort: int) -> None:
+    with pytest.raises(UsageError, match=f"0 to {len(EFFORTS) - 1}"):
+        Codec(conv_model).compress(picture(8, 8), effort=effort)
+
+
+SCALES = (0.1, 0.5, 1.0, 2.0, 10.0)  # of lambda
+
+
+def test_a_larger_lambda_gives_a_smaller_file_and_a_worse_picture(fine_model: Model) -> None:
+    codec = Codec(fine_model)
+    found = []
+    for scale in SCALES:
+        parts = [cost(codec, picture(60, 75, seed), 2, rate_scale=scale)[1:] for seed in range(4)]
+        found.append(np.mean(parts, axis=0))
+    distortions, bits = zip(*found, strict=True)
+    assert all(a > b for a, b in pairwise(bits))
+    assert all(a < b for a, b in pairwise(distortions))
+
+
+def test_without_effort_a_larger_lambda_takes_codes_that_are_more_common(fine_model: Model) -> None:
+    codec, pixels = Codec(fine_model), synthetic(60, 75)
+    means = []
+    for scale in SCALES:
+        codes = torch.from_numpy(codec.encode(pixels, 2, effort=0, rate_scale=scale)).long()
+        means.append(sum(codec.network.quantizer.bits(g)[1][grid].mean().item() for g, grid in enumerate(codes)))
+    assert all(a > b for a, b in pairwise(means))
+
+
+def test_alpha_and_grey_at_every_effort(fine_model: Model) -> None:
+    codec, grey = Codec(fine_model), np.repeat(synthetic(33, 47)[:, :, :1], 3, axis=2)
+    alpha = synthetic(33, 47, 2)[:, :, 0].copy()
+    for effort in EFFORTS:
+        back = codec.decompress(codec.compress(Picture(grey, "L", alpha), effort=effort))
+        assert (back.mode, back.pixels.shape) == ("L", grey.shape)
+        assert np.array_equal(back.alpha, alpha)
 
 
 # Units.

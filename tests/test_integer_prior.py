@@ -217,6 +217,39 @@ def test_weights_and_shifts_out_of_range_are_refused(name: str) -> None:
     refused(lambda t: t[f"{name}.shift"].__setitem__(0, 31), "out of range", SMALL)
 
 
+CODE_TABLES = ("embedding", "state", "out.weight", "out.bias", "out.shift")
+
+
+def keep(tensors: Tensors, g: int, count: int, tables: tuple[str, ...] = CODE_TABLES) -> None:
+    """Cut tables of codebook g at the first quality to `count` codes, or repeat their rows to be so many."""
+    for name in (f"codes.{g}.0.{table}" for table in tables):
+        if name in tensors:
+            rows = np.arange(count) % max(1, len(tensors[name]))
+            tensors[name] = np.ascontiguousarray(tensors[name][rows])
+
+
+@pytest.mark.parametrize("g", range(3))
+def test_a_prior_may_know_fewer_codes_but_neither_none_nor_more(g: int) -> None:
+    size = SMALL.sizes[g]
+    for count in (1, 2, size):
+        tensors = formula_tensors(SMALL)
+        keep(tensors, g, count)
+        prior = IntegerPrior(tensors, SMALL, 0)
+        assert prior.constant(g) == (count == 1)
+        codes = formula_codes(tuple(min(n, count) if i == g else n for i, n in enumerate(SMALL.sizes)), 4, 5)
+        check_counts(prior.evaluate(codes)[g], (20, count))
+    for count in (0, size + 1, 1000):
+        refused(lambda t, count=count: keep(t, g, count), rf"codes\.{g}\.0\.embedding", SMALL)
+
+
+@pytest.mark.parametrize("g", range(3))
+@pytest.mark.parametrize("table", CODE_TABLES)
+def test_the_tables_of_a_codebook_must_agree_on_its_codes(g: int, table: str) -> None:
+    if f"codes.{g}.0.{table}" in formula_tensors(SMALL):
+        for count in (0, 1, SMALL.sizes[g] - 1, SMALL.sizes[g] + 1):
+            refused(lambda t, count=count: keep(t, g, count, (table,)), rf"codes\.{g}\.0\.", SMALL)
+
+
 @pytest.mark.parametrize(("quality", "label"), [(-1, None), (2, None), (0, -1), (0, 2)])
 def test_a_quality_or_label_that_is_not_there_is_refused(quality: int, label: int | None) -> None:
     with pytest.raises(ModelError, match="not among"):

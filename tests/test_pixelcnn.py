@@ -95,6 +95,79 @@ def test_exact_is_what_the_integers_compute(config: VQVAEConfig) -> None:
                 assert len(np.unique(found[g])) > 20, "the counts are too uniform to show anything"
 
 
+LIVE = ((3, 1, 6), (1, 2, 2))  # of the 5, 3 and 6 codes, at each quality; one is constant
+
+
+def pruned_prior(live: tuple[tuple[int, ...], ...] = LIVE) -> GatedPixelCNN:
+    """A random prior that knows only the first `live[quality][g]` codes."""
+    network = random_prior(CONFIG, PRIOR, seed=6)
+    for g, tables in enumerate(network.codes):
+        tables.live.copy_(torch.tensor([row[g] for row in live]))
+    return network
+
+
+def live_grids(quality: int, height: int, width: int) -> Tensor:
+    """Codes [1, G, H, W] that are all in use."""
+    generator = torch.Generator().manual_seed(1)
+    return torch.stack([torch.randint(n, (1, height, width), generator=generator) for n in LIVE[quality]], 1)
+
+
+@pytest.mark.parametrize("quality", [0, 1])
+def test_exact_is_what_the_integers_compute_where_codes_were_given_up(quality: int) -> None:
+    network, codes = pruned_prior(), live_grids(quality, 6, 7)
+    prior = integer_prior(network, quality, 1)
+    with torch.no_grad():
+        logits = network(codes, quality, torch.tensor([1]), exact=True)
+    found = prior.evaluate(codes[0].numpy().astype(np.int32))
+    for g, values in enumerate(logits):
+        assert values.shape == (1, 6, 7, LIVE[quality][g])
+        assert np.array_equal(found[g], counts_of(values[0].flatten(0, 1)))
+    assert [prior.constant(g) for g in range(3)] == [n == 1 for n in LIVE[quality]]
+    # What is stored has no row for a code that was given up.
+    integers = network.integers()
+    for g, size in enumerate(LIVE[quality]):
+        names = ["embedding", "out.weight", "out.bias", "out.shift", *(["state"] if g < 2 else [])]
+        assert [len(integers[f"codes.{g}.{quality}.{name}"]) for name in names] == [size] * len(names)
+
+
+def test_a_codebook_of_one_code_costs_nothing_and_tells_nothing() -> None:
+    network = pruned_prior()
+    for quality in range(2):
+        bits = network.bits(live_grids(quality, 6, 7), quality, exact=True)
+        assert [bool(b == 0) for b in bits] == [n == 1 for n in LIVE[quality]]
+
+
+def test_codes_that_were_given_up_take_no_gradient() -> None:
+    network = pruned_prior(((3, 2, 4), (3, 2, 4)))
+    network.bits(torch.zeros(1, 3, 4, 4, dtype=torch.long), 0, exact=True).sum().backward()
+    for tables, live in zip(network.codes, (3, 2, 4), strict=True):
+        assert tables.free.grad[0, :live].abs().sum() > 0
+        assert not tables.free.grad[0, live:].any()
+        assert not tables.bias.grad[0, live:].any()
+
+
+def test_the_prior_learns_which_codes_are_in_use_from_the_quantiser() -> None:
+    torch.manual_seed(0)
+    quantizer, network = VectorQuantizer(CONFIG), GatedPixelCNN(CONFIG, PRIOR)
+    assert [tables.live.tolist() for tables in network.codes] == [[5, 5], [3, 3], [6, 6]]
+    for g, (size, _) in enumerate(CONFIG.codebooks):
+        for quality in range(2):
+            quantizer.get_buffer(f"counts{g}")[quality, LIVE[quality][g] : size] = 0
+    quantizer.prune()
+    network.describe_codes(quantizer)
+    assert [tables.live.tolist() for tables in network.codes] == [list(row) for row in zip(*LIVE, strict=True)]
+    again = GatedPixelCNN(CONFIG, PRIOR)
+    again.load_state_dict(network.state_dict())  # as a checkpoint is
+    assert all(torch.equal(a.live, b.live) for a, b in zip(again.codes, network.codes, strict=True))
+    codes = live_grids(1, 3, 3)
+    with torch.no_grad():
+        for tables in network.codes:
+            tables.out.weight.zero_()
+        logits = network(codes, 1)
+    for g, values in enumerate(logits):
+        torch.testing.assert_close(values.softmax(3)[0, 0, 0], torch.full((LIVE[1][g],), 1 / LIVE[1][g]))
+
+
 def test_exact_stays_exact_with_weights_of_every_size() -> None:
     network = random_prior(CONFIG, PRIOR, seed=9)
     with torch.no_grad():

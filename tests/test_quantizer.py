@@ -6,6 +6,8 @@ import dataclasses
 
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from torch import Tensor
 
 from vqcodec.config import VQVAEConfig
@@ -139,8 +141,9 @@ def test_one_step_of_the_moving_averages() -> None:
         index = codes[:, g].flatten()
         for k in range(CONFIG.codebooks[g][0]):
             mine = part[index == k]
-            count = 0.99 * before[f"counts{g}"][1, k] + 0.01 * len(mine)
-            total = 0.99 * before[f"sums{g}"][1, k] + 0.01 * mine.sum(0)
+            fresh = 1 - module.DECAY
+            count = module.DECAY * before[f"counts{g}"][1, k] + fresh * len(mine)
+            total = module.DECAY * before[f"sums{g}"][1, k] + fresh * mine.sum(0)
             torch.testing.assert_close(quantizer.get_buffer(f"counts{g}")[1, k], count)
             torch.testing.assert_close(quantizer.vectors(g)[1, k], total / count)
 
@@ -153,7 +156,7 @@ def test_moving_averages_end_at_the_mean_of_their_latents() -> None:
     quantizer.vectors(0)[0] = start
     quantizer.get_buffer("sums0")[0] = start
     z = groups.reshape(1, 10, 10, 2).permute(0, 3, 1, 2)
-    for _ in range(300):
+    for _ in range(round(3 / (1 - module.DECAY))):
         quantizer(z, torch.tensor([0]))
     torch.testing.assert_close(quantizer.vectors(0)[0], groups.mean(1), atol=0.01, rtol=0)
 
@@ -203,6 +206,201 @@ def test_the_soft_rate_is_an_expected_number_of_bits() -> None:
     near = torch.randn(1, 5, 6, 6, requires_grad=True)
     quantizer.train()(near, torch.tensor([1])).rate.sum().backward()
     assert near.grad.abs().sum() > 0, "the encoder must feel the rate"
+
+
+def plain_soft_rate(part: Tensor, vectors: Tensor, bits: Tensor, lam: Tensor) -> Tensor:
+    """Expected bits by the definition, which autograd differentiates: [B]."""
+    cost = (part[:, :, None] - vectors[:, None]).square().sum(3) + (lam[:, None] * bits)[:, None]
+    share = torch.softmax(-cost / (module.RATE_TEMPERATURE * lam)[:, None, None], 2)
+    return (share * bits[:, None]).sum(2).mean(1)
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    seed=st.integers(0, 2**32 - 1),
+    size=st.integers(1, 20),
+    dim=st.integers(1, 5),
+    lam=st.floats(0.01, 20),
+    spread=st.floats(0.1, 5),
+)
+def test_the_gradient_of_the_soft_rate_is_that_of_its_formula(
+    seed: int, size: int, dim: int, lam: float, spread: float
+) -> None:
+    generator = torch.Generator().manual_seed(seed)
+
+    def drawn(*shape: int) -> Tensor:
+        return torch.randn(*shape, generator=generator, dtype=torch.double) * spread
+
+    vectors, bits = drawn(2, size, dim), drawn(2, size).abs() * 4
+    lambdas = torch.tensor([lam, 3 * lam], dtype=torch.double)
+    first = drawn(2, 6, dim).requires_grad_()
+    second = first.detach().clone().requires_grad_()
+    cost = VectorQuantizer._cost(first.detach(), vectors, bits, lambdas)
+    rates = module._soft_rate(first, cost, vectors, bits, lambdas), plain_soft_rate(second, vectors, bits, lambdas)
+    torch.testing.assert_close(*rates)
+    for rate in rates:
+        (rate * torch.tensor([1.0, -2.5])).sum().backward()
+    torch.testing.assert_close(first.grad, second.grad)
+
+
+def test_the_soft_rate_is_exact_while_products_are_in_bf16() -> None:
+    """Its gradient is a sum of large vectors with weights that cancel: rounded to 8 bits, it would be noise."""
+    vectors = torch.linspace(-200, 200, 256)[None, :, None]
+    bits = torch.rand(1, 256) * 3 + 5
+    lam = torch.tensor([3.0])
+    part = torch.rand(1, 500, 1) * 300 - 150
+    cost = VectorQuantizer._cost(part, vectors, bits, lam)
+    rates, gradients = [], []
+    for enabled in (False, True):
+        z = part.clone().requires_grad_()
+        with torch.autocast("cpu", dtype=torch.bfloat16, enabled=enabled):
+            rate = module._soft_rate(z, cost, vectors, bits, lam)
+        rate.sum().backward()
+        rates.append(rate.detach())
+        gradients.append(z.grad)
+    assert gradients[0].abs().max() > 0
+    assert torch.equal(*rates)
+    assert torch.equal(*gradients)
+
+
+def test_a_picture_without_a_rate_term_has_no_part_in_the_rate_of_the_others() -> None:
+    quantizer = make().train()
+    z = torch.randn(2, 5, 4, 4, requires_grad=True)
+    (quantizer(z, torch.tensor([0, 1])).rate * quantizer.lambdas[:2]).sum().backward()
+    assert torch.equal(z.grad[0], torch.zeros(5, 4, 4))
+    assert z.grad[1].abs().sum() > 0
+
+
+# Codes that are given up.
+
+
+def rarely_used(quantizer: VectorQuantizer) -> list[dict[int, Tensor]]:
+    """Makes some codes hardly used. Returns, per codebook and quality with a rate term, those that stay, by use."""
+    shares = [
+        {1: [0.0, 3.0, 1e-7, 5.0, 0.5, 0.0, 4.0], 2: [0.0, 0.0, 9.0, 0.0, 1e-9, 0.0, 0.0]},
+        {1: [2.0, 1.0, 3.0, 4.0, 2.0], 2: [1e-4, 5.0, 0.0, 0.0, 5.0]},
+    ]
+    kept: list[dict[int, Tensor]] = []
+    for g, by_quality in enumerate(shares):
+        kept.append({})
+        for quality, share in by_quality.items():
+            counts = torch.tensor(share)
+            quantizer.get_buffer(f"counts{g}")[quality] = counts
+            quantizer.get_buffer(f"sums{g}")[quality] = quantizer.vectors(g)[quality] * counts[:, None]
+            order = sorted(range(len(share)), key=share.__getitem__, reverse=True)  # stable, as pruning is
+            kept[g][quality] = torch.tensor([k for k in order if share[k] > 1e-5])
+    return kept
+
+
+def test_pruning_keeps_the_codes_in_use_in_the_order_of_their_use() -> None:
+    quantizer = make()
+    kept = rarely_used(quantizer)
+    before = {name: value.clone() for name, value in quantizer.named_buffers()}
+    quantizer.prune()
+    for g, by_quality in enumerate(kept):
+        for quality, order in by_quality.items():
+            count = len(order)
+            assert quantizer.live(g)[quality] == count
+            vectors, counts = quantizer.vectors(g)[quality], quantizer.get_buffer(f"counts{g}")[quality]
+            sums = quantizer.get_buffer(f"sums{g}")[quality]
+            assert torch.equal(vectors[:count], before[f"vectors{g}"][quality, order])
+            assert torch.equal(counts[:count], before[f"counts{g}"][quality, order])
+            torch.testing.assert_close(sums[:count], before[f"sums{g}"][quality, order])
+            assert not vectors[count:].any()
+            assert not counts[count:].any()
+            assert not sums[count:].any()
+    assert [quantizer.live(g).tolist() for g in range(2)] == [[7, 4, 1], [5, 5, 3]]
+
+
+def test_pruning_leaves_qualities_without_a_rate_term_alone() -> None:
+    quantizer = make()
+    rarely_used(quantizer)
+    for g in range(2):
+        quantizer.get_buffer(f"counts{g}")[0, 1:] = 0
+    before = {name: value[0].clone() for name, value in quantizer.named_buffers()}
+    quantizer.prune()
+    assert all(torch.equal(value[0], before[name]) for name, value in quantizer.named_buffers())
+    assert [quantizer.live(g)[0].item() for g in range(2)] == [7, 5]
+
+
+def test_pruning_again_changes_nothing() -> None:
+    quantizer = make()
+    rarely_used(quantizer)
+    quantizer.prune()
+    before = {name: value.clone() for name, value in quantizer.named_buffers()}
+    quantizer.prune()
+    assert all(torch.equal(value, before[name]) for name, value in quantizer.named_buffers())
+
+
+@pytest.mark.parametrize("learning", ["ema", "gradient"])
+def test_latents_whose_codes_were_kept_come_back_as_before(learning: str) -> None:
+    config = dataclasses.replace(CONFIG, codebook_learning=learning)
+    quantizer = make(config)
+    for g in range(2):  # one code in use that is far from being dropped, and one that is
+        quantizer.get_buffer(f"counts{g}")[1:, 2] = 1e-9
+    z = torch.randn(2, 5, 12, 12) * 2
+    for quality in (1, 2):
+        codes = quantizer.encode(z, quality)
+        kept = (codes != 2).all(1, keepdim=True)
+        assert kept.float().mean() > 0.3
+        before = quantizer.decode(codes, quality)
+        pruned = make(config)
+        pruned.load_state_dict(quantizer.state_dict())
+        pruned.prune()
+        assert pruned.live(0)[quality] == 6
+        found = pruned.encode(z, quality)
+        assert not torch.equal(found, codes), "the codes have other names now"
+        after = pruned.decode(found, quality)
+        assert torch.equal(torch.where(kept, after, 0.0), torch.where(kept, before, 0.0))
+
+
+@pytest.mark.parametrize("size", [0.0, 1.0, 1e3, 1e6])
+def test_codes_that_were_given_up_are_never_chosen(size: float) -> None:
+    """Not even where their vectors, zeros, would be nearest by far."""
+    quantizer = make()
+    rarely_used(quantizer)
+    quantizer.prune()
+    z = torch.randn(1, 5, 20, 20) * size
+    for quality in (1, 2):
+        for codes in (quantizer.encode(z, quality), quantizer(z, torch.tensor([quality])).codes):
+            for g in range(2):
+                assert codes[:, g].max() < quantizer.live(g)[quality]
+        assert torch.equal(codes, quantizer.encode(z, quality))
+
+
+def test_the_codes_in_use_are_counted_to_the_last() -> None:
+    """A code that is not used, before one that is, is no reason to give that one up."""
+    quantizer = make()
+    counts = quantizer.get_buffer("counts0")
+    counts[1] = torch.tensor([1.0, 0, 0, 2, 0, 0, 0])
+    counts[2] = 0
+    counts[2, 0] = 1
+    assert quantizer.live(0).tolist() == [7, 4, 1]
+
+
+def test_scaling_lambda_is_another_lambda() -> None:
+    quantizer, z = make(), torch.randn(2, 5, 8, 8)
+    scaled = [quantizer.encode(z, 1, scale) for scale in (0.5, 1.0, 4.0)]
+    quantizer.lambdas[1] *= 4
+    assert torch.equal(quantizer.encode(z, 1), scaled[2])
+    quantizer.lambdas[1] /= 8
+    assert torch.equal(quantizer.encode(z, 1), scaled[0])
+    assert not torch.equal(scaled[0], scaled[2])
+
+
+def test_given_bits_take_the_place_of_the_frequencies() -> None:
+    quantizer, z = make(), torch.randn(2, 5, 3, 4)
+    rarely_used(quantizer)
+    quantizer.prune()
+    live = [int(quantizer.live(g)[1]) for g in range(2)]
+    as_ever = [quantizer.bits(g)[1].expand(2, 12, -1) for g in range(2)]
+    assert torch.equal(quantizer.encode(z, 1, 2.0, as_ever), quantizer.encode(z, 1, 2.0))
+    # A code that is free at one cell is taken there, however far, where lambda is large.
+    bits = [torch.full((2, 12, size), 20.0) for size in live]
+    wanted = torch.stack([torch.randint(size, (2, 12)) for size in live], 1)
+    for g in range(2):
+        bits[g].scatter_(2, wanted[:, g, :, None], 0.0)
+    assert torch.equal(quantizer.encode(z, 1, 1e4, bits).flatten(2), wanted)
 
 
 def test_kmeans_lowers_the_distortion_and_counts_the_use() -> None:

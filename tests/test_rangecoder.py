@@ -17,7 +17,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from vqcodec.coding import rangecoder
-from vqcodec.coding.integer_prior import Codes, IntegerPrior
+from vqcodec.coding.integer_prior import Codes, IntegerPrior, Layout
 from vqcodec.coding.rangecoder import Reader, Writer, read_units, write_units
 from vqcodec.errors import DamagedFile, VqError
 
@@ -48,6 +48,39 @@ def test_shapes_far_from_square(shape: tuple[int, int]) -> None:
     grids = grids_of([shape])
     back = read_units(PRIOR, write_units(PRIOR, grids), [shape])
     assert np.array_equal(back[0], grids[0])
+
+
+@pytest.mark.parametrize("sizes", [(1, 5, 3), (5, 1, 3), (5, 3, 1), (1, 1, 2), (1, 7, 1)])
+@pytest.mark.parametrize("shape", [(1, 1), (6, 9)])
+def test_codebooks_of_one_code_are_written_and_read(sizes: tuple[int, ...], shape: tuple[int, int]) -> None:
+    layout = Layout(sizes, 1, 6, 5, 2)
+    prior = IntegerPrior(formula_tensors(layout), layout, 0)
+    grids = [formula_codes(sizes, *shape, salt) for salt in range(1, 5)]
+    payloads = write_units(prior, grids)
+    back = read_units(prior, payloads, [shape] * 4)
+    assert all(np.array_equal(a, b) for a, b in zip(grids, back, strict=True))
+    assert payloads == write_units(prior, grids, prove=False)
+
+
+ALL_CONSTANT = IntegerPrior(formula_tensors(Layout((1, 1), 1, 4, 3, 2)), Layout((1, 1), 1, 4, 3, 2), 0)
+
+
+def test_codes_that_are_all_known_need_no_bytes() -> None:
+    assert write_units(ALL_CONSTANT, [np.zeros((2, 9, 7), np.int32)]) == [b""]
+    assert not read_units(ALL_CONSTANT, [b""], [(9, 7)])[0].any()
+
+
+@pytest.mark.parametrize("payload", [b"\x01" * 12, b"\xff" * 12, b"\x80" * 40])
+def test_bytes_that_no_code_needs_are_refused(payload: bytes) -> None:
+    with pytest.raises(DamagedFile, match="more data"):
+        read_units(ALL_CONSTANT, [payload], [(9, 7)])
+
+
+def test_a_code_that_the_prior_does_not_know_gets_no_file_out() -> None:
+    grid = np.zeros((2, 3, 3), np.int32)
+    grid[1, 2, 2] = 1
+    with pytest.raises(VqError, match="differ from those written"):
+        write_units(ALL_CONSTANT, [grid])
 
 
 def test_no_units_at_all() -> None:

@@ -9,10 +9,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from conftest import CONV, random_prior
+from conftest import CONV, PATCH, random_prior, synthetic
 from safetensors.torch import load_file, save_file
 
+from vqcodec.codec import Codec
 from vqcodec.errors import ModelError, OutputError, UnknownModel
+from vqcodec.image import Picture
 from vqcodec.nn.vqvae import VQVAE
 from vqcodec.store import Model, bundled, find, open_model, round_weights, save_model
 
@@ -197,6 +199,53 @@ def test_a_prior_that_breaks_the_bound_is_not_saved(conv_model: Model, tmp_path:
     prior = random_prior(CONV.vqvae, CONV.prior).integers()
     prior["head.0.bias"][0, 0] = 1 << 24
     with pytest.raises(ModelError, match="beyond the 2\\^24"):
+        save_model(tmp_path / "m", CONV, conv_model.network(), prior)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("quality", [0, 1])
+@pytest.mark.parametrize("g", range(3))
+def test_a_prior_that_knows_too_few_codes_is_not_saved(
+    patch_model: Model, tmp_path: Path, g: int, quality: int
+) -> None:
+    network, prior = patch_model.network(), random_prior(PATCH.vqvae, PATCH.prior).integers()
+    counts = network.quantizer.get_buffer(f"counts{g}")
+    counts[quality] = torch.tensor([1.0] * 4 + [0.0] * (counts.shape[1] - 4))
+
+    def cut(rows: int) -> dict[str, torch.Tensor]:
+        mine = f"codes.{g}.{quality}."
+        return {key: t[:rows].contiguous() if key.startswith(mine) else t for key, t in prior.items()}
+
+    with pytest.raises(ModelError, match=f"all codes of codebook {g + 1} at quality {quality + 1}"):
+        save_model(tmp_path / "m", PATCH, network, cut(3))
+    assert list(tmp_path.iterdir()) == []
+    pixels = synthetic(40, 40)
+    for rows in (4, 5):  # it may know more than are in use
+        codec = Codec(save_model(tmp_path / "m", PATCH, network, cut(rows)))
+        back = codec.decompress(codec.compress(Picture(pixels, "RGB"), quality + 1))
+        assert back.pixels.shape == pixels.shape
+
+
+def test_a_prior_of_other_weights_is_refused_before_it_is_used(patch_model: Model, tmp_path: Path) -> None:
+    """A folder that was put together by hand: the quantiser may choose codes that the prior has no row for."""
+    folder = Path(shutil.copytree(patch_model.path, tmp_path / "copy"))
+    tensors = load_file(folder / "prior.safetensors")
+    cut = {key: t[:2].contiguous() for key, t in tensors.items() if key.startswith("codes.2.1.")}
+    model = rewrite(folder, "prior.safetensors", cut)
+    model.prior(1)
+    flat = {"codes.2.1.embedding": torch.tensor(1, dtype=torch.int8)}
+    misshapen = rewrite(Path(shutil.copytree(folder, tmp_path / "flat")), "prior.safetensors", flat)
+    with pytest.raises(ModelError, match="not usable"):
+        misshapen.network()
+    for work in (lambda c: c.compress(Picture(synthetic(16, 16), "RGB"), 2), lambda c: c.network):
+        with pytest.raises(ModelError, match="all codes of codebook 3 at quality 2"):
+            work(Codec(model))
+
+
+def test_a_prior_that_lacks_a_table_is_not_saved(conv_model: Model, tmp_path: Path) -> None:
+    prior = random_prior(CONV.vqvae, CONV.prior).integers()
+    del prior["codes.0.0.embedding"]
+    with pytest.raises(ModelError, match=r"lacks the tensor codes\.0\.0\.embedding"):
         save_model(tmp_path / "m", CONV, conv_model.network(), prior)
     assert list(tmp_path.iterdir()) == []
 

@@ -14,7 +14,8 @@ import pytest
 import torch
 from conftest import CONV, PATCH, synthetic
 from PIL import Image
-from safetensors.torch import load_file
+from safetensors import safe_open
+from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from vqcodec.codec import Codec
@@ -29,7 +30,7 @@ from vqcodec.train import loop
 from vqcodec.train import vqvae as vqvae_module
 from vqcodec.train.data import Pictures, load_pictures
 from vqcodec.train.loop import Schedule, Status
-from vqcodec.train.prior import PriorStage, PriorTraining, encode_all
+from vqcodec.train.prior import PriorStage, PriorTraining
 from vqcodec.train.project import Project, read_config
 
 CROP = 32
@@ -125,7 +126,7 @@ def logged(run: Path, stage: str, figure: str) -> list[float]:
 @pytest.mark.parametrize("config", [CONV, PATCH], ids=lambda config: config.name)
 def test_the_loss_of_the_autoencoder_falls(tmp_path: Path, data: list[Path], config: ModelConfig) -> None:
     training, validation = load_pictures(data, CROP)
-    settings = vqvae_module.VQVAETraining(config.vqvae, Schedule(steps=100, rate=3e-3), batch=4, crop=CROP)
+    settings = vqvae_module.VQVAETraining(config.vqvae, Schedule(steps=100, rate=2e-2), batch=4, crop=CROP)
     torch.manual_seed(0)
     stage = vqvae_module.VQVAEStage(settings, training, validation)
 
@@ -175,6 +176,31 @@ def test_what_is_exported_is_what_was_trained(trained: Path, tmp_path: Path) -> 
     shipped = project.export(tmp_path / "out").network().state_dict()
     network = project.network().state_dict()
     assert all(torch.equal(network[name], tensor) for name, tensor in shipped.items() if "sums" not in name)
+
+
+def test_codes_that_are_hardly_used_are_given_up_before_the_prior_is_trained(tmp_path: Path, data: list[Path]) -> None:
+    project = train_vqvae(tmp_path, data, PATCH, steps=1)
+    uses = {"counts1": [0.0, 0, 0, 5, 0, 0], "counts2": [1e-9, 3, 0, 1, 0, 9] + [0.0] * 10}
+
+    def use(key: str, value: Tensor) -> tuple[str, Tensor]:
+        name = key.removeprefix("network.quantizer.")
+        if name in uses:
+            value[0] = torch.tensor(uses[name])
+        return key, value
+
+    rewritten(tmp_path / "vqvae" / "checkpoint.safetensors", use)
+    project.train_prior(Schedule(steps=2), batch=2, crop=CROP)
+    model = project.export(tmp_path / "out")
+    tensors = load_file(model.path / "prior.safetensors")
+    assert [len(tensors[f"codes.{g}.0.embedding"]) for g in (1, 2)] == [1, 3]
+    assert model.prior(0).constant(1)
+    assert not model.prior(1).constant(1)
+    codec, pixels = Codec(model), synthetic(50, 70, 3)
+    codes = codec.encode(pixels, 1)
+    assert codes[1].max() == 0
+    assert codes[2].max() <= 2
+    back = codec.decompress(codec.compress(Picture(pixels, "RGB"), 1)).pixels
+    assert np.array_equal(back, codec.render(codes, 1, (50, 70), "RGB"))
 
 
 # Resuming.
@@ -292,6 +318,23 @@ def test_a_damaged_checkpoint_is_refused(tmp_path: Path, data: list[Path], conte
         Project(tmp_path, data, silent).network()
 
 
+def rewritten(path: Path, change: Callable[[str, Tensor], tuple[str, Tensor]]) -> None:
+    """Rewrite a checkpoint, entry by entry."""
+    with safe_open(path, "pt") as file:
+        metadata = file.metadata()
+    save_file(dict(change(*entry) for entry in load_file(path).items()), path, metadata)
+
+
+def test_a_checkpoint_of_another_optimizer_is_refused(tmp_path: Path, data: list[Path]) -> None:
+    train_vqvae(tmp_path, data, steps=1)
+    path = tmp_path / "vqvae" / "checkpoint.safetensors"
+    rewritten(path, lambda key, value: (key, value + 0))
+    train_vqvae(tmp_path, data, steps=2)
+    rewritten(path, lambda key, value: (key.replace("optimizer.", "adam."), value))
+    with pytest.raises(UsageError, match="does not fit this run"):
+        train_vqvae(tmp_path, data, steps=3)
+
+
 def test_another_configuration_is_refused(tmp_path: Path, data: list[Path]) -> None:
     train_vqvae(tmp_path, data, CONV, steps=1)
     with pytest.raises(UsageError, match="another model"):
@@ -351,6 +394,7 @@ def test_a_run_by_minutes_ends_by_time_and_counts_earlier_runs() -> None:
 def test_the_gradient_is_clipped(tmp_path: Path) -> None:
     class Steep:
         network = nn.Linear(1, 1)
+        hidden = ()
         norms: list[float] = []  # noqa: RUF012
 
         def loss(self, step: int, progress: float) -> tuple[Tensor, dict[str, float]]:
@@ -384,23 +428,38 @@ def test_the_loss_of_the_paper(tmp_path: Path, data: list[Path]) -> None:
     assert loss.item() == pytest.approx((reconstruction + latent).item(), rel=1e-4)
 
 
-def test_the_prior_is_trained_in_floats_and_then_in_integers() -> None:
+def prior_stage(exact_from: float) -> PriorStage:
     torch.manual_seed(0)
-    network = VQVAE(PATCH.vqvae)
-    codes = encode_all(network, Pictures([synthetic(40, 40, n) for n in range(6)], ["x"] * 6), 32, None)
-    settings = PriorTraining(PATCH.prior, Schedule(steps=4), batch=6, exact_from=0.5)
-    stage = PriorStage(settings, network, (codes, codes))
+    pictures = Pictures([synthetic(40, 40, n) for n in range(6)], ["x"] * 6)
+    settings = PriorTraining(PATCH.prior, Schedule(steps=4), batch=6, crop=32, exact_from=exact_from)
+    stage = PriorStage(settings, VQVAE(PATCH.vqvae), pictures, pictures)
     with torch.no_grad():
         for parameter in stage.network.parameters():
             parameter.add_(torch.randn_like(parameter), alpha=0.1)
+    return stage
+
+
+def test_the_prior_is_trained_in_floats_and_then_in_integers() -> None:
+    stage = prior_stage(exact_from=0.5)
     for step in range(4):
-        drawn = np.random.default_rng([settings.schedule.seed, step]).integers(6, size=6)
-        grids = codes[step % 2, torch.from_numpy(drawn)].long()
+        crops = stage.training.crops(6, 32, [stage.settings.schedule.seed, 1 + step]).float() / 255
+        with torch.no_grad(), loop.autocast(torch.device("cpu")):
+            grids = stage.vqvae.encode(crops.contiguous(memory_format=torch.channels_last), step % 2)
         with torch.no_grad():
             exact = stage.network.bits(grids, step % 2, exact=True).sum().item()
         assert stage.loss(step, 0.49)[0].item() != exact
         loss, figures = stage.loss(step, 0.5)
         assert loss.item() == figures["bits"] == exact
+
+
+def test_the_prior_is_validated_on_whole_crops_at_all_qualities() -> None:
+    stage = prior_stage(exact_from=0.5)
+    assert [tuple(grids.shape) for grids in stage.held_out] == [(6, 3, 4, 4)] * 2
+    with torch.no_grad():
+        figures = stage.validate()
+    assert sorted(figures) == ["exact_q1", "exact_q2", "float_q1", "float_q2"]
+    with torch.no_grad():
+        assert figures["exact_q2"] == pytest.approx(stage.network.bits(stage.held_out[1], 1, exact=True).sum().item())
 
 
 # Data.
@@ -478,20 +537,3 @@ def test_the_grid_is_the_central_crop() -> None:
     assert np.array_equal(grid.permute(0, 2, 3, 1).numpy(), wide[None, 5:25, 15:35])
     with pytest.raises(UsageError, match="20 pixels"):
         Pictures([small], ["b"]).grid(20)
-
-
-def test_all_qualities_are_encoded_for_the_prior() -> None:
-    torch.manual_seed(0)
-    network = VQVAE(PATCH.vqvae)
-    pictures = Pictures([synthetic(40, 40, n) for n in range(20)], ["x"] * 20)
-    codes = encode_all(network, pictures, 32, None)
-    assert codes.shape == (2, 20, 3, 4, 4)
-    assert codes.dtype == torch.uint8
-    x = pictures.grid(32).float() / 255
-    with loop.autocast(torch.device("cpu")):
-        expected = network.eval().encode(x[3:4], 1)
-    assert (codes[1, 3] == expected[0]).float().mean() > 0.95
-    mirrored = encode_all(network, pictures, 32, np.random.default_rng(0))
-    assert not torch.equal(mirrored, codes)
-    wide = dataclasses.replace(PATCH.vqvae, codebooks=((300, 7),), lambdas=(0.0,))
-    assert encode_all(VQVAE(wide), pictures, 32, None).dtype == torch.int16

@@ -160,3 +160,104 @@ def test_a_pca_keeps_the_largest_variances_first() -> None:
     torch.testing.assert_close(network.decoder.scale, deviations, rtol=1e-3, atol=1e-3)
     error = (network.decoder(latents, torch.zeros(8, dtype=torch.long)) - x).square().mean()
     assert error < 0.1 * x.var()
+
+
+# A gradient step towards the picture.
+
+
+def orthonormal(branch: float) -> tuple[VQVAE, Tensor]:
+    """A patch network begun as a PCA, its decoder's branch of the given size, and pictures [4, 3, 48, 64]."""
+    x = pictures(48, 64, 24)
+    torch.manual_seed(8)
+    network = VQVAE(VQVAEConfig("patch", 8, 8, 6, 1, 1, ((64, 1), (64, 1), (64, 2), (64, 4)), (2.0, 0.5))).eval()
+    start_from_pca(network, x)
+    with torch.no_grad():
+        network.decoder.out.weight.normal_(0, branch)
+        for quality in range(2):
+            latents = network.encoder(x, torch.full((24,), quality)).permute(0, 2, 3, 1).flatten(0, 2)
+            network.quantizer.start_from(latents, quality)
+    return network.requires_grad_(False), x[:4]
+
+
+def cost(network: VQVAE, codes: Tensor, x: Tensor, quality: int) -> float:
+    """|picture - decoder(e)|^2 + lambda * bits, in the units of the latents."""
+    error = (network.decode(codes, quality)[:, :, : x.shape[2], : x.shape[3]] - x).square().sum() * 32**2
+    bits = sum(network.quantizer.bits(g)[quality][codes[:, g]].sum() for g in range(codes.shape[1]))
+    return float(error + network.quantizer.lambdas[quality] * bits)
+
+
+@pytest.mark.parametrize("quality", [0, 1])
+def test_of_an_orthonormal_decoder_one_whole_step_finds_the_optimum(quality: int) -> None:
+    """From wherever it starts; the plain encoder is there already."""
+    network, x = orthonormal(0.0)
+    latents = network.encoder(x, torch.full((4,), quality))
+    best = network.encode(x, quality)
+    for codes in (best, torch.zeros_like(best), best.flip(2)):
+        moved = network.descend(codes, x, quality, 1.0)
+        torch.testing.assert_close(moved, latents, atol=1e-3, rtol=0)
+        assert torch.equal(network.quantizer.encode(moved, quality), best)
+
+
+@pytest.mark.parametrize("quality", [0, 1])
+@pytest.mark.parametrize("size", [(48, 64), (43, 57)])
+def test_steps_lower_distortion_plus_rate(quality: int, size: tuple[int, int]) -> None:
+    network, x = orthonormal(1.0)
+    codes = network.encode(x, quality)
+    part = x[:, :, : size[0], : size[1]]
+    costs = [cost(network, codes, part, quality)]
+    for step in (0.6, 0.6, 0.5):
+        codes = network.quantizer.encode(network.descend(codes, part, quality, step), quality, step)
+        costs.append(cost(network, codes, part, quality))
+    assert costs == sorted(costs, reverse=True)
+    assert costs[1] < 0.99 * costs[0]
+
+
+def test_the_step_goes_along_the_gradient_of_the_decoded_error() -> None:
+    network, x = orthonormal(0.2)
+    codes = network.encode(x, 0)
+    latents = network.quantizer.decode(codes, 0)
+    moved = network.descend(codes, x, 0, 0.25) - latents
+
+    def half_error(shift: float) -> float:
+        decoded = network.decoder(latents + shift * moved / moved.norm(), torch.zeros(4, dtype=torch.long))
+        return float((decoded - x).double().square().sum() * 32**2 / 2)
+
+    slope = (half_error(1.0) - half_error(-1.0)) / 2
+    assert slope == pytest.approx(-moved.norm().item() / 0.25, rel=0.02)
+
+
+@pytest.mark.parametrize("size", [(41, 64), (48, 57), (33, 63)])
+def test_what_lies_beyond_the_picture_counts_for_nothing(size: tuple[int, int]) -> None:
+    """As if the decoder had met it exactly."""
+    network, x = orthonormal(0.2)
+    codes = network.encode(x, 1)
+    met = network.decode(codes, 1)
+    met[:, :, : size[0], : size[1]] = x[:, :, : size[0], : size[1]]
+    short = network.descend(codes, x[:, :, : size[0], : size[1]], 1, 0.6)
+    torch.testing.assert_close(short, network.descend(codes, met, 1, 0.6), atol=1e-4, rtol=1e-4)
+    assert not torch.allclose(short, network.descend(codes, x, 1, 0.6))
+
+
+@pytest.mark.parametrize("blocks", [0, 1, 2])
+def test_no_step_depends_on_codes_or_pixels_beyond_the_reach(blocks: int) -> None:
+    network = tiny("patch", 4, blocks=blocks)
+    reach = network.decoder_reach
+    middle = 2 * reach + 1
+    side = 2 * middle + 1
+    codes, x = torch.randint(8, (1, 2, side, side)), torch.rand(1, 3, side * 4, side * 4)
+    before = network.descend(codes, x, 0, 0.6)
+    others = codes.clone()
+    others[0, :, middle, middle] = (others[0, :, middle, middle] + 3) % 8
+    assert reach < spread(network.descend(others, x, 0, 0.6) - before, middle, 1) <= 2 * reach
+    changed = x.clone()
+    changed[0, :, middle * 4 : middle * 4 + 4, middle * 4 : middle * 4 + 4] += 1
+    assert blocks <= spread(network.descend(codes, changed, 0, 0.6) - before, middle, 1) <= reach
+
+
+def test_a_step_leaves_the_network_as_it_was() -> None:
+    network = tiny("patch", 8)
+    before = {name: value.clone() for name, value in network.state_dict().items()}
+    moved = network.descend(torch.zeros(1, 2, 4, 4, dtype=torch.long), pictures(32, 32), 0, 0.6)
+    assert not moved.requires_grad
+    assert all(p.grad is None for p in network.parameters())
+    assert all(torch.equal(value, before[name]) for name, value in network.state_dict().items())

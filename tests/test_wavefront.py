@@ -95,6 +95,26 @@ def test_any_number_of_blocks_and_codebooks(blocks: int, sizes: tuple[int, ...])
         assert np.array_equal(counts, [counts_at[g, i, j] for i in range(6) for j in range(5)])
 
 
+@pytest.mark.parametrize("sizes", [(1, 4, 3), (5, 1, 4), (4, 3, 1), (1, 1, 6)])
+def test_codebooks_of_one_code_are_passed_over(sizes: tuple[int, ...]) -> None:
+    """The others get the counts that they have with those codes known: all 0."""
+    layout = Layout(sizes, 1, 5, 4, 2)
+    prior = IntegerPrior(formula_tensors(layout), layout, 0)
+    grid = formula_codes(sizes, 5, 6)
+    recorder = Recorder()
+    traverse(prior, [grid], recorder)
+    expected = prior.evaluate(grid)
+    calls = iter(recorder.calls)
+    for wave in waves([(5, 6)]):
+        for g, size in enumerate(sizes):
+            if size > 1:
+                _, symbols, counts = next(calls)
+                assert np.array_equal(symbols, grid[g, wave.rows, wave.columns])
+                assert np.array_equal(counts, expected[g][wave.rows * 6 + wave.columns])
+    assert next(calls, None) is None
+    assert all(not grid[g].any() for g, size in enumerate(sizes) if size == 1)
+
+
 def test_the_symbols_are_those_of_the_grid_and_what_comes_back_is_kept() -> None:
     """The one traversal serves both directions: what the coder returns is what the grid holds afterwards."""
 

@@ -17,14 +17,17 @@ from typing import Annotated, Any, TextIO
 
 import typer
 
+from vqcodec.cli_bench import bench
 from vqcodec.cli_train import train_app
-from vqcodec.errors import UsageError, VqError
-from vqcodec.jobs import STREAM, Job, check, make_folder, parse_size, pictures_in, plan
+from vqcodec.errors import VqError
+from vqcodec.jobs import STREAM, Job, check, make_folder, plan, sources
+from vqcodec.options import parse_region, parse_size
 from vqcodec.terminal import Bar, named, printable
 from vqcodec.work import Compressor, Decompressor, Record, Wish, read
 
 __all__ = ["app", "main"]
 
+SALVAGED = 3  # the exit code
 NO_MEMORY = "there is not enough memory"
 
 app = typer.Typer(
@@ -123,6 +126,12 @@ def compress(
 def decompress(
     inputs: Annotated[list[str], typer.Argument(metavar="IN", help=".vq files, a folder of them, or -.")],
     out: Out = None,
+    crop: Annotated[
+        str | None, typer.Option("--crop", metavar="X,Y,W,H", help="Only these pixels of the picture; faster.")
+    ] = None,
+    saving: Annotated[
+        bool, typer.Option("--salvage", help="Save what is left of damaged files; exit code 3 if any was.")
+    ] = False,
     model: Model = None,
     force: Force = False,
     as_json: Json = False,
@@ -133,7 +142,8 @@ def decompress(
     input. For several inputs, or a folder, OUT is a folder, made if absent. A file knows its model: --model
     is for one that did not come with vqcodec.
     """
-    _do(Decompressor(model, force), plan(inputs, out, ".png"), as_json)
+    region = None if crop is None else parse_region(crop)
+    _do(Decompressor(model, force, region, saving), plan(inputs, out, ".png"), as_json)
 
 
 def _do(worker: Compressor | Decompressor, jobs: Sequence[Job], as_json: bool) -> None:
@@ -168,12 +178,16 @@ def _do(worker: Compressor | Decompressor, jobs: Sequence[Job], as_json: bool) -
         print(json.dumps(records, indent=2), file=out)
     if failures:
         raise typer.Exit(1 if len(jobs) > 1 else failures[jobs[0]].exit_code)
+    if any(record["damage"] for record in records):
+        raise typer.Exit(SALVAGED)
 
 
 def _tell(job: Job, record: Record, out: TextIO | None) -> None:
     """Notices, and one line with the figures that matter most."""
     for notice in record.notices:
         print(f"vqcodec: note: {printable(named(job.label, notice))}", file=sys.stderr)
+    for loss in record.damage:
+        print(f"vqcodec: damaged: {printable(named(job.label, loss))}; what is there now is made up", file=sys.stderr)
     if out is not None:
         figures = f"{record.bytes:,} bytes  {record.bpp:.2f} bpp  {record.ratio:.1f}x  q{record.quality}"
         print(printable(f"{record.input} -> {record.output}  {figures}"), file=out, flush=True)
@@ -194,6 +208,39 @@ def info(file: Annotated[str, typer.Argument(metavar="FILE", help="A .vq file, o
         print(json.dumps({"file": file, **dataclasses.asdict(found), **figures}, indent=2))
     else:
         print_info(found, sys.stdout)
+
+
+@app.command()
+def verify(
+    files: Annotated[list[str], typer.Argument(metavar="FILE", help=".vq files, folders of them, or -.")],
+    deep: Annotated[bool, typer.Option("--deep", help="Decode them too; needs their models.")] = False,
+    model: Model = None,
+    as_json: Json = False,
+) -> None:
+    """Check every byte of .vq files against its checksum, without decoding them.
+
+    Exit code 1 if any file is not sound.
+    """
+    from vqcodec.store import open_model
+    from vqcodec.work import verdict
+
+    given = None if model is None else open_model(model)
+    records: list[dict[str, Any]] = []
+    with Bar() as bar:
+        jobs = sources(files)
+        for index, source in enumerate(jobs):
+            label = "standard input" if source is None else str(source)
+            fault = verdict(source, deep, given, bar.part(index, len(jobs)))
+            records.append({"file": STREAM if source is None else str(source), "error": fault})
+            with bar.paused():
+                if fault is not None:
+                    _complain(named(label, fault))
+                elif not as_json:
+                    print(printable(f"{label}: sound"), flush=True)
+    if as_json:
+        print(json.dumps(records, indent=2))
+    if any(record["error"] for record in records):
+        raise typer.Exit(1)
 
 
 @app.command()
@@ -233,12 +280,9 @@ def demo(
     The picture is decompressed and halved in size, then compressed at every quality of the default model, and
     compared; all files are kept in FOLDER.
     """
-    from importlib import resources
-
+    from vqcodec.bench.demo import demo_picture, run_and_keep
     from vqcodec.bench.report import print_demo
-    from vqcodec.bench.runner import run_and_keep
-    from vqcodec.codec import Codec, model_for
-    from vqcodec.image import encode_image, from_image, to_image
+    from vqcodec.image import encode_image
     from vqcodec.output import check_destination, write_atomic
     from vqcodec.store import DEFAULT_MODEL, open_model
 
@@ -249,95 +293,16 @@ def demo(
     for name in ("demo.png", *(f"demo-q{q}{suffix}" for q in qualities for suffix in (".vq", ".png"))):
         check_destination(folder / name, force=force)
     with Bar() as bar:
-        data = (resources.files("vqcodec") / "models" / "demo.vq").read_bytes()
-        decoded = Codec(model_for(data)).decompress(data)
-        # A codec finds its own output too easy: half the size is a picture that it has not seen.
-        picture = from_image(to_image(decoded).reduce(2))
+        picture = demo_picture()
         write_atomic(folder / "demo.png", encode_image(picture, "PNG"), force=force)
-        rows = run_and_keep(Codec(model), picture, qualities, folder / "demo", bar.part(0, 1))
+        rows = run_and_keep(model, picture, qualities, folder / "demo", bar.part(0, 1))
     size = f"{picture.width} x {picture.height} pixels, {(folder / 'demo.png').stat().st_size:,} bytes as PNG"
     print(f"demo.png: {size}. Compressed with the model {model.name}:")
     print_demo(rows, sys.stdout)
     print(f"The files are in {printable(out)}. Your turn: vqcodec compress PICTURE")
 
 
-@app.command()
-def bench(
-    dataset: Annotated[list[str], typer.Argument(metavar="DATASET", help="Folders of pictures, or pictures.")],
-    model: Annotated[
-        list[str] | None,
-        typer.Option("--model", metavar="NAME|FOLDER", help="Repeatable; default: all that `models` lists."),
-    ] = None,
-    quality: Annotated[
-        list[str] | None,
-        typer.Option("--quality", "-q", metavar="N|all", help="Repeatable; default: the model's own default."),
-    ] = None,
-    json_file: Annotated[
-        str | None, typer.Option("--json", metavar="FILE", help="Also write JSON; - prints it instead.")
-    ] = None,
-    csv_file: Annotated[
-        str | None, typer.Option("--csv", metavar="FILE", help="Also write CSV; - prints it instead.")
-    ] = None,
-    force: Force = False,
-) -> None:
-    """Measure models on pictures: a row for each, and the mean.
-
-    All figures are taken from real .vq files on disk, header included.
-    """
-    from vqcodec.bench.report import print_rows, to_csv, to_json
-    from vqcodec.bench.runner import Row, mean, run
-    from vqcodec.codec import Codec
-    from vqcodec.output import check_destination, write_atomic
-    from vqcodec.store import bundled, open_model
-
-    if json_file == STREAM and csv_file == STREAM:
-        raise UsageError("--json - and --csv - cannot share standard output")
-    wanted = {name: form for name, form in ((json_file, to_json), (csv_file, to_csv)) if name is not None}
-    for name in wanted:
-        if name != STREAM:
-            check_destination(Path(name), force=force)
-    paths = _dataset(dataset)
-    opened = [open_model(name) for name in model or bundled()]
-    qualities = [_qualities(quality, m.config.vqvae.qualities, m.config.default_quality) for m in opened]
-    rows: list[Row] = []
-    with Bar() as bar:
-        for index, opened_model in enumerate(opened):
-            rows += run(Codec(opened_model), paths, qualities[index], bar.part(index, len(opened)))
-    means = mean(rows)
-    for name, form in wanted.items():
-        if name == STREAM:
-            print(form(rows, means), end="")
-        else:
-            write_atomic(Path(name), form(rows, means).encode(), force=force)
-    if STREAM not in wanted:
-        print_rows(rows, means, sys.stdout)
-    failures = [named(row.image, row.error) for row in rows if row.error is not None]
-    for failure in failures:
-        _complain(failure)
-    if failures:
-        raise typer.Exit(1)
-
-
-def _dataset(names: Sequence[str]) -> list[Path]:
-    """The pictures that the arguments of `bench` stand for. Raises `UsageError`."""
-    paths: list[Path] = []
-    for name in names:
-        if not os.path.exists(name):
-            raise UsageError(f"{name}: there is no such file or folder")
-        paths += pictures_in(Path(name)) if os.path.isdir(name) else [Path(name)]
-    return paths
-
-
-def _qualities(wanted: Sequence[str] | None, count: int, default: int) -> list[int]:
-    """The qualities that -q options ask for, of the 1 to `count` that a model has. Raises `UsageError`."""
-    if not wanted:
-        return [default]
-    if "all" in wanted:
-        return list(range(1, count + 1))
-    for text in wanted:
-        if not text.isdecimal() or not 1 <= int(text) <= count:
-            raise UsageError(f"-q {text}: the qualities are 1 to {count}, or 'all' for all of them")
-    return sorted({int(text) for text in wanted})
+app.command()(bench)
 
 
 def _complain(text: str) -> None:

@@ -50,6 +50,9 @@ def vqvae(
         str | None,
         typer.Option("--config", metavar="MODEL|JSON", help="What to build: like a model, or as in a config.json."),
     ] = None,
+    start: Annotated[
+        str | None, typer.Option("--init", metavar="MODEL", help="A model to go on from: its name or folder.")
+    ] = None,
     minutes: Minutes = 0,
     steps: Steps = 0,
     batch: Batch = 8,
@@ -57,15 +60,18 @@ def vqvae(
     rate: Rate = 3e-4,
     seed: Seed = 1,
 ) -> None:
-    """Train the networks and the codebooks. A new --run FOLDER needs a --config."""
+    """Train the networks and the codebooks. A new --run FOLDER needs a --config or --init."""
+    from vqcodec.store import model_folder
     from vqcodec.train.loop import Schedule
     from vqcodec.train.project import Project
 
     schedule = Schedule(steps, minutes, rate, seed)
     with Bar() as bar:
         project = Project(run, data, _reporter(bar))
-        model = project.config() if config is None else _read_config(config)
-        project.train_vqvae(model, schedule, batch, crop)
+        source = config or (start if not (run / "config.json").exists() else None)
+        model = project.config() if source is None else _read_config(source)
+        folder = None if start is None else model_folder(start)
+        project.train_vqvae(model, schedule, batch, crop, folder)
     print(f"Done. Next: vqcodec train prior DATA --run {printable(str(run))}")
 
 
@@ -113,11 +119,11 @@ def export(
 
 def _read_config(source: str) -> ModelConfig:
     """The configuration in a JSON file, or that of a model (a bundled one's name, or a folder)."""
-    from vqcodec.store import bundled, open_model
+    from vqcodec.store import bundled, model_folder
     from vqcodec.train.project import read_config
 
     if source in bundled() or os.path.isdir(source):
-        return open_model(source).config
+        return read_config(model_folder(source) / "config.json")
     if not os.path.exists(source):
         raise UsageError(f"--config {source}: neither a file nor one of {', '.join(bundled())}")
     return read_config(Path(source))

@@ -13,12 +13,15 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 __all__ = [
+    "bd_quality",
     "bd_rate",
     "bits_per_dim",
     "bits_per_pixel",
     "compression_ratio",
+    "luma",
     "ms_ssim",
     "naive_ratio",
+    "overlap",
     "psnr",
 ]
 
@@ -28,6 +31,7 @@ _PEAK = 255.0
 _SCALE_WEIGHTS = (0.0448, 0.2856, 0.3001, 0.2363, 0.1333)  # finest first; Wang et al. 2003, section 3.2
 _TAPS = 11
 _SIGMA = 1.5
+_LUMA = (0.299, 0.587, 0.114)  # of red, green, blue: ITU-R BT.601, section 2.5.1, as JPEG and Pillow have it
 _C1 = (0.01 * _PEAK) ** 2
 _C2 = (0.03 * _PEAK) ** 2
 
@@ -41,6 +45,14 @@ def psnr(a: ArrayLike, b: ArrayLike) -> float:
     error = np.subtract(first, second, dtype=np.float64)
     mse = float(np.mean(np.square(error, out=error)))
     return math.inf if mse == 0 else 10 * math.log10(_PEAK**2 / mse)
+
+
+def luma(picture: ArrayLike) -> Plane:
+    """Luma [H, W] by ITU-R BT.601 of RGB samples [H, W, 3], on their scale and not rounded; of [H, W, 1] itself."""
+    samples = np.asarray(picture, dtype=np.float64)
+    if samples.ndim != 3 or samples.shape[2] not in (1, 3):
+        raise ValueError(f"a picture is [H, W, 3] or [H, W, 1], not {list(samples.shape)}")
+    return samples[:, :, 0] if samples.shape[2] == 1 else samples @ np.array(_LUMA)
 
 
 def ms_ssim(a: ArrayLike, b: ArrayLike) -> float:
@@ -104,15 +116,27 @@ def bd_rate(
     Points in any order. `nan` if the curves share no range of quality, or one has no two points, a quality
     twice or a value that is not finite. Raises `ValueError` for different lengths or rates not above 0.
     """
-    curves = [_curve(rate_a, quality_a), _curve(rate_b, quality_b)]
-    if any(len(x) < 2 or not np.isfinite([x, y]).all() or np.diff(x).min() <= 0 for x, y in curves):
-        return math.nan
-    low = max(float(x[0]) for x, _ in curves)
-    high = min(float(x[-1]) for x, _ in curves)
-    if low >= high:
-        return math.nan
-    area_a, area_b = (_area(x, y, low, high) for x, y in curves)
-    return 100 * math.expm1((area_b - area_a) / (high - low))
+    (rates_a, qualities_a), (rates_b, qualities_b) = _points(rate_a, quality_a), _points(rate_b, quality_b)
+    return 100 * math.expm1(_mean_gap(_sorted(qualities_a, rates_a), _sorted(qualities_b, rates_b)))
+
+
+def bd_quality(
+    rate_a: Sequence[float],
+    quality_a: Sequence[float],
+    rate_b: Sequence[float],
+    quality_b: Sequence[float],
+) -> float:
+    """Mean difference of quality at equal rate, in the quality's unit; positive if curve b is better (BD-PSNR).
+
+    As `bd_rate`, with the axes changed over: the quality is interpolated over the logarithm of the rate, and `nan`
+    stands for no common range of rates.
+    """
+    return _mean_gap(_sorted(*_points(rate_a, quality_a)), _sorted(*_points(rate_b, quality_b)))
+
+
+def overlap(a: Sequence[float], b: Sequence[float]) -> tuple[float, float]:
+    """The range (low, high) that the values of both curves reach; low >= high if there is none."""
+    return max(min(a), min(b)), min(max(a), max(b))
 
 
 def _pair(a: ArrayLike, b: ArrayLike) -> tuple[NDArray[Any], NDArray[Any]]:
@@ -181,15 +205,31 @@ def _halved(plane: Plane) -> Plane:
     return (rows[:, 0::2] + rows[:, 1::2]) / 4
 
 
-def _curve(rate: Sequence[float], quality: Sequence[float]) -> tuple[Plane, Plane]:
-    """Qualities in ascending order and the natural logarithms of their rates."""
+def _points(rate: Sequence[float], quality: Sequence[float]) -> tuple[Plane, Plane]:
+    """The natural logarithms of the rates, and the qualities."""
     rates, qualities = np.asarray(rate, dtype=np.float64), np.asarray(quality, dtype=np.float64)
     if rates.ndim != 1 or rates.shape != qualities.shape:
         raise ValueError(f"{rates.size} rates for {qualities.size} qualities")
     if not (rates > 0).all():
         raise ValueError("rates must be positive")
-    order = np.argsort(qualities)
-    return qualities[order], np.log(rates[order])
+    return np.log(rates), qualities
+
+
+def _sorted(x: Plane, y: Plane) -> tuple[Plane, Plane]:
+    """Points in ascending order of x."""
+    order = np.argsort(x)
+    return x[order], y[order]
+
+
+def _mean_gap(a: tuple[Plane, Plane], b: tuple[Plane, Plane]) -> float:
+    """How much higher curve b runs than curve a, on average over the x that both reach; `nan` if there are none."""
+    if any(len(x) < 2 or not np.isfinite([x, y]).all() or np.diff(x).min() <= 0 for x, y in (a, b)):
+        return math.nan
+    low, high = overlap(a[0].tolist(), b[0].tolist())
+    if low >= high:
+        return math.nan
+    area_a, area_b = (_area(x, y, low, high) for x, y in (a, b))
+    return (area_b - area_a) / (high - low)
 
 
 def _area(x: Plane, y: Plane, low: float, high: float) -> float:

@@ -11,7 +11,7 @@ __all__ = ["parse_region", "parse_size"]
 
 def parse_size(text: str) -> int:
     """Bytes: a number, with k, M or G for powers of 1000, KiB, MiB or GiB for those of 1024."""
-    match = re.fullmatch(r"\s*([0-9]+(?:\.[0-9]+)?)\s*(?:([kKMG])(i)?)?[bB]?\s*", text)
+    match = re.fullmatch(r"\s*([0-9]{1,18}(?:\.[0-9]+)?)\s*(?:([kKMG])(i)?)?[bB]?\s*", text)
     size = 0
     if match:
         number, prefix, binary = match.groups()

@@ -1,7 +1,8 @@
 """Encoding to a wanted size or PSNR: which quality's codebooks, and which lambda.
 
-In: a picture and a `Target`. Out: the bytes of a .vq file like any other. The size of a file falls steadily with
-lambda, so a few trials by the secant method find it; every trial is a real encoding.
+In: a picture and a `Target`. Out: the bytes of a .vq file like any other. Size and PSNR fall with lambda, by and large:
+each quality is tried with its own lambda until the target lies between two of them, then lambda moves. Every trial is a
+real encoding.
 """
 
 from __future__ import annotations
@@ -18,15 +19,19 @@ from vqcodec.metrics import psnr
 
 __all__ = ["Target", "compress_to"]
 
-TRIALS = 14
-LAMBDA_RANGE = 8.0  # beyond the lambdas of the lowest and the highest quality
-# How the figures fall with log lambda, to begin with: distortion is about proportional to the root of lambda.
-SLOPES = {"bytes": -0.5, "psnr": -1.8}  # of log bytes; of dB
+TRIALS = 16
+LAMBDA_RANGE = math.log(8.0)  # how far lambda may go from that of a quality, each way
+FINEST = 0.004  # of log lambda: steps that are not worth a trial
+# How the figures fall with log lambda, to begin with.
+SLOPES = {"bytes": -0.25, "psnr": -0.6}  # of log bytes; of dB
 
 
 @dataclass(frozen=True)
 class Target:
-    """A size that is not to be exceeded, or a PSNR that is to be reached, and met closely from that side."""
+    """A size that is not to be exceeded, or a PSNR that is to be reached, and met closely from that side.
+
+    Where the codes of a small picture leave no figure so close, the nearest on that side will do.
+    """
 
     kind: Literal["bytes", "psnr"]
     value: float  # bytes of the whole file, or dB
@@ -47,6 +52,10 @@ class Target:
         low, high = min(0.98 * self.value, self.value - 16), self.value
         return 0.0 if low <= figure <= high else math.log(figure) - math.log(0.99 * high)
 
+    def holds(self, miss: float) -> bool:
+        """Whether a figure that misses by so much is on the right side."""
+        return miss >= 0 if self.kind == "psnr" else miss <= 0
+
     def text(self, figure: float) -> str:
         """The figure with its unit."""
         return f"{figure:,.0f} bytes" if self.kind == "bytes" else f"{figure:.2f} dB"
@@ -56,9 +65,8 @@ class Target:
 class Trial:
     """An encoding that was tried."""
 
-    log_lambda: float
     quality: int  # from 1
-    codes: Codes
+    shift: float  # log lambda beside that of the quality
     figure: float
     miss: float
 
@@ -67,86 +75,97 @@ def compress_to(
     codec: Codec, picture: Picture, target: Target, progress: Progress | None = None, effort: int = DEFAULT_EFFORT
 ) -> bytes:
     """The bytes of a .vq file that meets the target. Raises `UsageError` where the model cannot meet it."""
-    lambdas = codec.model.config.vqvae.lambdas
-    if min(lambdas) <= 0:
+    if min(codec.model.config.vqvae.lambdas) <= 0:
         raise UsageError(f"the model {codec.model.name} has no rate to choose; a target needs another model")
     search = _Search(codec, picture, target, effort)
     for count in range(TRIALS):
-        trial = search.next()
+        place = search.next()
+        if place is None:
+            break
+        search.visit(*place)
         if progress:
             progress(0.9 * (1 - 0.75 ** (count + 1)))
-        if trial.miss == 0:
-            data = codec.pack(picture, trial.codes, trial.quality)
-            if progress:
-                progress(1.0)
-            return data
-        if search.exhausted:
-            break
-    raise UsageError(search.explanation())
+    if search.best is None or search.one_sided():
+        raise UsageError(search.explanation())
+    trial, codes = search.best
+    data = codec.pack(picture, codes, trial.quality)
+    if progress:
+        progress(1.0)
+    return data
 
 
 class _Search:
-    """Trials of one picture. The quality is settled by the first two, lambda by the others."""
+    """Trials of one picture."""
 
     def __init__(self, codec: Codec, picture: Picture, target: Target, effort: int) -> None:
         self.codec, self.picture, self.target, self.effort = codec, picture, target, effort
-        self.logs = [math.log(value) for value in codec.model.config.vqvae.lambdas]  # falling: quality 1 first
-        self.lowest = min(self.logs) - math.log(LAMBDA_RANGE)
-        self.highest = max(self.logs) + math.log(LAMBDA_RANGE)
+        self.qualities = codec.model.config.vqvae.qualities
         self.trials: list[Trial] = []
-        self.quality = codec.quality(None)
-        self.exhausted = False
+        self.best: tuple[Trial, Codes] | None = None  # the nearest on the right side
 
-    def next(self) -> Trial:
-        """Try the most promising lambda."""
-        if not self.trials:
-            where = self.logs[self.quality - 1]
-        else:
-            where = self._guess()
-            if len(self.trials) <= 2 or where in (self.lowest, self.highest):
-                self.quality = 1 + min(range(len(self.logs)), key=lambda q: abs(self.logs[q] - where))
-        trial = self._try(where)
-        self.exhausted = where == (self.highest if trial.miss > 0 else self.lowest)
-        self.trials.append(trial)
-        return trial
+    def next(self) -> tuple[int, float] | None:
+        """The quality and the shift to try; None where the target is met, or nothing is left to try."""
+        if self.best is not None and self.best[0].miss == 0:
+            return None
+        plain = [trial for trial in self.trials if trial.shift == 0]
+        if not plain:
+            return self.codec.quality(None), 0.0
+        first, last = min(t.quality for t in plain), max(t.quality for t in plain)
+        if all(t.miss > 0 for t in plain) and first > 1:  # too large, too good
+            return first - 1, 0.0
+        if all(t.miss < 0 for t in plain) and last < self.qualities:
+            return last + 1, 0.0
+        sides = [[t for t in plain if t.miss > 0], [t for t in plain if t.miss < 0]]
+        ends = [min(side, key=lambda t: abs(t.miss)) for side in sides if side]
+        for trial in sorted(ends, key=lambda t: abs(t.miss)):  # the nearest quality, then that on the other side
+            shift = self._shift(trial.quality)
+            if shift is not None:
+                return trial.quality, shift
+        return None
 
-    def _guess(self) -> float:
-        """Where the miss should be 0: by the secant through the nearest trials on both sides, or by the slope."""
-        known = [t for t in self.trials if t.quality == self.quality] or self.trials
-        over = [t for t in known if t.miss > 0]  # too large, too good: lambda must be higher
-        under = [t for t in known if t.miss < 0]
+    def _shift(self, quality: int) -> float | None:
+        """Where the miss of a quality should be 0: between trials on both sides, or farther out."""
+        mine = [trial for trial in self.trials if trial.quality == quality]
+        over = max((t for t in mine if t.miss > 0), key=lambda t: t.shift, default=None)  # lambda must be higher
+        under = min((t for t in mine if t.miss < 0), key=lambda t: t.shift, default=None)
         if over and under:
-            a, b = max(over, key=lambda t: t.log_lambda), min(under, key=lambda t: t.log_lambda)
-            share = a.miss / (a.miss - b.miss)
-            share = min(0.9, max(0.1, share))  # a step must shorten the interval
-            where = a.log_lambda + share * (b.log_lambda - a.log_lambda)
-        else:
-            last = min(known, key=lambda t: abs(t.miss))
-            where = last.log_lambda - last.miss / SLOPES[self.target.kind]
-        return min(self.highest, max(self.lowest, where))
+            gap = under.shift - over.shift
+            if gap < FINEST:
+                return None
+            share = over.miss / (over.miss - under.miss)
+            if not 0.1 < share < 0.9 or len(mine) % 3 == 0:  # a secant that hardly moves finds nothing
+                share = 0.5
+            return over.shift + share * gap
+        edge = over or under
+        assert edge is not None
+        if abs(edge.shift) == LAMBDA_RANGE:
+            return None
+        step = max(2 * abs(edge.shift), abs(edge.miss / SLOPES[self.target.kind]), 0.05)
+        return math.copysign(min(LAMBDA_RANGE, abs(edge.shift) + step), edge.miss)
 
-    def _try(self, log_lambda: float) -> Trial:
-        codec, picture, quality = self.codec, self.picture, self.quality
-        scale = math.exp(log_lambda - self.logs[quality - 1])
-        codes = codec.encode(picture.pixels, quality, None, self.effort, scale)
+    def visit(self, quality: int, shift: float) -> None:
+        """Try an encoding."""
+        codec, picture = self.codec, self.picture
+        codes = codec.encode(picture.pixels, quality, None, self.effort, math.exp(shift))
         if self.target.kind == "psnr":
             figure = psnr(picture.pixels, codec.render(codes, quality, picture.pixels.shape[:2], picture.mode))
         else:
             figure = len(codec.pack(picture, codes, quality, prove=False))
-        return Trial(log_lambda, quality, codes, figure, self.target.misses_by(figure))
+        trial = Trial(quality, shift, figure, self.target.misses_by(figure))
+        self.trials.append(trial)
+        if self.target.holds(trial.miss) and (self.best is None or abs(trial.miss) < abs(self.best[0].miss)):
+            self.best = trial, codes
+
+    def one_sided(self) -> bool:
+        """Whether all that the model makes of the picture is too much, or all too little."""
+        return all(t.miss > 0 for t in self.trials) or all(t.miss < 0 for t in self.trials)
 
     def explanation(self) -> str:
-        """Why the search gave up."""
+        """Why the target cannot be met."""
         nearest = min(self.trials, key=lambda t: abs(t.miss))
-        if not self.exhausted:
-            return (
-                f"the target of {self.target.text(self.target.value)} cannot be met closely for this picture: "
-                f"the nearest is {self.target.text(nearest.figure)}"
-            )
-        side = "least" if self.target.kind == "bytes" else "highest"
-        if (self.target.kind == "bytes") != (nearest.miss > 0):
-            side = "most" if self.target.kind == "bytes" else "lowest"
+        too_much, too_little = ("least", "most") if self.target.kind == "bytes" else ("lowest", "highest")
         return (
-            f"the target of {self.target.text(self.target.value)} cannot be met: the {side} that the model "
-            f"{self.codec.model.name} makes of this picture is {self.target.text(nearest.figure)}"
+            f"the target of {self.target.text(self.target.value)} cannot be met: the "
+            f"{too_much if nearest.miss > 0 else too_little} that the model {self.codec.model.name} makes of this "
+            f"picture is {self.target.text(nearest.figure)}"
         )

@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import shutil
 import struct
+from collections.abc import Mapping, Sized
 from dataclasses import dataclass
 from functools import cache, cached_property
 from pathlib import Path
@@ -19,7 +20,7 @@ import numpy.typing as npt
 from safetensors import SafetensorError
 
 from vqcodec.coding.integer_prior import IntegerPrior, Layout
-from vqcodec.config import ModelConfig, from_json, to_json
+from vqcodec.config import ModelConfig, VQVAEConfig, from_json, to_json
 from vqcodec.errors import ModelError, OutputError, UnknownModel
 
 if TYPE_CHECKING:  # importing torch takes a second, and reading codes does not need it
@@ -27,7 +28,7 @@ if TYPE_CHECKING:  # importing torch takes a second, and reading codes does not 
 
     from vqcodec.nn.vqvae import VQVAE
 
-__all__ = ["DEFAULT_MODEL", "Model", "bundled", "find", "open_model", "save_model"]
+__all__ = ["DEFAULT_MODEL", "Model", "bundled", "find", "load_network", "model_folder", "open_model", "save_model"]
 
 DEFAULT_MODEL = "photo"
 DIGEST_BYTES = 8
@@ -72,23 +73,29 @@ class Model:
 
     def network(self) -> VQVAE:
         """The autoencoder with its weights, in float32, ready to use."""
-        import torch
-        from safetensors.torch import load
+        return load_network(self.path, self.config.vqvae)
 
-        from vqcodec.nn.vqvae import VQVAE
 
-        try:
-            network = VQVAE(self.config.vqvae)
-            tensors = {name: t.to(torch.float32) for name, t in load(_read(self.path / _WEIGHTS)).items()}
-            expected = set(_shipped(network))
-            if set(tensors) != expected:
-                wrong = sorted(set(tensors) ^ expected)[0]
-                raise ModelError(f"{self.path / _WEIGHTS}: the tensor {wrong} is missing or foreign")
-            network.load_state_dict(tensors, strict=False)
-        except (SafetensorError, RuntimeError, ValueError, KeyError) as error:
-            reason = str(error).splitlines()[-1].strip()
-            raise ModelError(f"{self.path / _WEIGHTS}: not usable as weights ({reason})") from None
-        return network.eval().requires_grad_(False)
+def load_network(folder: Path, config: VQVAEConfig) -> VQVAE:
+    """The autoencoder in a model's folder, which needs no prior for that. Raises `ModelError`."""
+    import torch
+    from safetensors.torch import load
+
+    from vqcodec.nn.vqvae import VQVAE
+
+    path = folder / _WEIGHTS
+    try:
+        network = VQVAE(config)
+        tensors = {name: t.to(torch.float32) for name, t in load(_read(path)).items()}
+        expected = set(_shipped(network))
+        if set(tensors) != expected:
+            wrong = sorted(set(tensors) ^ expected)[0]
+            raise ModelError(f"{path}: the tensor {wrong} is missing or foreign")
+        network.load_state_dict(tensors, strict=False)
+    except (SafetensorError, RuntimeError, ValueError, KeyError) as error:
+        reason = str(error).splitlines()[-1].strip()
+        raise ModelError(f"{path}: not usable as weights ({reason})") from None
+    return network.eval().requires_grad_(False)
 
 
 def bundled() -> tuple[str, ...]:
@@ -101,8 +108,15 @@ def open_model(name: str | Path = DEFAULT_MODEL) -> Model:
     """A bundled model by its name, or the model in a folder. Raises `UnknownModel` or `ModelError`."""
     if name in bundled():
         return _open_bundled(str(name))
+    return _open(model_folder(name))
+
+
+def model_folder(name: str | Path) -> Path:
+    """The folder of a bundled model, or the folder itself. Raises `UnknownModel` where there is no model."""
+    if name in bundled():
+        return _MODELS / name
     if (Path(name) / _CONFIG).is_file():
-        return _open(Path(name))
+        return Path(name)
     known = ", ".join([f"a folder with a {_CONFIG}", *bundled()])
     raise UnknownModel(f"there is no model {str(name)!r}; give one of: {known}")
 
@@ -142,11 +156,9 @@ def save_model(folder: Path, config: ModelConfig, network: VQVAE, prior: dict[st
         (partial / _PRIOR).write_bytes(save(prior))
         model = _open(partial)
         for quality in range(config.vqvae.qualities):
-            for g in range(len(config.vqvae.codebooks)):
-                if int(network.quantizer.live(g)[quality]) > len(prior[f"codes.{g}.{quality}.embedding"]):
-                    raise ModelError(f"the prior does not know all codes of codebook {g} at quality {quality + 1}")
             for label in [None, *range(config.prior.labels)]:
                 model.prior(quality, label)
+        _refuse_unknown_codes(network, prior)
         folder.mkdir(parents=True, exist_ok=True)
         for name in (_WEIGHTS, _PRIOR, _CONFIG):
             (partial / name).replace(folder / name)
@@ -166,6 +178,14 @@ def round_weights(network: VQVAE) -> None:
             if not name.startswith("quantizer."):
                 tensor = network.state_dict()[name]
                 tensor.copy_(tensor.to(torch.float16))
+
+
+def _refuse_unknown_codes(network: VQVAE, prior: Mapping[str, Sized]) -> None:
+    """Raise `ModelError` where the quantiser may choose a code that the prior has no row for."""
+    for g in range(len(network.config.codebooks)):
+        for quality, live in enumerate(network.quantizer.live(g).tolist()):
+            if live > len(prior[f"codes.{g}.{quality}.embedding"]):
+                raise ModelError(f"the prior does not know all codes of codebook {g + 1} at quality {quality + 1}")
 
 
 def _shipped(network: VQVAE) -> list[str]:

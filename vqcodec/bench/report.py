@@ -1,44 +1,20 @@
-"""Figures -> what people and programs read: tables in the terminal, JSON, CSV."""
+"""Records -> tables in the terminal, for `info`, `models`, `demo` and whoever else has lines to align."""
 
 from __future__ import annotations
 
-import csv
-import dataclasses
-import io
-import json
 import math
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any, TextIO
 
-from vqcodec.bench.runner import Row
+from vqcodec.bench.results import Results, Row
 
 if TYPE_CHECKING:
     from vqcodec.codec import Info
 
-__all__ = ["print_demo", "print_info", "print_models", "print_rows", "print_table", "to_csv", "to_json"]
+__all__ = ["print_demo", "print_info", "print_models", "print_results", "print_table"]
 
 
 UNITS_SHOWN = 64  # a larger grid of units is summed up
-
-
-def print_rows(rows: Sequence[Row], means: Sequence[Row], file: TextIO) -> None:
-    """All figures but seconds, a line per row, the means last. A row with an error says "failed"."""
-    headings = ["image", "model", "q", "bytes", "bpp", "bits/dim", "ratio", "naive", "gain"]
-    headings += ["PSNR dB", "MS-SSIM", "encode Mpx/s", "decode Mpx/s"]
-    print_table(headings, [_cells(row) for row in [*rows, *means]], 2, file)
-
-
-def _cells(row: Row) -> list[str]:
-    head = [row.image, row.model, str(row.quality)]
-    if row.error is not None:
-        return [*head, "failed"]
-    sizes = [f"{row.bytes:,.0f}", f"{row.bpp:.3f}", f"{row.bits_per_dim:.4f}", f"{row.ratio:.1f}"]
-    gains = [f"{row.naive_ratio:.2f}", f"{row.gain:.2f}", f"{row.psnr:.2f}", _ms_ssim(row)]
-    return [*head, *sizes, *gains, f"{row.encode_mpixel_s:.2f}", f"{row.decode_mpixel_s:.2f}"]
-
-
-def _ms_ssim(row: Row) -> str:
-    return "-" if math.isnan(row.ms_ssim) else f"{row.ms_ssim:.4f}"
 
 
 def print_demo(rows: Sequence[Row], file: TextIO) -> None:
@@ -47,7 +23,8 @@ def print_demo(rows: Sequence[Row], file: TextIO) -> None:
     lines = []
     for row in rows:
         sizes = [row.image, f"{row.bytes:,.0f}", f"{row.bpp:.3f}", f"{row.ratio:.1f}x"]
-        fidelity = [f"{row.psnr:.2f}", _ms_ssim(row)]
+        ms_ssim = "-" if math.isnan(row.ms_ssim) else f"{row.ms_ssim:.4f}"
+        fidelity = [f"{row.psnr:.2f}", ms_ssim]
         lines.append([*sizes, *fidelity, f"{row.encode_seconds:.2f}", f"{row.decode_seconds:.2f}"])
     print_table(headings, lines, 1, file)
 
@@ -105,27 +82,12 @@ def print_table(headings: Sequence[str], lines: Iterable[Sequence[str]], texts: 
     console.print(table)
 
 
-def to_json(rows: Sequence[Row], means: Sequence[Row]) -> str:
-    """{"rows": [...], "means": [...]}, every figure of every row.
+def print_results(results: Results, file: TextIO) -> None:
+    """The tables of a benchmark, each with a line above it."""
+    from vqcodec.bench.tables import tables
 
-    null: the figure is infinite or not defined, or the row has an error instead.
-    """
-    document = {"rows": [_plain(row) for row in rows], "means": [_plain(row) for row in means]}
-    return json.dumps(document, indent=2, allow_nan=False) + "\n"
-
-
-def to_csv(rows: Sequence[Row], means: Sequence[Row]) -> str:
-    """A header line, then a line per row, the means last. Empty: as null in `to_json`."""
-    stream = io.StringIO()
-    writer = csv.DictWriter(stream, [field.name for field in dataclasses.fields(Row)], lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(_plain(row) for row in [*rows, *means])
-    return stream.getvalue()
-
-
-def _plain(row: Row) -> dict[str, str | int | float | None]:
-    figures = dataclasses.asdict(row)
-    if row.error is not None:
-        known = {"image", "model", "quality", "error"}
-        return {key: value if key in known else None for key, value in figures.items()}
-    return {key: None if isinstance(v, float) and not math.isfinite(v) else v for key, v in figures.items()}
+    for index, table in enumerate(tables(results)):
+        if index:
+            print(file=file)
+        print(table.title, file=file)
+        print_table(table.headings, table.lines, table.texts, file)

@@ -1,234 +1,234 @@
-"""Pictures x qualities -> rows of figures, all taken from real .vq files on a real disk.
+"""Contenders x pictures x qualities -> rows: what is not in the cache yet is measured, in parallel processes.
 
-Each picture is compressed, the bytes are written to a file, the file is read back and decompressed, and the
-two pictures are compared. What fails becomes a row with its error: one broken picture does not end a run.
+Rows come in the order contender, picture, quality, whatever the order in which they were done.
 """
 
 from __future__ import annotations
 
+import hashlib
 import math
-import tempfile
-import time
+import os
+import platform
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import closing, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-from vqcodec.errors import OutputError, VqError
+from vqcodec.bench.cache import Cache, digest, versions
+from vqcodec.bench.lineup import Contender
+from vqcodec.bench.pool import Lost, in_processes
+from vqcodec.bench.results import Anatomy, Row, Shown, View
+from vqcodec.bench.worker import MEDIA, Setup, Task, lossless, prepare
+from vqcodec.errors import VqError
 
-if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
+__all__ = ["Bench", "Progress", "Source", "sources"]
 
-    from vqcodec.codec import Codec
-    from vqcodec.image import Picture
-
-__all__ = ["Row", "mean", "measure", "run", "run_and_keep"]
+Progress = Callable[[float], None]
 
 
 @dataclass(frozen=True)
-class Row:
-    """The figures of one picture at one quality, or their mean over pictures (see `mean`).
+class Source:
+    """A picture to measure with; `content` is the hash of its file, None if that cannot be read."""
 
-    channels: 3, or 1 for a grey picture; alpha is not counted as a channel, yet its bytes are in `bytes`.
-    bpp: 8 * bytes / (H * W); bits_per_dim: 8 * bytes / (H * W * channels); ratio: H * W * channels / bytes.
-    naive_ratio: the ratio if every index were stored in log2 K bits, with no prior and no header; gain: ratio
-    over naive_ratio. psnr in dB (infinite where the pictures are equal) and ms_ssim (nan where a side is too
-    short for it) are on the channels above; alpha must come back exactly. Seconds: wall time of coding in
-    this process, without files; mpixel_s: 10^6 pixels per second.
-    """
-
-    image: str
-    model: str
-    quality: int
-    width: int = 0
-    height: int = 0
-    channels: int = 0
-    bytes: float = 0
-    bpp: float = 0.0
-    bits_per_dim: float = 0.0
-    ratio: float = 0.0
-    naive_ratio: float = 0.0
-    gain: float = 0.0
-    psnr: float = 0.0
-    ms_ssim: float = 0.0
-    encode_seconds: float = 0.0
-    decode_seconds: float = 0.0
-    encode_mpixel_s: float = 0.0
-    decode_mpixel_s: float = 0.0
-    error: str | None = None
+    image: str  # its name in a row
+    path: Path
+    content: str | None
 
 
-def run(
-    codec: Codec,
-    paths: Sequence[Path],
-    qualities: Sequence[int],
-    progress: Callable[[float], None] | None = None,
-) -> list[Row]:
-    """A row for each picture and quality, pictures in order. `progress` is told the fraction done, 0 to 1.
+def sources(paths: Iterable[Path]) -> list[Source]:
+    """Pictures by their files' names, or by their paths where two files have one name; each file once."""
+    paths = list({os.path.realpath(path): path for path in paths}.values())
+    names = [path.name for path in paths]
+    found = []
+    for path, name in zip(paths, names, strict=True):
+        content = None
+        with suppress(OSError):
+            content = hashlib.sha256(path.read_bytes()).hexdigest()
+        found.append(Source(name if names.count(name) == 1 else str(path), path, content))
+    return found
 
-    The first picture that works is coded once more before: no row pays for what happens only once.
-    """
+
+@dataclass(frozen=True)
+class Point:
+    """What is to be measured: a quality, or the size that a picture is to have."""
+
+    source: Source
+    quality: float
+    bpp: float | None = None
+
+
+class Bench:
+    """A run: its contenders, its pictures, and where what was found is kept."""
+
+    def __init__(
+        self, contenders: Sequence[Contender], pictures: Sequence[Source], cache: Cache, jobs: int, threads: int
+    ) -> None:
+        """`jobs`: processes at a time, 0: this one. `threads`: that each of them may use."""
+        self.contenders = contenders
+        self.pictures = pictures
+        self.cache = cache
+        self.jobs, self.threads = jobs, threads
+
+    def rows(self, match: float | None, progress: Progress | None = None) -> list[Row]:
+        """A row for each contender, picture and quality; or, with the bits per pixel to `match`, for each picture."""
+        found: list[Row] = []
+        for index, contender in enumerate(self.contenders):
+            if match is None:
+                points = [Point(source, quality) for source in self.pictures for quality in contender.qualities]
+            else:
+                points = [Point(source, contender.default, match) for source in self.pictures]
+            found += self._measured(contender, points, _part(progress, index, len(self.contenders)))
+        return found
+
+    def anatomy(self, rows: Sequence[Row], match: float | None, progress: Progress | None = None) -> list[Anatomy]:
+        """Where the bits of every .vq file among the rows (of `rows`, with the same `match`) go."""
+        found: list[Anatomy] = []
+        models = [contender for contender in self.contenders if contender.model is not None]
+        for index, contender in enumerate(models):
+            tasks = []
+            for source, row in self._good(contender, rows):
+                point = Point(source, contender.default if match else row.quality, match)
+                tasks.append(Task("dissect", row.image, source.path, self._key(contender, point), row.quality))
+            for answer in self._answers(contender, tasks, _part(progress, index, len(models))):
+                if isinstance(answer, Lost):
+                    raise VqError(answer.reason)
+                assert isinstance(answer, Anatomy)
+                found.append(answer)
+        return found
+
+    def views(
+        self, rows: Sequence[Row], match: float | None, count: int, progress: Progress | None = None
+    ) -> dict[str, View]:
+        """What each contender made of a picture, at the size of the first model's file at its default quality.
+
+        A contender that cannot match that size is shown at its nearest quality. At most `count` pictures, evenly
+        spread over all.
+        """
+        first = next((c for c in self.contenders if c.model is not None), self.contenders[0])
+        total = len(self.pictures)
+        some = {self.pictures[index * total // min(count, total)].image for index in range(min(count, total))}
+        wanted: dict[str, float] = {}  # bits per pixel
+        for source, row in self._good(first, rows):
+            if source.image not in some:
+                continue
+            if match is not None or row.quality == first.default or source.image not in wanted:
+                wanted[source.image] = row.bpp if match is None else match
+        shown: dict[str, dict[str, Shown]] = {source.image: {} for source in self.pictures}
+        for index, contender in enumerate(self.contenders):
+            part = _part(progress, index, len(self.contenders))
+            chosen = self._nearest(contender, rows, wanted, match, exact=contender is first, progress=_part(part, 0, 2))
+            tasks = [
+                Task("show", row.image, point.source.path, self._key(contender, point), row.quality)
+                for point, row in chosen
+            ]
+            answers = self._answers(contender, tasks, _part(part, 1, 2))
+            for (_, row), answer in zip(chosen, answers, strict=True):
+                if isinstance(answer, Lost):
+                    raise VqError(f"{row.image}: {answer.reason}")
+                assert isinstance(answer, bytes)
+                shown[row.image][contender.label] = Shown(row, answer, MEDIA)
+        return {
+            source.image: _view(source, wanted[source.image], shown[source.image])
+            for source in self.pictures
+            if source.image in wanted and shown[source.image]
+        }
+
+    def _nearest(
+        self,
+        contender: Contender,
+        rows: Sequence[Row],
+        wanted: dict[str, float],
+        match: float | None,
+        *,
+        exact: bool,
+        progress: Progress | None,
+    ) -> list[tuple[Point, Row]]:
+        """For each picture the point, and its row, whose size is nearest to the wanted one."""
+        found: dict[str, tuple[Point, Row]] = {}
+        for source, row in self._good(contender, rows):
+            point = Point(source, contender.default if match else row.quality, match)
+            if source.image in wanted:
+                best = found.get(source.image)
+                distance = abs(math.log(row.bpp / wanted[source.image]))
+                if best is None or distance < abs(math.log(best[1].bpp / wanted[source.image])):
+                    found[source.image] = (point, row)
+        if match is None and contender.matches and not exact:
+            points = [Point(s, contender.default, wanted[s.image]) for s in self.pictures if s.image in wanted]
+            for point, row in zip(points, self._measured(contender, points, progress), strict=True):
+                if row.error is None:
+                    found[point.source.image] = (point, row)
+        return list(found.values())
+
+    def _good(self, contender: Contender, rows: Sequence[Row]) -> list[tuple[Source, Row]]:
+        """The contender's rows that have figures, each with its picture."""
+        by_name = {source.image: source for source in self.pictures}
+        return [(by_name[row.image], row) for row in rows if row.codec == contender.label and row.error is None]
+
+    def _measured(self, contender: Contender, points: Sequence[Point], progress: Progress | None) -> list[Row]:
+        """The rows of all points, from the cache or measured."""
+        found: dict[int, Row] = {}
+        for index, point in enumerate(points):
+            row = None if point.source.content is None else self.cache.load(self._key(contender, point))
+            if row is not None:
+                found[index] = replace(row, image=point.source.image, codec=contender.label)
+        rest = [index for index in range(len(points)) if index not in found]
+        tasks = []
+        for index in rest:
+            point = points[index]
+            key = self._key(contender, point)
+            tasks.append(Task("measure", point.source.image, point.source.path, key, point.quality, point.bpp))
+        answers = self._answers(contender, tasks, progress)
+        for index, answer in zip(rest, answers, strict=True):
+            if isinstance(answer, Lost):
+                point = points[index]
+                row = Row(point.source.image, contender.label, point.quality, contender.digest, error=answer.reason)
+            else:
+                assert isinstance(answer, Row)
+                row = answer
+            found[index] = row
+        return [found[index] for index in range(len(points))]
+
+    def _answers(
+        self, contender: Contender, tasks: Sequence[Task], progress: Progress | None
+    ) -> list[Row | Anatomy | bytes | Lost]:
+        """The answers to all tasks, in their order."""
+        found: dict[int, Row | Anatomy | bytes | Lost] = {}
+        setup = Setup(contender, self.cache.folder, self.threads)
+        # closing: an interrupt here must end the processes at once
+        with closing(in_processes(prepare, setup, tasks, min(self.jobs, len(tasks)), self.threads)) as answers:
+            for index, answer in answers:
+                found[index] = answer
+                if progress:
+                    progress(len(found) / len(tasks))
+        if progress:
+            progress(1.0)
+        return [found[index] for index in range(len(tasks))]
+
+    def _key(self, contender: Contender, point: Point) -> str:
+        """The name of a point's entry in the cache: whatever its figures, times included, depend on."""
+        name = contender.digest or contender.label
+        return digest(
+            {
+                "picture": point.source.content or str(point.source.path),
+                "codec": [name, contender.settings, contender.effort, contender.versions],
+                "point": point.quality if point.bpp is None else f"{point.bpp!r} bpp",
+                "versions": versions(),
+                "machine": [platform.node(), platform.machine(), platform.python_version(), self.jobs, self.threads],
+            }
+        )
+
+
+def _view(source: Source, bpp: float, shown: dict[str, Shown]) -> View:
     from vqcodec.image import read_picture
 
-    rows: list[Row] = []
-    warm = False
-    with tempfile.TemporaryDirectory(prefix="vqcodec-bench-") as folder:
-        target = Path(folder) / "picture.vq"
-        for path in paths:
-            for quality in qualities:
-                try:
-                    picture = read_picture(path)
-                    if not warm:
-                        measure(codec, picture, quality, target)
-                        warm = True
-                    row = replace(measure(codec, picture, quality, target)[0], image=path.name)
-                except VqError as error:
-                    row = Row(path.name, codec.model.name, quality, error=str(error))
-                rows.append(row)
-                if progress:
-                    progress(len(rows) / (len(paths) * len(qualities)))
-    return rows
-
-
-def run_and_keep(
-    codec: Codec, picture: Picture, qualities: Sequence[int], stem: Path, progress: Callable[[float], None]
-) -> list[Row]:
-    """A row for each quality; keeps each file as STEM-qN.vq and what comes out of it as STEM-qN.png.
-
-    Existing files are replaced. Raises `VqError`.
-    """
-    from vqcodec.image import encode_image
-    from vqcodec.output import write_atomic
-
-    rows: list[Row] = []
-    for quality in (qualities[0], *qualities):  # the first one twice: the first pass also pays for warming up
-        target = stem.with_name(f"{stem.name}-q{quality}.vq")
-        row, result = measure(codec, picture, quality, target)
-        write_atomic(target.with_suffix(".png"), encode_image(result, "PNG"), force=True)
-        rows.append(row)
-        progress(len(rows) / (1 + len(qualities)))
-    return rows[1:]
-
-
-def measure(codec: Codec, picture: Picture, quality: int, target: Path) -> tuple[Row, Picture]:
-    """Compress `picture` into the file `target`, decompress that file, compare. Returns row and result.
-
-    An existing `target` is replaced. Raises `VqError`, also where size, mode or alpha do not come back.
-    """
-    from vqcodec.metrics import bits_per_dim, bits_per_pixel, compression_ratio, ms_ssim, naive_ratio, psnr
-    from vqcodec.output import write_atomic
-
-    start = time.perf_counter()
-    data = codec.compress(picture, quality)
-    encode_seconds = time.perf_counter() - start
-    write_atomic(target, data, force=True)
     try:
-        stored = target.read_bytes()
-    except OSError as error:
-        raise OutputError(f"{target} cannot be read back: {error.strerror}") from None
-    start = time.perf_counter()
-    result = codec.decompress(stored)
-    decode_seconds = time.perf_counter() - start
-    _compare_exact_parts(picture, result)
-
-    before, after = _samples(picture), _samples(result)
-    height, width, channels = before.shape
-    vqvae = codec.model.config.vqvae
-    ratio = compression_ratio(len(stored), height, width, channels)
-    naive = naive_ratio(height, width, channels, vqvae.stride, vqvae.naive_bits)
-    row = Row(
-        image=target.name,
-        model=codec.model.name,
-        quality=quality,
-        width=width,
-        height=height,
-        channels=channels,
-        bytes=len(stored),
-        bpp=bits_per_pixel(len(stored), height, width),
-        bits_per_dim=bits_per_dim(len(stored), height, width, channels),
-        ratio=ratio,
-        naive_ratio=naive,
-        gain=ratio / naive,
-        psnr=psnr(before, after),
-        ms_ssim=ms_ssim(before, after),
-        encode_seconds=encode_seconds,
-        decode_seconds=decode_seconds,
-        encode_mpixel_s=height * width / encode_seconds / 1e6,
-        decode_mpixel_s=height * width / decode_seconds / 1e6,
-    )
-    return row, result
+        picture = read_picture(source.path)
+    except VqError as error:  # it could be read a moment ago
+        raise VqError(f"{source.path} changed while it was measured ({error})") from None
+    return View(source.image, picture.width, picture.height, bpp, lossless(picture), MEDIA, shown)
 
 
-def mean(rows: Iterable[Row]) -> list[Row]:
-    """A row for each model and quality, over the rows without an error, in order of appearance.
-
-    Arithmetic means, but for quotients: `ratio` is the sum of raw bytes over the sum of bytes, `naive_ratio`
-    and `gain` likewise, and Mpixel/s is the sum of pixels over the sum of seconds. Width, height and channels
-    are 0 where they differ; MS-SSIM is over the pictures where it is defined. `image` says how many pictures
-    were counted.
-    """
-    groups: dict[tuple[str, int], list[Row]] = {}
-    for row in rows:
-        if row.error is None:
-            groups.setdefault((row.model, row.quality), []).append(row)
-    return [_mean(group) for group in groups.values()]
-
-
-def _mean(rows: Sequence[Row]) -> Row:
-    def average(figure: str) -> float:
-        return float(sum(getattr(row, figure) for row in rows)) / len(rows)
-
-    def common(figure: str) -> int:
-        values = {int(getattr(row, figure)) for row in rows}
-        return values.pop() if len(values) == 1 else 0
-
-    defined = [row.ms_ssim for row in rows if not math.isnan(row.ms_ssim)]
-    raw = sum(row.height * row.width * row.channels for row in rows)
-    naive = sum(row.height * row.width * row.channels / row.naive_ratio for row in rows)
-    total = sum(row.bytes for row in rows)
-    mpixels = sum(row.height * row.width for row in rows) / 1e6
-    return Row(
-        image=f"mean of {len(rows)}",
-        model=rows[0].model,
-        quality=rows[0].quality,
-        width=common("width"),
-        height=common("height"),
-        channels=common("channels"),
-        bytes=average("bytes"),
-        bpp=average("bpp"),
-        bits_per_dim=average("bits_per_dim"),
-        ratio=raw / total,
-        naive_ratio=raw / naive,
-        gain=naive / total,
-        psnr=average("psnr"),
-        ms_ssim=sum(defined) / len(defined) if defined else math.nan,
-        encode_seconds=average("encode_seconds"),
-        decode_seconds=average("decode_seconds"),
-        encode_mpixel_s=mpixels / sum(row.encode_seconds for row in rows),
-        decode_mpixel_s=mpixels / sum(row.decode_seconds for row in rows),
-    )
-
-
-def _samples(picture: Picture) -> NDArray[np.uint8]:
-    """The colour samples as they are given back, without alpha: [H, W, 3], of a grey picture [H, W, 1]."""
-    import numpy as np
-
-    from vqcodec.image import to_image
-
-    samples = np.asarray(to_image(replace(picture, alpha=None)))
-    return samples.reshape(picture.height, picture.width, picture.channels)
-
-
-def _compare_exact_parts(picture: Picture, result: Picture) -> None:
-    """Raise `VqError` if something that the format keeps exactly was not kept."""
-    import numpy as np
-
-    if (result.pixels.shape, result.mode) != (picture.pixels.shape, picture.mode):
-        raise VqError("size or mode changed in coding; this is a bug in vqcodec")
-    if picture.alpha is None or result.alpha is None:
-        kept = picture.alpha is result.alpha
-    else:
-        kept = np.array_equal(picture.alpha, result.alpha)
-    if not kept:
-        raise VqError("the alpha channel changed in coding; this is a bug in vqcodec")
+def _part(progress: Progress | None, index: int, count: int) -> Progress | None:
+    if progress is None:
+        return None
+    return lambda fraction: progress((index + fraction) / count)

@@ -151,6 +151,13 @@ class VectorQuantizer(nn.Module):
                 self.get_buffer(f"sums{g}")[quality] = vectors * counts[:, None]
 
     @torch.no_grad()
+    def restart_averages(self) -> None:
+        """Make the sums of the moving averages agree with vectors and counts, where only those were stored."""
+        if self.ema:
+            for g in range(len(self.codebooks)):
+                self.get_buffer(f"sums{g}").copy_(self.vectors(g) * self.get_buffer(f"counts{g}")[:, :, None])
+
+    @torch.no_grad()
     def prune(self) -> None:
         """Where there is a rate term: sort the codes of each codebook by use, give up those that are hardly used."""
         for g in range(len(self.codebooks)):

@@ -24,8 +24,9 @@ from torch import Tensor, nn
 from vqcodec.errors import OutputError, UsageError
 from vqcodec.train.optimizer import Muon, hidden_weights
 
-__all__ = ["Schedule", "Stage", "Status", "autocast", "pick_device", "run"]
+__all__ = ["CHECKPOINT", "Schedule", "Stage", "Status", "autocast", "pick_device", "run"]
 
+CHECKPOINT = "checkpoint.safetensors"  # in the folder of a run
 REPORT_SECONDS = 20.0
 CHECKPOINT_SECONDS = 180.0
 WARM_UP = 0.02  # share of the run in which the learning rate rises
@@ -148,7 +149,7 @@ def _save(folder: Path, network: nn.Module, optimizer: Muon, step: int, seconds:
     for index, state in optimizer.state_dict()["state"].items():
         for key, value in state.items():
             tensors[f"optimizer.{index}.{key}"] = torch.as_tensor(value).detach().cpu().contiguous()
-    target = folder / "checkpoint.safetensors"
+    target = folder / CHECKPOINT
     partial = folder / "checkpoint.partial"
     try:
         save_file(tensors, partial, {"progress": json.dumps({"step": step, "seconds": seconds})})
@@ -158,7 +159,7 @@ def _save(folder: Path, network: nn.Module, optimizer: Muon, step: int, seconds:
 
 
 def _resume(folder: Path, network: nn.Module, optimizer: Muon) -> tuple[int, float]:
-    path = folder / "checkpoint.safetensors"
+    path = folder / CHECKPOINT
     if not path.exists():
         return 0, 0.0
     weights: dict[str, Tensor] = {}

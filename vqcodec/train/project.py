@@ -19,7 +19,7 @@ from safetensors.torch import load_file
 from vqcodec.config import ModelConfig, from_json, to_json
 from vqcodec.errors import ModelError, UsageError
 from vqcodec.nn.vqvae import VQVAE
-from vqcodec.store import Model, round_weights, save_model
+from vqcodec.store import Model, load_network, round_weights, save_model
 from vqcodec.train.data import load_pictures
 from vqcodec.train.loop import Schedule, Status
 from vqcodec.train.prior import PriorTraining, train_prior
@@ -36,15 +36,22 @@ class Project:
     data: Sequence[Path]  # folders of images, tar shards
     report: Callable[[Status], None]
 
-    def train_vqvae(self, config: ModelConfig, schedule: Schedule, batch: int, crop: int) -> None:
-        """Stage one. `crop`: side of the training crops in pixels, rounded down to a multiple of the stride."""
+    def train_vqvae(
+        self, config: ModelConfig, schedule: Schedule, batch: int, crop: int, start: Path | None = None
+    ) -> None:
+        """Stage one. `crop`: side of the training crops in pixels, rounded down to a multiple of the stride.
+
+        `start`: the folder of a model whose networks and codebooks a new run begins with; they must be of the same
+        shapes.
+        """
         self._agree(config)
         crop -= crop % config.vqvae.stride
         if crop < 4 * config.vqvae.stride:
             raise UsageError(f"crops must have at least {4 * config.vqvae.stride} pixels for this model")
         pictures = load_pictures(self.data, crop)
         settings = VQVAETraining(config.vqvae, schedule, batch, crop)
-        train_vqvae(settings, pictures, self.folder / "vqvae", self.report)
+        network = None if start is None else load_network(start, config.vqvae)
+        train_vqvae(settings, pictures, self.folder / "vqvae", self.report, network)
 
     def train_prior(self, schedule: Schedule, batch: int, crop: int) -> None:
         """Stage two, on the codes of the autoencoder that stage one left."""

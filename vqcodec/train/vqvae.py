@@ -17,13 +17,14 @@ from torch import Tensor
 from vqcodec.config import VQVAEConfig
 from vqcodec.nn.vqvae import PIXEL_SCALE, VQVAE, start_from_pca
 from vqcodec.train.data import Pictures
-from vqcodec.train.loop import Schedule, Status, autocast, pick_device, run
+from vqcodec.train.loop import CHECKPOINT, Schedule, Status, autocast, pick_device, run
 
 __all__ = ["VQVAETraining", "train_vqvae"]
 
 START_PICTURES = 512  # for PCA, k-means and the variance of the data
 START_LATENTS = 16384  # per quality, for k-means
 VALIDATION_PICTURES = 64
+PRUNE_EVERY = 200  # steps; about what the moving averages remember
 
 
 @dataclass(frozen=True)
@@ -41,16 +42,22 @@ class VQVAEStage:
 
     hidden = ("stem", "blocks", "down", "up")
 
-    def __init__(self, settings: VQVAETraining, training: Pictures, validation: Pictures) -> None:
+    def __init__(
+        self, settings: VQVAETraining, training: Pictures, validation: Pictures, network: VQVAE | None = None
+    ) -> None:
+        """`network`: one that is trained already, instead of a new one that starts by PCA and k-means."""
         self.settings = settings
         self.training = training
         self.device = pick_device()
         seed = settings.schedule.seed
         torch.manual_seed(seed)
-        self.network = VQVAE(settings.config)
+        self.network = VQVAE(settings.config) if network is None else network.requires_grad_(True)
         start = training.crops(START_PICTURES, settings.crop, [seed, 0]).float() / 255
         self.variance = float(start.var())
-        self._start(start)
+        if network is None:
+            self._start(start)
+        else:
+            self.network.quantizer.restart_averages()
         self.network.to(self.device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         side = min(256, *(min(p.shape[:2]) for p in validation.pixels))
         self.held_out = validation.grid(side - side % settings.config.stride)[:VALIDATION_PICTURES]
@@ -69,6 +76,8 @@ class VQVAEStage:
 
     def loss(self, step: int, progress: float) -> tuple[Tensor, dict[str, float]]:
         settings = self.settings
+        if step % PRUNE_EVERY == 0:  # the cost of a step grows with the codes that could be used
+            self.network.quantizer.prune()
         seed = [settings.schedule.seed, 1 + step]
         pictures = self.training.crops(settings.batch, settings.crop, seed).to(self.device)
         x = pictures.contiguous(memory_format=torch.channels_last).float() / 255
@@ -115,10 +124,19 @@ class VQVAEStage:
 
 
 def train_vqvae(
-    settings: VQVAETraining, data: tuple[Pictures, Pictures], folder: Path, report: Callable[[Status], None]
+    settings: VQVAETraining,
+    data: tuple[Pictures, Pictures],
+    folder: Path,
+    report: Callable[[Status], None],
+    network: VQVAE | None = None,
 ) -> VQVAE:
-    """Train on data = (training, validation), checkpoints in `folder`; returns the network, in eval mode."""
-    stage = VQVAEStage(settings, *data)
+    """Train on data = (training, validation), checkpoints in `folder`; returns the network, in eval mode.
+
+    `network`: one to begin with, if there is no checkpoint yet.
+    """
+    if (folder / CHECKPOINT).exists():
+        network = VQVAE(settings.config)  # whatever it holds is replaced: PCA and k-means would be in vain
+    stage = VQVAEStage(settings, *data, network)
     run(stage, folder, settings.schedule, report)
     return stage.network.eval().cpu()
 

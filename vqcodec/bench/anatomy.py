@@ -1,0 +1,108 @@
+"""Where the bits of a .vq file go: header, checksums, payload; what the prior promised and what the coder made of it.
+
+In: the bytes of a file and its model. Out: an `Anatomy`. Needs no torch.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from vqcodec import container
+from vqcodec.bench.results import Anatomy, Codebook
+from vqcodec.codec import read_codes, split
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from vqcodec.store import Model
+
+__all__ = ["dissect", "entropy_bits", "mean_anatomy"]
+
+CHECKSUM = 4  # bytes in front of each part
+
+
+def dissect(data: bytes, model: Model) -> Anatomy:
+    """The anatomy of a .vq file, without names. Raises `BadFile` or `UnknownModel`.
+
+    The ideal size of a code is -log2 of its count over the sum of the counts: Shannon's bound for the prior as it is in
+    the model. Zero-order entropies are those of the codes' frequencies in this very file, as if these were known to a
+    decoder for nothing.
+    """
+    header, file = container.read_header(data), container.unpack(data)
+    prior = model.prior(file.quality)
+    codes = read_codes(file, model)
+    sizes = [size for size, _ in model.config.vqvae.codebooks]
+    bits = np.zeros(len(sizes))
+    for grid in (grid for row in split(codes, model.config.unit) for grid in row):
+        flat = grid.reshape(len(sizes), -1)
+        for g, counts in enumerate(prior.evaluate(grid)):
+            if not prior.constant(g):
+                chosen = np.take_along_axis(counts, flat[g][:, None], 1)[:, 0].astype(np.float64)
+                bits[g] += np.log2(counts.sum(axis=1, dtype=np.float64) / chosen).sum()
+    positions = codes[0].size
+    books = []
+    for size, ideal, used in zip(sizes, bits.tolist(), codes, strict=True):
+        zero_order = entropy_bits(used)
+        books.append(Codebook(size, ideal, zero_order, float(2 ** (zero_order / positions))))
+    parts = len(header.unit_lengths) + (header.alpha_bytes > 0)
+    payload = sum(header.unit_lengths)
+    zero_order = sum(book.zero_order_bits for book in books)
+    ideal = float(bits.sum())
+    return Anatomy(
+        image="",
+        codec="",
+        quality=file.quality + 1,
+        positions=positions,
+        units=len(header.unit_lengths),
+        total_bytes=len(data),
+        header_bytes=header.header_bytes,
+        checksum_bytes=CHECKSUM * parts,
+        alpha_bytes=header.alpha_bytes,
+        payload_bytes=payload,
+        ideal_bits=ideal,
+        overhead_bits=8 * payload - ideal,
+        zero_order_bits=zero_order,
+        naive_bits=positions * model.config.vqvae.naive_bits,
+        prior_gain=zero_order / ideal if ideal else 1.0,
+        codebooks=tuple(books),
+    )
+
+
+def entropy_bits(codes: NDArray[np.int32]) -> float:
+    """Number of codes times the entropy (bits) of their frequencies."""
+    _, counts = np.unique(codes, return_counts=True)
+    return float((counts * np.log2(codes.size / counts)).sum())
+
+
+def mean_anatomy(anatomies: list[Anatomy]) -> Anatomy:
+    """Means of all figures over the files of one codec and quality; the gain is that of the sums."""
+
+    def average(figure: str) -> float:
+        return float(sum(getattr(anatomy, figure) for anatomy in anatomies)) / len(anatomies)
+
+    books = []
+    for same in zip(*(anatomy.codebooks for anatomy in anatomies), strict=True):
+        count = len(same)
+        bits, zero_order = sum(b.bits for b in same) / count, sum(b.zero_order_bits for b in same) / count
+        books.append(Codebook(same[0].size, bits, zero_order, sum(b.perplexity for b in same) / count))
+    ideal = average("ideal_bits")
+    return Anatomy(
+        image=f"mean of {len(anatomies)}",
+        codec=anatomies[0].codec,
+        quality=anatomies[0].quality,
+        positions=round(average("positions")),
+        units=round(average("units")),
+        total_bytes=average("total_bytes"),
+        header_bytes=average("header_bytes"),
+        checksum_bytes=average("checksum_bytes"),
+        alpha_bytes=average("alpha_bytes"),
+        payload_bytes=average("payload_bytes"),
+        ideal_bits=ideal,
+        overhead_bits=average("overhead_bits"),
+        zero_order_bits=average("zero_order_bits"),
+        naive_bits=average("naive_bits"),
+        prior_gain=average("zero_order_bits") / ideal if ideal else 1.0,
+        codebooks=tuple(books),
+    )

@@ -1,0 +1,104 @@
+"""Rows -> how much better one codec is than another: BD-rate and BD-PSNR of curves, or wins at equal size.
+
+Bjontegaard's figures (ITU-T VCEG-M33, 2001) compare two rate-distortion curves where both exist; here the share of a
+curve for which that is so is always told, and where there is nothing in common there is no figure.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+
+from vqcodec.bench.means import mean
+from vqcodec.bench.results import Comparison, Published, Row
+from vqcodec.metrics import bd_quality, bd_rate, overlap
+
+__all__ = ["MEASURES", "common", "compare", "wins"]
+
+MEASURES = ("psnr", "psnr_y", "ms_ssim")
+Points = list[tuple[float, float]]  # (bpp, dB), by rising bpp
+
+
+def compare(rows: Sequence[Row], published: Sequence[Published], anchor: str) -> list[Comparison]:
+    """Every other codec, measured or published, against `anchor`, by each measure that both have.
+
+    Curves go through the means over the pictures that every measured codec has at every quality.
+    """
+    kept = common(rows)
+    means = mean(kept)
+    labels = list(dict.fromkeys(row.codec for row in rows))
+    outside = [name for name in dict.fromkeys(point.codec for point in published) if name not in labels]
+    pictures = len({row.image for row in kept})
+    found = []
+    for label in (name for name in [*labels, *outside] if name != anchor):
+        for measure in MEASURES:
+            base = _curve(anchor, measure, means, published)
+            curve = _curve(label, measure, means, published)
+            if (base and curve) or (measure == "psnr" and label in labels):
+                found.append(_compared(label, anchor, measure, curve, base, pictures, label in outside))
+    return found
+
+
+def common(rows: Iterable[Row]) -> list[Row]:
+    """The rows of the pictures that have figures for every codec and quality."""
+    rows = list(rows)
+    bad = {row.image for row in rows if row.error is not None}
+    return [row for row in rows if row.image not in bad]
+
+
+def wins(rows: Iterable[Row], codec: str, anchor: str) -> tuple[int, int, float]:
+    """(pictures on which `codec` has the higher PSNR, pictures both have, mean difference in dB), at matched size."""
+    psnr = {(row.codec, row.image): row.psnr for row in rows if row.error is None}
+    differences = [
+        value - psnr[anchor, image]
+        for (label, image), value in psnr.items()
+        if label == codec and (anchor, image) in psnr
+    ]
+    count = len(differences)
+    return sum(d > 0 for d in differences), count, sum(differences) / count if count else math.nan
+
+
+def _curve(label: str, measure: str, means: Iterable[Row], published: Iterable[Published]) -> Points:
+    """The points of a codec that have this measure, in dB."""
+    points = [(row.bpp, getattr(row, measure)) for row in means if row.codec == label]
+    if not points and measure != "psnr_y":  # nobody publishes luma alone here
+        points = [(point.bpp, getattr(point, measure)) for point in published if point.codec == label]
+    if measure == "ms_ssim":
+        points = [(bpp, -10 * math.log10(1 - value)) for bpp, value in points if value < 1]
+    return sorted((bpp, value) for bpp, value in points if math.isfinite(value))
+
+
+def _compared(
+    label: str, anchor: str, measure: str, curve: Points, base: Points, pictures: int, published: bool
+) -> Comparison:
+    reason = _reason(curve, base)
+    none = math.nan
+    nothing = Comparison(
+        label, anchor, measure, none, none, none, none, none, none, none, none, pictures, published, reason
+    )
+    if reason is not None:
+        return nothing
+    (rates, values), (base_rates, base_values) = zip(*curve, strict=True), zip(*base, strict=True)
+    rate = bd_rate(base_rates, base_values, rates, values)
+    quality = bd_quality(base_rates, base_values, rates, values)
+    found = nothing
+    if not math.isnan(rate):
+        low, high = overlap(base_values, values)
+        share = (high - low) / (max(values) - min(values))
+        found = replace(found, bd_rate=rate, low=low, high=high, share=share)
+    if not math.isnan(quality):
+        low, high = overlap(base_rates, rates)
+        share = (high - low) / (max(rates) - min(rates))
+        found = replace(found, bd_quality=quality, low_bpp=low, high_bpp=high, rate_share=share)
+    missing = [name for name, figure in (("quality", rate), ("rate", quality)) if math.isnan(figure)]
+    return replace(found, reason=f"the curves have no {' and no '.join(missing)} in common") if missing else found
+
+
+def _reason(curve: Points, base: Points) -> str | None:
+    for points, whose in ((curve, "its curve"), (base, "the anchor's curve")):
+        if len(points) < 2:
+            return f"{whose} has {len(points) or 'no'} point" + ("" if len(points) == 1 else "s")
+        if len({value for _, value in points}) < len(points) or len({bpp for bpp, _ in points}) < len(points):
+            return f"{whose} has one value twice"
+    return None

@@ -1,0 +1,50 @@
+"""The picture that comes with vqcodec, for a first look: decoded from a .vq file in the package, and halved."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from vqcodec.bench.measure import measure
+from vqcodec.bench.peers import ModelPeer
+from vqcodec.bench.results import Row
+
+if TYPE_CHECKING:
+    from vqcodec.image import Picture
+    from vqcodec.store import Model
+
+__all__ = ["demo_picture", "run_and_keep"]
+
+
+def demo_picture() -> Picture:
+    """The picture, at half the size of the file: a codec finds its own output too easy, and this it has not seen."""
+    from importlib import resources
+
+    from vqcodec.codec import Codec, model_for
+    from vqcodec.image import from_image, to_image
+
+    data = (resources.files("vqcodec") / "models" / "demo.vq").read_bytes()
+    return from_image(to_image(Codec(model_for(data)).decompress(data)).reduce(2))
+
+
+def run_and_keep(
+    model: Model, picture: Picture, qualities: Sequence[int], stem: Path, progress: Callable[[float], None]
+) -> list[Row]:
+    """A row for each quality; keeps each file as STEM-qN.vq and what comes out of it as STEM-qN.png.
+
+    Existing files are replaced. Raises `VqError`.
+    """
+    from vqcodec.image import encode_image
+    from vqcodec.output import write_atomic
+
+    peer = ModelPeer(model)
+    rows: list[Row] = []
+    for quality in (qualities[0], *qualities):  # the first one twice: the first pass also pays for warming up
+        target = stem.with_name(f"{stem.name}-q{quality}.vq")
+        row, result = measure(peer, picture, quality, target)
+        write_atomic(target.with_suffix(".png"), encode_image(result, "PNG"), force=True)
+        rows.append(replace(row, image=target.name, codec=model.name, digest=model.digest.hex()))
+        progress(len(rows) / (1 + len(qualities)))
+    return rows[1:]

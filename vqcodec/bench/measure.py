@@ -1,0 +1,162 @@
+"""One picture, one codec, one quality -> a row of figures, all taken from a real file on a real disk.
+
+The picture is encoded, the bytes are written to a file, the file is read back and decoded, and the two pictures are
+compared. Here is also what time and memory mean: of this process, and without reading or writing files.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from contextlib import suppress
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from vqcodec.bench.results import Row
+from vqcodec.errors import OutputError, VqError
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from vqcodec.bench.peers import Peer
+    from vqcodec.image import Picture
+
+__all__ = ["measure"]
+
+
+class Watch:
+    """Wall and CPU seconds (of all threads of the process) since it was made."""
+
+    def __init__(self) -> None:
+        self.wall, self.cpu = time.perf_counter(), time.process_time()
+
+    def seconds(self) -> tuple[float, float]:
+        """(wall, CPU)."""
+        return time.perf_counter() - self.wall, time.process_time() - self.cpu
+
+
+def measure(
+    peer: Peer, picture: Picture, quality: float, target: Path, size: float | None = None
+) -> tuple[Row, Picture]:
+    """Encode `picture` into the file `target`, decode that file, compare. Returns a row without names, and the result.
+
+    size: the bytes wanted, instead of a quality. An existing `target` is replaced. Raises `VqError`, also where size,
+    mode or alpha do not come back.
+    """
+    from vqcodec.output import write_atomic
+
+    _forget_peak()
+    watch = Watch()
+    if size is None:
+        data, note = peer.encode(picture, quality), None
+    else:
+        data, quality, note = peer.encode_to(picture, size)
+    encode = watch.seconds()
+    write_atomic(target, data, force=True)
+    try:
+        stored = target.read_bytes()
+    except OSError as error:
+        raise OutputError(f"{target} cannot be read back: {error.strerror}") from None
+    watch = Watch()
+    result = peer.decode(stored)
+    decode = watch.seconds()
+    peak = _peak_mib()
+    if peer.model is None:  # most codecs give grey back as colour: it is compared, and shown, as grey
+        result = replace(result, mode=picture.mode)
+    _compare_exact_parts(picture, result)
+    row = _figures(peer, picture, result, len(stored))
+    mpixels = picture.height * picture.width / 1e6
+    row = replace(
+        row,
+        quality=quality,
+        encode_seconds=encode[0],
+        decode_seconds=decode[0],
+        encode_cpu_seconds=encode[1],
+        decode_cpu_seconds=decode[1],
+        encode_mpixel_s=mpixels / max(encode[0], 1e-9),
+        decode_mpixel_s=mpixels / max(decode[0], 1e-9),
+        peak_mib=peak,
+        note=note,
+    )
+    return row, result
+
+
+def _figures(peer: Peer, picture: Picture, result: Picture, size: int) -> Row:
+    """What follows from the two pictures and the size of the file."""
+    from vqcodec.metrics import bits_per_dim, bits_per_pixel, compression_ratio, luma, ms_ssim, naive_ratio, psnr
+
+    before, after = _samples(picture), _samples(result)
+    height, width, channels = before.shape
+    ratio = compression_ratio(size, height, width, channels)
+    naive = math.nan
+    if peer.model is not None:
+        vqvae = peer.model.config.vqvae
+        naive = naive_ratio(height, width, channels, vqvae.stride, vqvae.naive_bits)
+    return Row(
+        image="",
+        codec="",
+        quality=0,
+        width=width,
+        height=height,
+        channels=channels,
+        bytes=size,
+        bpp=bits_per_pixel(size, height, width),
+        bits_per_dim=bits_per_dim(size, height, width, channels),
+        ratio=ratio,
+        naive_ratio=naive,
+        gain=ratio / naive,
+        psnr=psnr(before, after),
+        psnr_y=psnr(luma(before), luma(after)),
+        ms_ssim=ms_ssim(before, after),
+    )
+
+
+def _samples(picture: Picture) -> NDArray[np.uint8]:
+    """The colour samples as they are given back, without alpha: [H, W, 3], of a grey picture [H, W, 1]."""
+    import numpy as np
+
+    from vqcodec.image import to_image
+
+    samples = np.asarray(to_image(replace(picture, alpha=None)))
+    return samples.reshape(picture.height, picture.width, picture.channels)
+
+
+def _compare_exact_parts(picture: Picture, result: Picture) -> None:
+    """Raise `VqError` if something that the format keeps exactly was not kept."""
+    import numpy as np
+
+    if (result.pixels.shape, result.mode) != (picture.pixels.shape, picture.mode):
+        raise VqError("size or mode changed in coding; this is a bug in the codec")
+    if picture.alpha is None or result.alpha is None:
+        kept = picture.alpha is result.alpha
+    else:
+        kept = np.array_equal(picture.alpha, result.alpha)
+    if not kept:
+        raise VqError("the alpha channel changed in coding; this is a bug in the codec")
+
+
+_PROC = Path("/proc/self")
+
+
+def _forget_peak() -> None:
+    """Start a new peak of memory, where the system can (Linux); else it stays that of the whole process."""
+    with suppress(OSError):
+        (_PROC / "clear_refs").write_text("5")
+
+
+def _peak_mib() -> float:
+    """The most resident memory since `_forget_peak`, in MiB; nan where the system does not tell (Windows)."""
+    with suppress(OSError):
+        for line in (_PROC / "status").read_text().splitlines():
+            if line.startswith("VmHWM:"):
+                return int(line.split()[1]) / 1024
+    try:
+        import resource
+    except ImportError:
+        return math.nan
+    import sys
+
+    unit = 1 if sys.platform == "darwin" else 1024  # macOS counts bytes
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 2**20

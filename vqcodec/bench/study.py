@@ -1,0 +1,100 @@
+"""A whole benchmark: contenders and pictures -> `Results`, with everything that a report may show."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from vqcodec.bench.cache import Cache, default_folder
+from vqcodec.bench.curves import compare
+from vqcodec.bench.environment import environment
+from vqcodec.bench.lineup import Contender
+from vqcodec.bench.means import mean
+from vqcodec.bench.pool import cores
+from vqcodec.bench.results import Published, Results
+from vqcodec.bench.runner import Bench, sources
+from vqcodec.errors import OutputError
+
+__all__ = ["Options", "study"]
+
+
+@dataclass(frozen=True)
+class Options:
+    """What is wanted besides rows and means."""
+
+    anchor: str | None = None  # compare with this contender, or published curve
+    match: float | None = None  # every picture at this size, bits per pixel, instead of the contenders' qualities
+    anatomy: bool = False
+    views: int = 0  # so many pictures, for a page
+    jobs: int | None = None  # processes; None: one for each core, 0: this one
+    cached: bool = True  # use what earlier runs have measured, and keep what this one does
+
+
+def study(
+    contenders: Sequence[Contender],
+    paths: Sequence[Path],
+    options: Options,
+    published: Sequence[Published] = (),
+    progress: Callable[[float], None] | None = None,
+) -> Results:
+    """Measure all contenders on all pictures. A picture that fails is a row with its error. Raises `VqError`.
+
+    `progress` is told the fraction done, 0 to 1.
+    """
+    most = len(paths) * max(len(contender.qualities) for contender in contenders)
+    jobs = min(cores() if options.jobs is None else options.jobs, most)
+    threads = _threads(jobs)
+    phases = 1 + options.anatomy + (options.views > 0)
+    with _cache(options.cached) as cache:
+        bench = Bench(contenders, sources(paths), cache, jobs, threads)
+        rows = bench.rows(options.match, _phase(progress, 0, phases))
+        anatomy = bench.anatomy(rows, options.match, _phase(progress, 1, phases)) if options.anatomy else []
+        shown = _phase(progress, phases - 1, phases)
+        views = bench.views(rows, options.match, options.views, shown) if options.views else {}
+    anchored = options.anchor is not None and options.match is None
+    return Results(
+        rows=tuple(rows),
+        means=tuple(mean(rows, matched=options.match is not None)),
+        bd=tuple(compare(rows, published, options.anchor)) if anchored and options.anchor else (),
+        published=tuple(published),
+        anatomy=tuple(anatomy),
+        environment=environment(contenders, jobs, threads),
+        codecs={contender.label: contender.settings for contender in contenders},
+        pictures=views,
+        anchor=options.anchor,
+        match=options.match,
+    )
+
+
+def _threads(jobs: int) -> int:
+    """How many threads each process may use: all cores together, unless the environment says how many."""
+    said = os.environ.get("OMP_NUM_THREADS", "")
+    return int(said) if said.isdecimal() and int(said) else max(1, cores() // max(1, jobs))
+
+
+@contextmanager
+def _cache(kept: bool) -> Iterator[Cache]:
+    """The user's cache; or, where that cannot be written or is not wanted, a folder that vanishes."""
+    if kept:
+        try:
+            cache = Cache(default_folder())
+        except (OSError, RuntimeError):  # a home that is read-only, or none
+            kept = False
+        else:
+            yield cache
+            return
+    try:
+        with tempfile.TemporaryDirectory(prefix="vqcodec-bench-", ignore_cleanup_errors=True) as folder:
+            yield Cache(Path(folder))
+    except OSError as error:
+        raise OutputError(f"there is no place for temporary files ({error.strerror})") from None
+
+
+def _phase(progress: Callable[[float], None] | None, index: int, count: int) -> Callable[[float], None] | None:
+    if progress is None:
+        return None
+    return lambda fraction: progress((index + fraction) / count)

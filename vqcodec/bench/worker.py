@@ -1,0 +1,117 @@
+"""What a process of a run does: one contender, one task after another. In: a `Task`. Out: a row, or what was asked.
+
+A picture that cannot be read, or a codec that fails, is a row with its error: it does not end a run.
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+from vqcodec.bench.anatomy import dissect
+from vqcodec.bench.cache import Cache
+from vqcodec.bench.lineup import Contender
+from vqcodec.bench.measure import measure
+from vqcodec.bench.peers import Peer
+from vqcodec.bench.results import Anatomy, Row
+from vqcodec.errors import VqError
+
+if TYPE_CHECKING:
+    from vqcodec.image import Picture
+
+__all__ = ["MEDIA", "Setup", "Task", "lossless", "prepare"]
+
+MEDIA = "image/webp"
+
+
+@dataclass(frozen=True)
+class Setup:
+    """What a process is prepared with."""
+
+    contender: Contender
+    folder: Path  # of the cache
+    threads: int
+
+
+@dataclass(frozen=True)
+class Task:
+    """One thing to do with one picture. `key` names the entry of the cache that holds the encoded picture."""
+
+    kind: Literal["measure", "dissect", "show"]
+    image: str
+    path: Path
+    key: str
+    quality: float
+    bpp: float | None = None  # a wanted size, instead of the quality
+
+
+def prepare(setup: Setup) -> Callable[[Task], Row | Anatomy | bytes]:
+    """A function that does a task: a row, an anatomy, or the decoded picture as a lossless image file."""
+    return _Worker(setup).do
+
+
+def lossless(picture: Picture) -> bytes:
+    """A picture without its alpha as an image file of the type `MEDIA`."""
+    from vqcodec.image import to_image
+
+    stream = io.BytesIO()
+    to_image(replace(picture, alpha=None)).save(stream, "WEBP", lossless=True, quality=50, method=3)
+    return stream.getvalue()
+
+
+class _Worker:
+    """Keeps the codec and the last picture."""
+
+    def __init__(self, setup: Setup) -> None:
+        self.setup = setup
+        self.cache = Cache(setup.folder)
+        self.peer: Peer | None = None
+        self.warm = False
+        self.last: tuple[Path, Picture] | None = None
+
+    def do(self, task: Task) -> Row | Anatomy | bytes:
+        if task.kind == "measure":
+            return self.measured(task)
+        data = self.cache.file(task.key).read_bytes()
+        if task.kind == "show":
+            return lossless(self.opened().decode(data))
+        model = self.opened().model
+        assert model is not None, "only .vq files are dissected"
+        return replace(dissect(data, model), image=task.image, codec=self.setup.contender.label, quality=task.quality)
+
+    def measured(self, task: Task) -> Row:
+        contender = self.setup.contender
+        try:
+            picture = self.picture(task.path)
+            peer = self.opened()
+            if not self.warm:  # no row pays for what happens only once
+                peer.decode(peer.encode(picture, contender.default))
+                self.warm = True
+            size = None if task.bpp is None else task.bpp * picture.height * picture.width / 8
+            row, _ = measure(peer, picture, task.quality, self.cache.file(task.key), size)
+        except VqError as error:
+            return self.failed(task, str(error))
+        except MemoryError:
+            return self.failed(task, "there is not enough memory")
+        row = replace(row, image=task.image, codec=contender.label, digest=contender.digest)
+        self.cache.store(task.key, row)
+        return row
+
+    def failed(self, task: Task, error: str) -> Row:
+        contender = self.setup.contender
+        return Row(task.image, contender.label, task.quality, contender.digest, error=error)
+
+    def opened(self) -> Peer:
+        if self.peer is None:
+            self.peer = self.setup.contender.open(self.setup.threads)
+        return self.peer
+
+    def picture(self, path: Path) -> Picture:
+        from vqcodec.image import read_picture
+
+        if self.last is None or self.last[0] != path:
+            self.last = (path, read_picture(path))
+        return self.last[1]
