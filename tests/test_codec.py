@@ -218,6 +218,33 @@ def test_windows_leave_no_trace_at_any_effort(
         assert not np.array_equal(codec.encode(source.pixels, 1, effort=0), whole_picture)
 
 
+@pytest.mark.parametrize("window", [8, 24])
+def test_windows_leave_no_trace_in_a_step_towards_the_picture(
+    fine_model: Model, monkeypatch: pytest.MonkeyPatch, window: int
+) -> None:
+    networks = tiled.Tiled(fine_model.network(), 0)
+    pixels = synthetic(61, 83, 5)
+    codes = networks.encode(pixels)
+    expected = networks.descend(codes, pixels, 0.6)
+    monkeypatch.setattr(tiled, "WINDOW", window)
+    np.testing.assert_allclose(networks.descend(codes, pixels, 0.6), expected, atol=1e-3)
+
+
+def test_codes_are_chosen_by_distance_and_the_bits_of_their_place(fine_model: Model) -> None:
+    network, rng = fine_model.network(), np.random.default_rng(0)
+    latents = rng.normal(0, 20, (16, 3, 4)).astype(np.float32)
+    bits = [rng.uniform(0, 12, (12, size)).astype(np.float32) for size, _ in fine_model.config.vqvae.codebooks]
+    codes = tiled.Tiled(network, 1, 0.7).choose(latents, bits, 0.6)
+    assert (codes.shape, codes.dtype) == ((5, 3, 4), np.int32)
+    rate, start = 0.7 * 0.6 * fine_model.config.vqvae.lambdas[1], 0
+    for g, (_, dim) in enumerate(fine_model.config.vqvae.codebooks):
+        vectors, live = network.quantizer.vectors(g)[1].double().numpy(), int(network.quantizer.live(g)[1])
+        parts = latents[start : start + dim].reshape(dim, 12).T
+        costs = np.square(parts[:, None] - vectors).sum(2) + rate * bits[g]
+        assert np.array_equal(codes[g].ravel(), costs[:, :live].argmin(1))
+        start += dim
+
+
 def test_the_conv_family_has_nothing_to_search(conv_model: Model) -> None:
     codec, source = Codec(conv_model), picture(33, 40)
     assert len({codec.compress(source, effort=effort) for effort in EFFORTS}) == 1

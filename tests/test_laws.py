@@ -45,6 +45,7 @@ ORDER = [
     "codec",
     "partial",
     "search",
+    "train/graphics",
     "train/data",
     "train/optimizer",
     "train/loop",

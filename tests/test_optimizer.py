@@ -23,13 +23,14 @@ def _seeded() -> None:
 @pytest.mark.parametrize("shape", [(8, 8), (64, 8), (8, 64), (96, 480), (33, 1), (1, 33)])
 @pytest.mark.parametrize("size", [1e-6, 1.0, 1e6])
 def test_an_orthogonalised_matrix_has_singular_values_near_1(shape: tuple[int, int], size: float) -> None:
-    matrix = size * torch.randn(shape)
+    left, _, right = torch.linalg.svd(torch.randn(shape), full_matrices=False)
+    values = torch.logspace(0, -2, min(shape))
+    matrix = size * left @ values.diag() @ right
     result = orthogonalize(matrix)
     assert (result.shape, result.dtype) == (matrix.shape, matrix.dtype)
-    left, values, right = torch.linalg.svd(matrix, full_matrices=False)
     found = torch.linalg.svdvals(result)
-    clear = values > 0.05 * values[0]  # a value near 0 takes more steps than there are
-    assert clear.float().mean() > 0.8
+    clear = values / values.norm() > 0.005  # what is smaller takes more steps than there are
+    assert clear.float().mean() > 0.6
     assert found.max() < 1.3
     assert found[: int(clear.sum())].min() > 0.6
     # The same directions: U^T result V is diagonal, about.

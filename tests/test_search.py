@@ -140,10 +140,11 @@ def test_a_target_between_two_figures_far_apart_gets_the_one_that_holds(
     encode = codec.encode
     monkeypatch.setattr(codec, "encode", lambda pixels, quality, *_: encode(pixels, quality))
     low, high = (figure(codec, source, codec.compress(source, quality), kind) for quality in (1, 2))
-    target = Target(kind, (low + high) / 2)  # type: ignore[arg-type]
-    assert target.misses_by(low) < 0 < target.misses_by(high), "the figures are too close to show anything"
-    result = figure(codec, source, compress_to(codec, source, target), kind)
-    assert result == (low if kind == "bytes" else high)
+    for share in (0.3, 0.7):
+        target = Target(kind, low + share * (high - low))  # type: ignore[arg-type]
+        assert target.misses_by(low) < 0 < target.misses_by(high), "the figures are too close to show anything"
+        result = figure(codec, source, compress_to(codec, source, target), kind)
+        assert result == (low if kind == "bytes" else high)
 
 
 def test_few_encodings_are_tried(fine_model: Model, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -179,7 +179,7 @@ class Codec:
             raise UsageError(f"the effort is 0 to {len(STEPS) - 1}, not {effort}")
         _refuse_beyond_the_format(pixels)
         networks = self._networks(quality, rate_scale)
-        steps = STEPS[effort] if self.model.config.vqvae.stem == "patch" else ()
+        steps = STEPS[effort] if self.model.config.vqvae.transform else ()
         share = 1 / (1 + 2 * len(steps))
         codes = networks.encode(pixels, _share(progress, 0, share))
         for index, step in enumerate(steps):

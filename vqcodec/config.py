@@ -25,12 +25,14 @@ class VQVAEConfig:
     """The autoencoder and its quantiser (van den Oord et al. 2017, sections 3 and 4.1).
 
     `stem` "conv" is the paper's: strided convolutions down, transposed convolutions up. `stem` "patch" is a
-    linear transform of stride x stride blocks (started as their PCA) with convolutional branches around it.
+    linear transform of stride x stride blocks (started as their PCA) with convolutional branches around it. "scaled" is
+    "patch" with branches that are multiplied by a number for each quality, about the root of its lambda: what a branch
+    corrects is as large as the error of the quantiser, and so qualities far apart can share the networks.
     `lambdas` holds one Lagrange multiplier per quality, worst picture first: latent squared error per bit of a code
     (ECVQ, Chou, Lookabaugh & Gray 1989); 0 is the plain nearest code.
     """
 
-    stem: Literal["conv", "patch"]
+    stem: Literal["conv", "patch", "scaled"]
     stride: int  # pixels per latent position, each way: 4, 8 or 16
     width: int  # channels of the networks
     residual_width: int  # channels inside a residual block
@@ -43,7 +45,7 @@ class VQVAEConfig:
     restart_dead_codes: bool = False
 
     def __post_init__(self) -> None:
-        _require(self.stem in ("conv", "patch"), f"stem {self.stem!r} is neither 'conv' nor 'patch'")
+        _require(self.stem in ("conv", "patch", "scaled"), f"stem {self.stem!r} is not 'conv', 'patch' or 'scaled'")
         _require(self.stride in (4, 8, 16), f"stride {self.stride} is not 4, 8 or 16")
         _require(self.codebook_learning in ("ema", "gradient"), "codebook_learning is neither 'ema' nor 'gradient'")
         _require(1 <= self.width <= 4096 and 1 <= self.residual_width <= 4096, "widths must be 1 to 4096")
@@ -53,6 +55,11 @@ class VQVAEConfig:
             _require(2 <= size <= 4096 and 1 <= dim <= 1024, f"codebook {size} x {dim} is out of range")
         _require(1 <= len(self.lambdas) <= 64, "there must be 1 to 64 qualities")
         _require(all(math.isfinite(v) and v >= 0 for v in self.lambdas), "lambdas must be finite and >= 0")
+
+    @property
+    def transform(self) -> bool:
+        """Whether latents measure pixels: a linear block transform with branches around it."""
+        return self.stem != "conv"
 
     @property
     def latent_dim(self) -> int:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import shutil
 import struct
-from collections.abc import Mapping, Sized
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache, cached_property
 from pathlib import Path
@@ -73,7 +73,9 @@ class Model:
 
     def network(self) -> VQVAE:
         """The autoencoder with its weights, in float32, ready to use."""
-        return load_network(self.path, self.config.vqvae)
+        network = load_network(self.path, self.config.vqvae)
+        _refuse_unknown_codes(network, self._prior_tensors)
+        return network
 
 
 def load_network(folder: Path, config: VQVAEConfig) -> VQVAE:
@@ -180,11 +182,12 @@ def round_weights(network: VQVAE) -> None:
                 tensor.copy_(tensor.to(torch.float16))
 
 
-def _refuse_unknown_codes(network: VQVAE, prior: Mapping[str, Sized]) -> None:
+def _refuse_unknown_codes(network: VQVAE, prior: Mapping[str, Tensor | npt.NDArray[np.generic]]) -> None:
     """Raise `ModelError` where the quantiser may choose a code that the prior has no row for."""
     for g in range(len(network.config.codebooks)):
         for quality, live in enumerate(network.quantizer.live(g).tolist()):
-            if live > len(prior[f"codes.{g}.{quality}.embedding"]):
+            table = prior.get(f"codes.{g}.{quality}.embedding")
+            if table is None or table.ndim == 0 or live > table.shape[0]:
                 raise ModelError(f"the prior does not know all codes of codebook {g + 1} at quality {quality + 1}")
 
 

@@ -41,9 +41,9 @@ class VQVAE(nn.Module):
     def __init__(self, config: VQVAEConfig) -> None:
         super().__init__()
         self.config = config
-        self.encoder: nn.Module = PatchEncoder(config) if config.stem == "patch" else ConvEncoder(config)
+        self.encoder: nn.Module = PatchEncoder(config) if config.transform else ConvEncoder(config)
         self.quantizer = VectorQuantizer(config)
-        self.decoder: nn.Module = PatchDecoder(config) if config.stem == "patch" else ConvDecoder(config)
+        self.decoder: nn.Module = PatchDecoder(config) if config.transform else ConvDecoder(config)
 
     def forward(self, pictures: Tensor, quality: Tensor) -> Output:
         """Reconstruct pictures [B, 3, H, W] at the qualities [B]."""
@@ -65,7 +65,7 @@ class VQVAE(nn.Module):
         the patch family the decoder is near to orthonormal, so steps of 0.5 to 0.7 lower that sum. H and W may fall
         short of whole positions: what lies beyond is not part of the picture and counts for nothing.
         """
-        assert self.config.stem == "patch", "only its latents measure pixels"
+        assert self.config.transform, "only its latents measure pixels"
         index = torch.full((len(codes),), quality, device=codes.device)
         latents = self.quantizer.decode(codes, quality)
         with torch.enable_grad():
@@ -138,11 +138,12 @@ class PatchEncoder(nn.Module):
         self.out = nn.Conv2d(config.width, config.latent_dim, 1)
         nn.init.zeros_(self.out.weight)
         nn.init.zeros_(_bias(self.out))
+        self.gain = _gains(config)
 
     def forward(self, pictures: Tensor, quality: Tensor) -> Tensor:
         pixels = F.pixel_unshuffle((pictures - 0.5) * PIXEL_SCALE, self.stride)  # [B, 3*s*s, h, w]
         branch = self.out(self.blocks(self.stem(pixels / 8), quality))  # /8: pixels to about unit variance
-        latents: Tensor = _exact_1x1(self.linear, pixels) + branch.float()
+        latents: Tensor = _exact_1x1(self.linear, pixels) + _scaled(branch.float(), self.gain, quality)
         return latents
 
 
@@ -161,10 +162,11 @@ class PatchDecoder(nn.Module):
         self.out = nn.Conv2d(config.width, pixels, 1)
         nn.init.zeros_(self.out.weight)
         nn.init.zeros_(_bias(self.out))
+        self.gain = _gains(config)
 
     def forward(self, latents: Tensor, quality: Tensor) -> Tensor:
         branch = self.out(self.blocks(self.stem(latents / self.scale[:, None, None]), quality))
-        pixels = _exact_1x1(self.linear, latents) + branch.float()
+        pixels = _exact_1x1(self.linear, latents) + _scaled(branch.float(), self.gain, quality)
         pictures: Tensor = F.pixel_shuffle(pixels, self.stride) / PIXEL_SCALE + 0.5
         return pictures
 
@@ -228,6 +230,19 @@ def _exact_1x1(conv: nn.Conv2d, x: Tensor) -> Tensor:
     with torch.autocast(x.device.type, enabled=False):
         result: Tensor = conv(x.float())
         return result
+
+
+def _gains(config: VQVAEConfig) -> nn.Parameter | None:
+    """What the branches are multiplied by at each quality: [Q], of the order of the quantiser's error."""
+    if config.stem != "scaled":
+        return None
+    lambdas = torch.tensor(config.lambdas).clamp_min(1e-3)
+    return nn.Parameter((lambdas / lambdas.log().mean().exp()).sqrt())
+
+
+def _scaled(branch: Tensor, gain: Tensor | None, quality: Tensor) -> Tensor:
+    """The branch [B, C, H, W] times its gain at the qualities [B]."""
+    return branch if gain is None else branch * gain[quality][:, None, None, None]
 
 
 def _bias(conv: nn.Conv2d) -> Tensor:

@@ -20,6 +20,7 @@ from PIL import Image
 
 from vqcodec.errors import BadPicture, UsageError
 from vqcodec.image import read_picture
+from vqcodec.train.graphics import draw, vivid
 
 __all__ = ["Pictures", "load_pictures"]
 
@@ -27,6 +28,8 @@ Pixels = npt.NDArray[np.uint8]
 VALIDATION_SHARE = 24  # one source photograph in this many is kept for validation
 SCALES = (0.5, 1.0)  # range of the random downscale
 SCALED_SHARE = 0.3  # of the crops are downscaled
+DRAWN_SHARE = 0.06  # of the crops are drawn
+VIVID_SHARE = 0.06  # of the crops get strong colours
 
 
 class Pictures:
@@ -40,11 +43,17 @@ class Pictures:
         return len(self.pixels)
 
     def crops(self, count: int, side: int, seed: Sequence[int]) -> torch.Tensor:
-        """Random crops [count, 3, side, side], uint8: position, flips, transposition, at times a downscale."""
+        """Random crops [count, 3, side, side], uint8: position, flips, transposition, at times a downscale.
+
+        A few are drawn, or get strong colours, so that no picture is beyond what the codes can say.
+        """
         rng = np.random.default_rng(list(seed))
         batch = np.empty((count, side, side, 3), np.uint8)
         for row in batch:
-            row[:] = self._crop(side, rng)
+            kind = rng.random()
+            row[:] = draw(side, rng) if kind < DRAWN_SHARE else self._crop(side, rng)
+            if DRAWN_SHARE <= kind < DRAWN_SHARE + VIVID_SHARE:
+                row[:] = vivid(row, rng)
         return torch.from_numpy(batch).permute(0, 3, 1, 2).contiguous()
 
     def grid(self, side: int) -> torch.Tensor:

@@ -66,7 +66,7 @@ class VQVAEStage:
     def _start(self, pictures: Tensor) -> None:
         """PCA for the linear transforms, then k-means for the codebooks."""
         config = self.settings.config
-        if config.stem == "patch":
+        if config.transform:
             start_from_pca(self.network, pictures)
         count = min(len(pictures), 1 + START_LATENTS * config.stride**2 // self.settings.crop**2)
         for quality in range(config.qualities):
@@ -89,7 +89,7 @@ class VQVAEStage:
         quantized = output.quantized
         lam = self.network.quantizer.lambdas[quality]
         terms = quantized.codebook_loss + settings.config.commitment * quantized.commitment_loss + lam * quantized.rate
-        if settings.config.stem == "patch":
+        if settings.config.transform:
             # In units of the latents, where squared errors of latents and of pixels are the same thing. Divided by the
             # root of lambda, to which the distortion is about proportional (as is lambda times the rate): so a
             # percent of distortion or rate pulls with the same force at every quality.
