@@ -40,7 +40,8 @@ def vivid(pixels: Pixels, rng: np.random.Generator) -> Pixels:
         values = 255 - values
     if rng.random() < 0.5:
         values = values[:, :, rng.permutation(3)]
-    return values.clip(0, 255).astype(np.uint8)
+    strong: Pixels = values.clip(0, 255).astype(np.uint8)
+    return strong
 
 
 def _page(side: int, rng: np.random.Generator) -> Pixels:
