@@ -14,6 +14,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 import numpy as np
 import numpy.typing as npt
 import pytest
+from hypothesis import settings
 
 from vqcodec.coding.formats import BLOCK_TAPS, ENTRY_TAPS
 from vqcodec.coding.integer_prior import IntegerPrior, Layout
@@ -22,6 +23,9 @@ from vqcodec.config import ModelConfig, PriorConfig, VQVAEConfig
 if TYPE_CHECKING:  # the tests of what works without torch also use this module
     from vqcodec.nn.pixelcnn import GatedPixelCNN
     from vqcodec.store import Model
+
+settings.register_profile("vqcodec", deadline=None)  # a busy machine is no fault of the software
+settings.load_profile("vqcodec")
 
 Samples = npt.NDArray[np.uint8]
 Tensors = dict[str, npt.NDArray[np.generic]]
