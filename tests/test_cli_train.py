@@ -140,3 +140,50 @@ def test_usage_errors(run: Run, arguments: list[str]) -> None:
     assert result.err.startswith("vqcodec: error: ")
     assert result.err.count("\n") == 1
     assert not Path("out").exists()
+
+
+def test_a_run_goes_on_from_the_networks_of_another(run: Run, trained: Path) -> None:
+    from safetensors.torch import load_file
+
+    assert run("train", "export", "--run", trained / "run", "--networks", "-o", "networks").code == 0
+    assert sorted(os.listdir("networks")) == ["config.json", "weights.safetensors"]
+    again = run("train", "vqvae", trained / "data", "--run", "next", "--init", "networks", *STAGE, "--lr", "1e-9")
+    assert again.code == 0
+    assert Path("next/config.json").read_text() == Path("networks/config.json").read_text()
+    before, after = load_file("networks/weights.safetensors"), load_file("next/vqvae/checkpoint.safetensors")
+    for name in ("encoder.linear.weight", "decoder.blocks.0.conv.weight", "quantizer.vectors0"):
+        assert np.allclose(before[name].float(), after[f"network.{name}"], atol=2e-2), name
+    wrong = run("train", "vqvae", trained / "data", "--run", "other", "--init", "nowhere", *STAGE)
+    assert (wrong.code, "nowhere" in wrong.err) == (2, True)
+
+
+def pixels_of(name: str) -> np.ndarray:
+    with Image.open(name) as image:
+        return np.asarray(image).astype(int)
+
+
+def test_the_parts_of_a_file(run: Run, trained: Path) -> None:
+    model = ("--model", trained / "mine")
+    assert run("compress", trained / "data" / "p0.png", "-o", "a.vq", *model).code == 0
+    assert run("decompress", "a.vq", "-o", "a.png", *model).code == 0
+    assert run("decompress", "a.vq", "-o", "part.png", "--crop", "30,20,17,11", *model).code == 0
+    whole, part = pixels_of("a.png"), pixels_of("part.png")
+    assert np.abs(whole[20:31, 30:47] - part).max() <= 1
+    assert run("verify", "a.vq").code == 0
+    assert run("verify", "a.vq", "--deep", *model).code == 0
+
+    damaged = bytearray(Path("a.vq").read_bytes())
+    damaged[-1] ^= 1
+    Path("b.vq").write_bytes(damaged)
+    checked = run("verify", "a.vq", "b.vq", "--json")
+    assert checked.code == 1
+    assert [bool(entry["error"]) for entry in json.loads(checked.out)] == [False, True]
+    assert run("decompress", "b.vq", "-o", "b.png", *model).code == 1
+    assert not Path("b.png").exists()
+    saved = run("decompress", "b.vq", "-o", "b.png", "--salvage", *model)
+    assert (saved.code, "was lost" in saved.err) == (3, True)
+    assert pixels_of("b.png").shape == (56, 60, 3)
+
+    assert run("decompress", "a.vq", "-o", "c.png", "--crop", "50,0,20,5", *model).code == 2
+    assert run("decompress", "a.vq", "-o", "c.png", "--crop", "1,2,3", *model).code == 2
+    assert run("decompress", "a.vq", "-o", "c.png", "--crop", "1,2,3,4", "--salvage", *model).code == 2

@@ -101,6 +101,9 @@ def export(
     run: Run,
     out: Out,
     name: Annotated[str | None, typer.Option("--name", help="Of the model; default: that of --out.")] = None,
+    networks: Annotated[
+        bool, typer.Option("--networks", help="Only those, without a prior: for --init of another run.")
+    ] = False,
     force: Force = False,
 ) -> None:
     """Write the trained model into a folder.
@@ -112,7 +115,12 @@ def export(
     if os.path.isdir(out):
         check_destination(out / "config.json", force=force)
     with Bar() as bar:
-        model = Project(run, [], _reporter(bar)).export(out, name or out.resolve().name)
+        project = Project(run, [], _reporter(bar))
+        if networks:
+            project.export_networks(out)
+            print(f"Go on with: vqcodec train vqvae DATA --run FOLDER --init {printable(str(out))}")
+            return
+        model = project.export(out, name or out.resolve().name)
     print(f"The model {printable(model.name)}: digest {model.digest.hex()}, {model.size / 1e6:.1f} MB.")
     print(f"Use it: vqcodec compress PICTURE --model {printable(str(out))}")
 

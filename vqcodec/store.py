@@ -28,7 +28,10 @@ if TYPE_CHECKING:  # importing torch takes a second, and reading codes does not 
 
     from vqcodec.nn.vqvae import VQVAE
 
-__all__ = ["DEFAULT_MODEL", "Model", "bundled", "find", "load_network", "model_folder", "open_model", "save_model"]
+__all__ = [
+    "DEFAULT_MODEL", "Model", "bundled", "find", "load_network", "model_folder", "open_model", "save_model",
+    "save_network",
+]  # fmt: skip
 
 DEFAULT_MODEL = "photo"
 DIGEST_BYTES = 8
@@ -140,7 +143,6 @@ def save_model(folder: Path, config: ModelConfig, network: VQVAE, prior: dict[st
 
     Networks are stored in half precision. Raises `ModelError` when the prior breaks a bound: then nothing is kept.
     """
-    import torch
     from safetensors.torch import save
 
     folder = folder.absolute()
@@ -148,13 +150,7 @@ def save_model(folder: Path, config: ModelConfig, network: VQVAE, prior: dict[st
     try:
         shutil.rmtree(partial, ignore_errors=True)
         partial.mkdir(parents=True)
-        (partial / _CONFIG).write_text(to_json(config), encoding="utf-8", newline="\n")
-        state = network.state_dict()
-        weights = {
-            name: state[name].to(torch.float32 if name.startswith("quantizer.") else torch.float16).contiguous()
-            for name in _shipped(network)
-        }
-        (partial / _WEIGHTS).write_bytes(save(weights))
+        _write_network(partial, config, network)
         (partial / _PRIOR).write_bytes(save(prior))
         model = _open(partial)
         for quality in range(config.vqvae.qualities):
@@ -169,6 +165,28 @@ def save_model(folder: Path, config: ModelConfig, network: VQVAE, prior: dict[st
     finally:
         shutil.rmtree(partial, ignore_errors=True)
     return _open(folder)
+
+
+def save_network(folder: Path, config: ModelConfig, network: VQVAE) -> None:
+    """Write networks and configuration alone into `folder`: no model yet, but what another training can go on from."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        _write_network(folder, config, network)
+    except OSError as error:
+        raise OutputError(f"{folder}: cannot write the networks ({error.strerror or error})") from None
+
+
+def _write_network(folder: Path, config: ModelConfig, network: VQVAE) -> None:
+    import torch
+    from safetensors.torch import save
+
+    (folder / _CONFIG).write_text(to_json(config), encoding="utf-8", newline="\n")
+    state = network.state_dict()
+    weights = {
+        name: state[name].to(torch.float32 if name.startswith("quantizer.") else torch.float16).contiguous()
+        for name in _shipped(network)
+    }
+    (folder / _WEIGHTS).write_bytes(save(weights))
 
 
 def round_weights(network: VQVAE) -> None:

@@ -19,7 +19,7 @@ from safetensors.torch import load_file
 from vqcodec.config import ModelConfig, from_json, to_json
 from vqcodec.errors import ModelError, UsageError
 from vqcodec.nn.vqvae import VQVAE
-from vqcodec.store import Model, load_network, round_weights, save_model
+from vqcodec.store import Model, load_network, round_weights, save_model, save_network
 from vqcodec.train.data import load_pictures
 from vqcodec.train.loop import Schedule, Status
 from vqcodec.train.prior import PriorTraining, train_prior
@@ -70,6 +70,10 @@ class Project:
         prior = GatedPixelCNN(config.vqvae, config.prior)
         _load(prior, self.folder / "prior")
         return save_model(out, replace(config, name=name or config.name), self.network(), prior.eval().integers())
+
+    def export_networks(self, out: Path) -> None:
+        """Write networks and codebooks alone into `out`, for another run to begin with."""
+        save_network(out, self.config(), self.network())
 
     def config(self) -> ModelConfig:
         """The run's configuration. Raises `UsageError` where there is no run yet."""
