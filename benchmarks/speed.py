@@ -33,7 +33,17 @@ from vqcodec.store import open_model
 T = TypeVar("T")
 SIZES = "64x64,256x256,768x512,1536x1024,3072x2048,6000x4000"
 ONCE = 2_000_000  # pixels from which a stage is timed in one round only
-MAIN = "from vqcodec.cli import main; main()"
+# The peak is the process's own (Linux): that of getrusage would include what its parent held when it was started.
+MAIN = """
+import sys
+from vqcodec.cli import main
+report = sys.argv.pop()
+try:
+    main()
+finally:
+    with open("/proc/self/status") as status, open(report, "w") as out:
+        out.write(next(line.split()[1] for line in status if line.startswith("VmHWM")))
+"""
 
 
 def timed(rounds: int, call: Callable[[], T]) -> tuple[float, T]:
@@ -67,14 +77,17 @@ def stages(codec: Codec, picture: Picture, rounds: int, folder: Path) -> dict[st
 
 def command(*arguments: str) -> dict[str, float]:
     """Wall seconds, CPU seconds and peak memory in MiB of a whole command."""
-    start = time.perf_counter()
-    process = subprocess.Popen([sys.executable, "-c", MAIN, *arguments], stdout=subprocess.DEVNULL)
-    _, status, usage = os.wait4(process.pid, 0)
-    process.returncode = os.waitstatus_to_exitcode(status)
-    if process.returncode:
-        sys.exit(f"vqcodec {' '.join(arguments)} failed")
-    wall = time.perf_counter() - start
-    return {"seconds": wall, "cpu_seconds": usage.ru_utime + usage.ru_stime, "peak_mib": usage.ru_maxrss / 1024}
+    with tempfile.NamedTemporaryFile("r") as report:
+        start = time.perf_counter()
+        line = [sys.executable, "-c", MAIN, *arguments, report.name]
+        process = subprocess.Popen(line, stdout=subprocess.DEVNULL)
+        _, status, usage = os.wait4(process.pid, 0)
+        wall = time.perf_counter() - start
+        process.returncode = os.waitstatus_to_exitcode(status)
+        if process.returncode:
+            sys.exit(f"vqcodec {' '.join(arguments)} failed")
+        peak = int(report.read()) / 1024
+    return {"seconds": wall, "cpu_seconds": usage.ru_utime + usage.ru_stime, "peak_mib": peak}
 
 
 def of_size(picture: Picture, width: int, height: int) -> Picture:
