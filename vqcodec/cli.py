@@ -221,16 +221,16 @@ def verify(
 
     Exit code 1 if any file is not sound.
     """
-    from vqcodec.store import open_model
     from vqcodec.work import verdict
 
-    given = None if model is None else open_model(model)
+    reader = Decompressor(model, force=False)
+    reader.open()
     records: list[dict[str, Any]] = []
     with Bar() as bar:
         jobs = sources(files)
         for index, source in enumerate(jobs):
             label = "standard input" if source is None else str(source)
-            fault = verdict(source, deep, given, bar.part(index, len(jobs)))
+            fault = verdict(source, reader if deep else None, bar.part(index, len(jobs)))
             records.append({"file": STREAM if source is None else str(source), "error": fault})
             with bar.paused():
                 if fault is not None:

@@ -6,7 +6,7 @@ nor a floating-point number that is rounded.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache, cached_property
 from typing import TYPE_CHECKING, Literal, TypeVar
@@ -28,7 +28,10 @@ if TYPE_CHECKING:
     from vqcodec.nn.tiled import Tiled
     from vqcodec.nn.vqvae import VQVAE
 
-__all__ = ["Codec", "Info", "Progress", "describe", "grid_shape", "model_for", "read_codes", "split", "unit_bounds"]
+__all__ = [
+    "Codec", "Info", "Progress", "describe", "grid_shape", "model_for", "read_codes", "read_part",
+    "share_of", "split", "unit_bounds",
+]  # fmt: skip
 
 Progress = Callable[[float], None]
 Samples = npt.NDArray[np.uint8]
@@ -105,8 +108,8 @@ class Codec:
         the result.
         """
         quality = self.quality(quality)
-        codes = self.encode(picture.pixels, quality, _share(progress, 0, NETWORK_SHARE), effort)
-        return self.pack(picture, codes, quality, _share(progress, NETWORK_SHARE, 1))
+        codes = self.encode(picture.pixels, quality, share_of(progress, 0, NETWORK_SHARE), effort)
+        return self.pack(picture, codes, quality, share_of(progress, NETWORK_SHARE, 1))
 
     def pack(
         self, picture: Picture, codes: Codes, quality: int, progress: Progress | None = None, *, prove: bool = True
@@ -133,9 +136,9 @@ class Codec:
     def decompress(self, data: bytes, progress: Progress | None = None) -> Picture:
         """The picture of a .vq file. Raises `BadFile`, or `UnknownModel` when another model wrote it."""
         file = container.unpack(data)
-        codes = read_codes(file, self.model, self.prior, _share(progress, 0, 1 - NETWORK_SHARE))
+        codes = read_codes(file, self.model, self.prior, share_of(progress, 0, 1 - NETWORK_SHARE))
         shape = (file.height, file.width)
-        pixels = self.render(codes, file.quality + 1, shape, file.mode, _share(progress, 1 - NETWORK_SHARE, 1))
+        pixels = self.render(codes, file.quality + 1, shape, file.mode, share_of(progress, 1 - NETWORK_SHARE, 1))
         alpha = None if file.alpha is None else decode_alpha(file.alpha, file.height, file.width)
         return Picture(pixels, file.mode, alpha)
 
@@ -181,10 +184,10 @@ class Codec:
         networks = self._networks(quality, rate_scale)
         steps = STEPS[effort] if self.model.config.vqvae.transform else ()
         share = 1 / (1 + 2 * len(steps))
-        codes = networks.encode(pixels, _share(progress, 0, share))
+        codes = networks.encode(pixels, share_of(progress, 0, share))
         for index, step in enumerate(steps):
             start = share * (1 + 2 * index)
-            latents = networks.descend(codes, pixels, step, _share(progress, start, start + 2 * share))
+            latents = networks.descend(codes, pixels, step, share_of(progress, start, start + 2 * share))
             for unit, target in _units(codes, latents, self.model.config.unit):
                 bits = self.prior(quality - 1).bits(unit)
                 unit[:] = networks.choose(target, bits, step)
@@ -210,12 +213,25 @@ def read_codes(
 
     Raises `UnknownModel` when another model wrote the file, `DamagedFile` when it contradicts its model.
     """
-    bounds = unit_bounds(file, model)
-    shapes = [(bottom - top, right - left) for top, bottom, left, right in bounds]
-    grids = read_units((prior or model.prior)(file.quality), file.units, shapes, progress)
-    height, width = grid_shape(file.height, file.width, model.config.vqvae.stride)
-    codes = np.empty((len(model.config.vqvae.codebooks), height, width), np.int32)
-    for (top, bottom, left, right), grid in zip(bounds, grids, strict=True):
+    return read_part(file, model, dict(enumerate(file.units)), prior, progress)
+
+
+def read_part(
+    frame: Frame,
+    model: Model,
+    payloads: Mapping[int, bytes],
+    prior: Callable[[int], IntegerPrior] | None = None,
+    progress: Progress | None = None,
+) -> Codes:
+    """Codes [G, h, w] of which only the units with the given payloads are filled; raises as `read_codes` does."""
+    bounds = unit_bounds(frame, model)
+    shapes = [(bounds[i][1] - bounds[i][0], bounds[i][3] - bounds[i][2]) for i in payloads]
+    grids = read_units((prior or model.prior)(frame.quality), list(payloads.values()), shapes, progress)
+    height, width = grid_shape(frame.height, frame.width, model.config.vqvae.stride)
+    # Untouched pages of zeros cost no memory: a part of a giant picture stays cheap.
+    codes = np.zeros((len(model.config.vqvae.codebooks), height, width), np.int32)
+    for index, grid in zip(payloads, grids, strict=True):
+        top, bottom, left, right = bounds[index]
         codes[:, top:bottom, left:right] = grid
     return codes
 
@@ -305,7 +321,7 @@ def _refuse_beyond_the_format(pixels: Samples) -> None:
         raise LimitExceeded(f"a picture of {size} is beyond the format's {limits.pixels} pixels; cut it into parts")
 
 
-def _share(progress: Progress | None, start: float, stop: float) -> Progress | None:
+def share_of(progress: Progress | None, start: float, stop: float) -> Progress | None:
     if progress is None:
         return None
     return lambda done: progress(start + (stop - start) * done)

@@ -5,17 +5,15 @@ In: the bytes of a .vq file. Out: a `Picture`, from those units of coding alone 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 
 from vqcodec.alpha import decode_alpha
-from vqcodec.codec import Codec, Progress, grid_shape, unit_bounds
+from vqcodec.codec import Codec, Progress, read_part, share_of, unit_bounds
 from vqcodec.coding.integer_prior import Codes
-from vqcodec.coding.rangecoder import read_units
-from vqcodec.container import Header, alpha_payload, read_header, unit_payload
+from vqcodec.container import alpha_payload, read_header, unit_payload
 from vqcodec.errors import BadFile, DamagedFile, UsageError
 from vqcodec.image import Picture
 
@@ -69,11 +67,13 @@ def decode_region(codec: Codec, data: bytes, region: Region, progress: Progress 
         if top < bottom_row and low > top_row and left < right_col and far > left_col
     ]
     payloads = {index: unit_payload(data, header, index) for index in wanted}
-    codes = _read(codec, header, bounds, payloads, _first(progress))
+    codes = read_part(header, codec.model, payloads, codec.prior, share_of(progress, 0, CODING_SHARE))
     y, x = bounds[wanted[0]][0], bounds[wanted[0]][2]  # what was read begins here
     low, far = (max(bounds[index][side] for index in wanted) for side in (1, 3))
     shape = (min(header.height - y * stride, (low - y) * stride), min(header.width - x * stride, (far - x) * stride))
-    pixels = codec.render(codes[:, y:low, x:far], header.quality + 1, shape, header.mode, _second(progress))
+    pixels = codec.render(
+        codes[:, y:low, x:far], header.quality + 1, shape, header.mode, share_of(progress, CODING_SHARE, 1)
+    )
     rows = slice(region.top - y * stride, bottom - y * stride)
     columns = slice(region.left - x * stride, right - x * stride)
     payload = alpha_payload(data, header)
@@ -100,7 +100,7 @@ def salvage(codec: Codec, data: bytes, progress: Progress | None = None) -> Salv
             damage.append(f"unit {index} (row {index // header.cols}, column {index % header.cols}) was lost")
     if not payloads:
         raise DamagedFile("every unit of the file is damaged; nothing can be saved")
-    codes = _read(codec, header, bounds, payloads, _first(progress))
+    codes = read_part(header, codec.model, payloads, codec.prior, share_of(progress, 0, CODING_SHARE))
     lost = np.ones(codes.shape[1:], bool)
     for index in payloads:
         top, bottom, left, right = bounds[index]
@@ -108,7 +108,7 @@ def salvage(codec: Codec, data: bytes, progress: Progress | None = None) -> Salv
     if lost.any():
         codes = _spread(codes, lost)
     shape = (header.height, header.width)
-    pixels = codec.render(codes, header.quality + 1, shape, header.mode, _second(progress))
+    pixels = codec.render(codes, header.quality + 1, shape, header.mode, share_of(progress, CODING_SHARE, 1))
     if lost.any():
         stride = codec.model.config.vqvae.stride
         mask = np.kron(lost, np.ones((stride, stride), bool))[: shape[0], : shape[1]]
@@ -120,25 +120,6 @@ def salvage(codec: Codec, data: bytes, progress: Progress | None = None) -> Salv
     except BadFile:
         damage.append("its transparency was lost")
     return Salvaged(Picture(pixels, header.mode, alpha), tuple(damage))
-
-
-def _read(
-    codec: Codec,
-    header: Header,
-    bounds: Sequence[tuple[int, int, int, int]],
-    payloads: dict[int, bytes],
-    progress: Progress | None,
-) -> Codes:
-    """Codes [G, h, w] of the whole grid, of which only the given units are filled."""
-    shapes = [(bounds[i][1] - bounds[i][0], bounds[i][3] - bounds[i][2]) for i in payloads]
-    grids = read_units(codec.prior(header.quality), list(payloads.values()), shapes, progress)
-    config = codec.model.config.vqvae
-    # Untouched pages of zeros cost no memory: a region of a giant picture stays cheap.
-    codes = np.zeros((len(config.codebooks), *grid_shape(header.height, header.width, config.stride)), np.int32)
-    for index, grid in zip(payloads, grids, strict=True):
-        top, bottom, left, right = bounds[index]
-        codes[:, top:bottom, left:right] = grid
-    return codes
 
 
 def _spread(codes: Codes, lost: Mask) -> Codes:
@@ -186,11 +167,3 @@ def _doubled(values: Floats) -> Floats:
         before, after = np.delete(padded, (-1, -2), axis), np.delete(padded, (0, 1), axis)
         values = (before + 2 * values + after) * np.float32(0.25)
     return values
-
-
-def _first(progress: Progress | None) -> Progress | None:
-    return None if progress is None else lambda done: progress(CODING_SHARE * done)
-
-
-def _second(progress: Progress | None) -> Progress | None:
-    return None if progress is None else lambda done: progress(CODING_SHARE + (1 - CODING_SHARE) * done)

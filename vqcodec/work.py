@@ -17,7 +17,6 @@ if TYPE_CHECKING:
     from vqcodec.codec import Codec
     from vqcodec.image import Picture
     from vqcodec.search import Target
-    from vqcodec.store import Model
 
 __all__ = ["Compressor", "Decompressor", "Record", "Wish", "read", "verdict"]
 
@@ -55,20 +54,16 @@ def read(source: Path | None) -> bytes:
         raise BadFile(f"{name} cannot be read: {error.strerror}") from None
 
 
-def verdict(source: Path | None, deep: bool, model: Model | None, progress: Callable[[float], None]) -> str | None:
-    """What is wrong with a .vq file, or None. All its checksums are tried; `deep`: it is decoded, too.
-
-    model: for files of a model that is not in the package.
-    """
-    from vqcodec.codec import Codec, model_for
+def verdict(source: Path | None, reader: Decompressor | None, progress: Callable[[float], None]) -> str | None:
+    """What is wrong with a .vq file, or None. All its checksums are tried; with a `reader` it is decoded, too."""
     from vqcodec.container import unpack
 
     try:
         data = read(source)
-        if deep:
-            Codec(model or model_for(data)).decompress(data, progress)
-        else:
+        if reader is None:
             unpack(data)
+        else:
+            reader.codec_for(data).decompress(data, progress)
     except VqError as error:
         return str(error)
     return None
@@ -185,7 +180,7 @@ class Decompressor:
 
         picture_format = "PNG" if job.target is None else format_for(job.target)
         data = read(job.source)
-        codec = self._codec_for(data)
+        codec = self.codec_for(data)
         start = time.perf_counter()
         damage: tuple[str, ...] = ()
         if self.region is not None:
@@ -199,7 +194,8 @@ class Decompressor:
         deliver(job, encode_image(picture, picture_format), self.force)
         return _record(job, data, codec.model.name, seconds, picture, damage)
 
-    def _codec_for(self, data: bytes) -> Codec:
+    def codec_for(self, data: bytes) -> Codec:
+        """The codec with the model that a file names, or the given one. Raises `BadFile` or `UnknownModel`."""
         from vqcodec.codec import Codec, model_for
 
         if self.given is not None:
