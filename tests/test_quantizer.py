@@ -368,6 +368,48 @@ def test_codes_that_were_given_up_are_never_chosen(size: float) -> None:
         assert torch.equal(codes, quantizer.encode(z, quality))
 
 
+def far_away(quantizer: VectorQuantizer, quality: int) -> tuple[Tensor, Tensor]:
+    """A picture of latents [1, 5, 4, 4] as training sees it, of which one is far from every code; and that one."""
+    z = torch.randn(1, 5, 4, 4) * 0.1
+    z[0, :, 2, 1] = torch.tensor([40.0, -30.0, 25.0, 50.0, -60.0])
+    quantizer.train()(z, torch.tensor([quality]))
+    quantizer.eval()
+    return z, z[0, :, 2, 1]
+
+
+def test_a_latent_that_fits_no_code_becomes_one() -> None:
+    quantizer = make()
+    rarely_used(quantizer)
+    z, latent = far_away(quantizer, 2)
+    quantizer.prune()
+    missed = quantizer.decode(quantizer.encode(z, 2), 2)[0, :, 2, 1]
+    before = [quantizer.live(g).clone() for g in range(2)]
+    quantizer.prune(adopt=True)
+    assert (missed - latent).norm() > 20
+    assert torch.equal(quantizer.decode(quantizer.encode(z, 2), 2)[0, :, 2, 1], latent)
+    assert [(quantizer.live(g) - before[g]).tolist() for g in range(2)] == [[0, 0, 1], [0, 0, 1]]
+    for g in range(2):  # the averages agree: the next step of training moves nothing by itself
+        vectors, counts = quantizer.vectors(g), quantizer.get_buffer(f"counts{g}")[:, :, None]
+        torch.testing.assert_close(quantizer.get_buffer(f"sums{g}")[2], (vectors * counts)[2])
+    quantizer.prune(adopt=True)
+    assert quantizer.live(0)[2] == before[0][2] + 1, "what was adopted is not adopted again"
+    for _ in range(2):  # rare, but not so rare as to be given up at once
+        quantizer.prune()
+    assert quantizer.live(0)[2] == before[0][2] + 1
+
+
+def test_a_codebook_that_is_full_adopts_nothing_and_one_that_fits_need_not() -> None:
+    quantizer = make()
+    z, _ = far_away(quantizer, 2)
+    quantizer.prune(adopt=True)
+    assert [quantizer.live(g)[2].item() for g in range(2)] == [7, 5]
+    quantizer = make()
+    rarely_used(quantizer)
+    quantizer.train()(quantizer.decode(quantizer.encode(z, 1), 1), torch.tensor([1]))
+    quantizer.prune(adopt=True)
+    assert [quantizer.live(g)[1].item() for g in range(2)] == [4, 5]
+
+
 def test_the_codes_in_use_are_counted_to_the_last() -> None:
     """A code that is not used, before one that is, is no reason to give that one up."""
     quantizer = make()

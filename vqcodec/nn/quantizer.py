@@ -27,6 +27,7 @@ KMEANS_ROUNDS = 40  # codes that the rate term makes useless die slowly
 # Temperature of the soft rate, in multiples of lambda: wide enough that the encoder feels the neighbouring codes.
 RATE_TEMPERATURE = 2.0
 MIN_SHARE = 2.0**-17  # of the positions: a code that is used less often is not worth its tables in the prior
+MISFITS = 16  # latents that fit no code, kept for each codebook and quality until the next pruning
 
 
 @dataclass(frozen=True)
@@ -59,6 +60,8 @@ class VectorQuantizer(nn.Module):
             else:
                 self.register_parameter(f"vectors{g}", nn.Parameter(start))
             self.register_buffer(f"counts{g}", torch.ones(config.qualities, size))
+            # [Q, MISFITS, dim + 1]: a latent, and its error over lambda, in bits
+            self.register_buffer(f"misfits{g}", torch.zeros(config.qualities, MISFITS, dim + 1), persistent=False)
 
     def vectors(self, g: int) -> Tensor:
         """The vectors of codebook g at all qualities: [Q, K, dim]."""
@@ -90,6 +93,7 @@ class VectorQuantizer(nn.Module):
             commitment = commitment + (part - picked.detach()).square().sum(2).mean(1)
             if self.training:
                 self._learn(g, part.detach(), index, quality)
+                self._note_misfits(g, part.detach(), picked.detach(), quality)
             chosen.append(picked.detach())
             codes.append(index)
         flat = torch.cat(chosen, 2).transpose(1, 2).reshape(z.shape)
@@ -158,16 +162,28 @@ class VectorQuantizer(nn.Module):
                 self.get_buffer(f"sums{g}").copy_(self.vectors(g) * self.get_buffer(f"counts{g}")[:, :, None])
 
     @torch.no_grad()
-    def prune(self) -> None:
-        """Where there is a rate term: sort the codes of each codebook by use, give up those that are hardly used."""
+    def prune(self, *, adopt: bool = False) -> None:
+        """Where there is a rate term: sort the codes of each codebook by use, give up those that are hardly used.
+
+        With `adopt`, latents that fitted no code become codes in the places that are free. Most of a picture is smooth,
+        so k-means puts no code where saturated colours and text would need one, however much its absence costs them.
+        """
         for g in range(len(self.codebooks)):
-            vectors, counts = self.vectors(g), self.get_buffer(f"counts{g}")
+            vectors, counts, misfits = self.vectors(g), self.get_buffer(f"counts{g}"), self.get_buffer(f"misfits{g}")
             for quality in (self.lambdas > 0).nonzero()[:, 0].tolist():
                 order = counts[quality].argsort(descending=True, stable=True)
                 kept = counts[quality][order]
                 kept = torch.where(kept >= MIN_SHARE * kept.sum(), kept, 0.0)
-                counts[quality] = kept
                 vectors[quality] = torch.where(kept[:, None] > 0, vectors[quality][order], 0.0)
+                if adopt:
+                    # Worth the bits of a code that is as rare as can be, and more: it will not be taken often.
+                    found = misfits[quality][misfits[quality, :, -1] > MAX_BITS, :-1]
+                    first = int((kept > 0).sum())
+                    places = slice(first, first + len(found))
+                    vectors[quality, places] = found[: len(kept) - first]
+                    kept[places] = 4 * MIN_SHARE * kept.sum()
+                    misfits[quality] = 0
+                counts[quality] = kept
                 if self.ema:
                     self.get_buffer(f"sums{g}")[quality] = vectors[quality] * kept[:, None]
 
@@ -192,6 +208,18 @@ class VectorQuantizer(nn.Module):
         with torch.autocast(part.device.type, enabled=False):  # argmin between close codes needs all 24 bits
             offset = vectors.square().sum(2) + lam[:, None] * bits
             return torch.baddbmm(offset[:, None, :], part, vectors.transpose(1, 2), alpha=-2.0)
+
+    @torch.no_grad()
+    def _note_misfits(self, g: int, part: Tensor, picked: Tensor, quality: Tensor) -> None:
+        """Keep the latent of each picture that is farthest from its code; part, picked [B, N, dim]; quality [B]."""
+        worst, at = (part - picked).square().sum(2).max(1)  # [B]
+        bits = worst / self.lambdas[quality].clamp_min(1e-6)
+        misfits = self.get_buffer(f"misfits{g}")
+        place = torch.randint(MISFITS, (len(part),), device=part.device)
+        latents = part[torch.arange(len(part), device=part.device), at]
+        new = torch.cat([latents, bits[:, None]], 1)
+        larger = (bits > misfits[quality, place, -1])[:, None]
+        misfits[quality, place] = torch.where(larger, new, misfits[quality, place])
 
     @torch.no_grad()
     def _learn(self, g: int, part: Tensor, index: Tensor, quality: Tensor) -> None:

@@ -25,6 +25,7 @@ START_PICTURES = 512  # for PCA, k-means and the variance of the data
 START_LATENTS = 16384  # per quality, for k-means
 VALIDATION_PICTURES = 64
 PRUNE_EVERY = 200  # steps; about what the moving averages remember
+ADOPT_UNTIL = 0.85  # of the training: a new code takes a while to find its place, and the networks to use it
 
 
 @dataclass(frozen=True)
@@ -77,7 +78,7 @@ class VQVAEStage:
     def loss(self, step: int, progress: float) -> tuple[Tensor, dict[str, float]]:
         settings = self.settings
         if step % PRUNE_EVERY == 0:  # the cost of a step grows with the codes that could be used
-            self.network.quantizer.prune()
+            self.network.quantizer.prune(adopt=progress < ADOPT_UNTIL)
         seed = [settings.schedule.seed, 1 + step]
         pictures = self.training.crops(settings.batch, settings.crop, seed).to(self.device)
         x = pictures.contiguous(memory_format=torch.channels_last).float() / 255
