@@ -11,7 +11,7 @@ import json
 import sys
 import zlib
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
 
@@ -21,8 +21,9 @@ from PIL import Image
 
 from vqcodec import codec
 from vqcodec.config import ModelConfig, PriorConfig, VQVAEConfig
-from vqcodec.errors import DamagedFile, UnknownModel, UsageError
+from vqcodec.errors import DamagedFile, LimitExceeded, UnknownModel, UsageError
 from vqcodec.image import Picture
+from vqcodec.limits import DEFAULT_LIMITS, Limits
 
 DIGESTS = {"photo": b"photo-00", "paper": b"paper-00", "mine": b"mine--00"}
 
@@ -45,6 +46,7 @@ class FakeInfo:
     header_bytes: int
     alpha_bytes: int
     total_bytes: int
+    metadata_bytes: dict[str, int] = field(default_factory=dict)
 
     @property
     def bpp(self) -> float:
@@ -84,8 +86,8 @@ def describe(data: bytes, *, partial: bool = False) -> FakeInfo:
 class FakeCodec:
     """Loses the last bits of every sample and packs the rest with zlib."""
 
-    def __init__(self, model: SimpleNamespace) -> None:
-        self.model = model
+    def __init__(self, model: SimpleNamespace, limits: Limits = DEFAULT_LIMITS) -> None:
+        self.model, self.limits = model, limits
 
     def quality(self, wanted: int | None) -> int:
         count = self.model.config.vqvae.qualities
@@ -111,6 +113,8 @@ class FakeCodec:
         info = describe(data)
         if info.model_digest != self.model.digest.hex():
             raise UnknownModel("the file was written by another model")
+        if info.width * info.height > self.limits.pixels:
+            raise LimitExceeded("raise the limit")
         samples = np.frombuffer(zlib.decompress(data.split(b"\n", 1)[1]), np.uint8)
         return Picture(samples.reshape(info.height, info.width, 3).copy(), "RGB")
 
@@ -149,7 +153,7 @@ def install(monkeypatch: pytest.MonkeyPatch, folder: Path) -> None:
         raise UnknownModel(f"the model {digest.hex()} is not installed")
 
     replace(
-        monkeypatch, "store",
+        monkeypatch, "store", added=dict,
         open_model=open_model, find=find, bundled=lambda: ("paper", "photo"), DEFAULT_MODEL="photo",
     )  # fmt: skip
 

@@ -10,6 +10,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -20,9 +21,9 @@ from stand_in import FakeCodec, describe, fake_model, install, png, replace
 
 from vqcodec import cli, jobs
 from vqcodec.codec import DEFAULT_EFFORT, STEPS
-from vqcodec.errors import UsageError
+from vqcodec.errors import OutputError, UsageError
 from vqcodec.image import Picture, read_picture
-from vqcodec.options import parse_size
+from vqcodec.options import parse_count, parse_size
 from vqcodec.terminal import named, printable
 
 
@@ -241,6 +242,7 @@ def test_notices_go_to_standard_error(run: Run) -> None:
     assert result.out.startswith("deep.png -> deep.vq")
 
 
+@pytest.mark.skipif(os.name == "nt", reason="Windows has no such names")
 def test_a_file_name_cannot_upset_the_terminal(run: Run) -> None:
     name = "a\x1b[31m\nb.png"
     png(name)
@@ -252,6 +254,7 @@ def test_a_file_name_cannot_upset_the_terminal(run: Run) -> None:
     assert named("a.png", "x/a.png: broken") == "x/a.png: broken"
 
 
+@pytest.mark.skipif(os.name == "nt", reason="Windows has no such names")
 def test_a_broken_name_is_not_fatal(run: Run) -> None:
     result = run("compress", os.fsdecode(b"\xff.png"))
     assert result.code == 1
@@ -388,6 +391,29 @@ def test_what_is_no_size(text: str) -> None:
         parse_size(text)
 
 
+@pytest.mark.parametrize(("text", "count"), [("1", 1), ("200M", 200_000_000), ("1.5G", 1_500_000_000), (" 2k ", 2000)])
+def test_counts(text: str, count: int) -> None:
+    assert parse_count(text) == count
+
+
+@pytest.mark.parametrize("text", ["", "0", "-1", "0.4", "M", "1 M", "1MB", "1e6", "nan", "9999999999G"])
+def test_what_is_no_count(text: str) -> None:
+    with pytest.raises(UsageError, match="not a count"):
+        parse_count(text)
+
+
+def test_the_limit_of_pixels_is_for_the_user_to_say(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    png("a.png")  # 384 pixels
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 10)  # Pillow refuses a picture of twice this
+    limited = run("compress", "a.png", "--max-pixels", "383")
+    assert limited.code == 1
+    assert "--max-pixels" in limited.err
+    assert run("compress", "a.png", "--max-pixels", "384").code == 0
+    for command in (["decompress", "a.vq", "-o", "b.png"], ["verify", "--deep", "a.vq"]):
+        assert run(*command, "--max-pixels", "383").code == 1
+        assert run(*command, "--max-pixels", "384").code == 0
+
+
 def test_an_unknown_model_ends_all_at_once(run: Run) -> None:
     result = run("compress", png("a.png"), png("b.png"), "--model", "nobody")
     assert result.code == 1
@@ -403,6 +429,23 @@ def test_models(run: Run) -> None:
     text = run("models").out
     assert "photo (default)" in text
     assert "2.0 MB" in text
+
+
+def test_a_model_is_exported(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    def export(name: str, folder: Path, *, force: bool) -> object:
+        if folder.exists() and not force:
+            raise OutputError(f"{folder} exists")
+        folder.mkdir(exist_ok=True)
+        return SimpleNamespace(name=name, digest=b"12345678", path=folder, size=7)
+
+    monkeypatch.setattr(sys.modules["vqcodec.store"], "export_model", export, raising=False)
+    assert run("models", "--export", "photo").out == "photo 3132333435363738 -> photo\n"
+    assert Path("photo").is_dir()
+    assert run("models", "--export", "photo").code == 1
+    assert run("models", "--export", "photo", "--force").code == 0
+    found = json.loads(run("models", "--export", "photo", "-o", "b", "--json").out)
+    assert found == {"name": "photo", "digest": "3132333435363738", "folder": "b", "bytes": 7}
+    assert run("models", "-o", "c").code == 2
 
 
 def test_info(run: Run) -> None:

@@ -17,9 +17,10 @@ import vqcodec
 from vqcodec import codec as module
 from vqcodec import container, store
 from vqcodec.codec import Codec, describe, grid_shape, read_codes, split
-from vqcodec.container import Limits, VqFile
+from vqcodec.container import VqFile
 from vqcodec.errors import BadFile, DamagedFile, LimitExceeded, UnknownModel, UsageError
 from vqcodec.image import Picture
+from vqcodec.limits import Limits
 from vqcodec.metrics import psnr
 from vqcodec.nn import tiled
 from vqcodec.store import Model
@@ -90,10 +91,12 @@ def test_a_window_is_really_a_part(model: Model, monkeypatch: pytest.MonkeyPatch
         getattr(network, name).register_forward_pre_hook(hook)
     codes = codec.encode(synthetic(90, 200), 1)
     steps = len(module.STEPS[module.DEFAULT_EFFORT]) if model.config.vqvae.stem == "patch" else 0
-    windows, stride = 6 * 13, model.config.vqvae.stride
-    assert (len(sides["encoder"]), len(sides["decoder"])) == (windows, steps * windows)
+    windows, stride, unit = 6 * 13, model.config.vqvae.stride, model.config.unit
+    side = max(unit, 16 // stride)  # of a window of the search, which holds whole units
+    searched = -(-codes.shape[1] // side) * -(-codes.shape[2] // side)
+    assert (len(sides["encoder"]), len(sides["decoder"])) == (windows, steps * searched)
     assert max(sides["encoder"]) <= 16 + 2 * network.encoder_reach * stride
-    assert max([*sides["decoder"], 0]) <= 16 // stride + 4 * network.decoder_reach
+    assert max([*sides["decoder"], 0]) <= side + 4 * network.decoder_reach
     sides["decoder"].clear()
     codec.decode(codes, 1)
     assert len(sides["decoder"]) == windows
@@ -225,9 +228,14 @@ def test_windows_leave_no_trace_in_a_step_towards_the_picture(
     networks = tiled.Tiled(fine_model.network(), 0)
     pixels = synthetic(61, 83, 5)
     codes = networks.encode(pixels)
-    expected = networks.descend(codes, pixels, 0.6)
+    ((place, expected),) = networks.descend(codes, pixels, 0.6)
+    assert place == (slice(0, codes.shape[1]), slice(0, codes.shape[2]))
     monkeypatch.setattr(tiled, "WINDOW", window)
-    np.testing.assert_allclose(networks.descend(codes, pixels, 0.6), expected, atol=1e-3)
+    parts = list(networks.descend(codes, pixels, 0.6, multiple=2))
+    assert len(parts) > 1
+    assert all(side.start % 2 == 0 for place, _ in parts for side in place)
+    for place, latents in parts:
+        np.testing.assert_allclose(latents, expected[(slice(None), *place)], atol=1e-3)
 
 
 def test_codes_are_chosen_by_distance_and_the_bits_of_their_place(fine_model: Model) -> None:
@@ -423,12 +431,15 @@ def test_every_truncation_is_noticed(conv_model: Model) -> None:
 def test_a_picture_beyond_the_limits_is_refused_before_any_work(
     conv_model: Model, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(module, "Limits", lambda: Limits(pixels=100, side=50))
-    codec = Codec(conv_model)
+    codec = Codec(conv_model, Limits(pixels=100, side=50))
     codec.compress(picture(10, 10))
     for size in [(11, 10), (1, 51), (51, 1)]:
+        data = Codec(conv_model).compress(picture(*size))
         with pytest.raises(LimitExceeded, match=f"{size[1]}x{size[0]}"):
             codec.compress(picture(*size))
+        with pytest.raises(LimitExceeded, match=f"{size[1]} x {size[0]} pixels"):
+            codec.decompress(data)
+        assert describe(data).width == size[1]
 
 
 # What a file costs, and what it says about itself.

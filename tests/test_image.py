@@ -407,20 +407,26 @@ def test_names_cannot_upset_the_terminal() -> None:
 
 
 @pytest.mark.parametrize("size", [(50, 30), (30, 40), (10**5, 10**5)])
-def test_decompression_bombs_are_refused(size: tuple[int, int], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 1000)  # Pillow warns above, refuses above twice this
+def test_decompression_bombs_are_refused(size: tuple[int, int]) -> None:
     header = png(1, 8, 0, b"\0").getvalue().replace(struct.pack(">II", 1, 1), struct.pack(">II", *size))
     data = header[:29] + struct.pack(">I", zlib.crc32(header[12:29])) + header[33:]
-    with pytest.raises(BadPicture, match=r"^standard input: more pixels than the limit of 1000"):
-        read_picture(io.BytesIO(data))
-    assert read_picture(saved(Image.new("L", (40, 25)))).width == 40
+    with pytest.raises(BadPicture, match=r"^standard input: too large .*--max-pixels"):
+        read_picture(io.BytesIO(data), max_pixels=1000)
+    assert read_picture(saved(Image.new("L", (40, 25))), max_pixels=1000).width == 40
+
+
+def test_the_limit_of_pillow_is_told_as_well(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 100)  # Pillow warns above, refuses above twice this
+    assert read_picture(saved(Image.new("L", (20, 10)))).width == 20
+    with pytest.raises(BadPicture, match="too large"):
+        read_picture(saved(Image.new("L", (20, 11))))
 
 
 def test_memory_that_runs_out_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
     def no_memory(*_: object) -> None:
         raise MemoryError
 
-    monkeypatch.setattr(module, "_split", no_memory)
+    monkeypatch.setattr(module, "split_image", no_memory)
     with pytest.raises(BadPicture, match="the image: not enough memory"):
         from_image(Image.new("L", (2, 2)))
 

@@ -25,8 +25,13 @@ PACKAGE = Path(vqcodec.__file__).parent
 # From what knows least to what knows most; a module imports only from earlier lines. "x/" is all modules in x.
 ORDER = [
     "errors",
+    "limits",
     "config",
     "metrics",
+    "exif",
+    "xmp",
+    "metadata",
+    "colours",
     "image",
     "alpha",
     "windows",
@@ -39,6 +44,8 @@ ORDER = [
     "nn/vqvae",
     "nn/tiled",
     "nn/pixelcnn",
+    "magic",
+    "chunks",
     "container",
     "output",
     "store",

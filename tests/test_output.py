@@ -110,6 +110,7 @@ def test_failure_leaves_nothing_behind(
         monkeypatch.setattr(os, "fsync", failing(error))
     else:
         monkeypatch.setattr(os, "link", failing(error))
+        monkeypatch.setattr(output, "_rename_new", failing(error))
         monkeypatch.setattr(os, "replace", failing(error))
     with pytest.raises(raised) as caught:
         write_atomic(path, NEW, force=old is not None)
@@ -183,10 +184,15 @@ def test_check_destination(tmp_path: Path) -> None:
 # --- races ---------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("hard_links", [True, False])
-def test_file_that_appears_while_writing_is_kept(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, hard_links: bool
-) -> None:
+def without(monkeypatch: pytest.MonkeyPatch, missing: int) -> None:
+    """A file system that lacks hard links (1), and renaming without replacing as well (2)."""
+    refusal = failing(OSError(errno.EPERM, "Operation not permitted"))
+    for owner, name in ((os, "link"), (output, "_rename_new"))[:missing]:
+        monkeypatch.setattr(owner, name, refusal)
+
+
+@pytest.mark.parametrize("missing", [0, 1, 2])
+def test_file_that_appears_while_writing_is_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, missing: int) -> None:
     path, fsync = tmp_path / "a.vq", os.fsync
 
     def fsync_late(descriptor: int) -> None:
@@ -194,20 +200,22 @@ def test_file_that_appears_while_writing_is_kept(
         path.write_bytes(OLD)
 
     monkeypatch.setattr(os, "fsync", fsync_late)
-    if not hard_links:
-        monkeypatch.setattr(os, "link", failing(OSError(errno.EPERM, "Operation not permitted")))
+    without(monkeypatch, missing)
     with pytest.raises(OutputError, match="exists; give --force"):
         write_atomic(path, NEW, force=False)
     assert path.read_bytes() == OLD
     assert names(tmp_path) == ["a.vq"]
 
 
-def test_filesystem_without_hard_links(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(os, "link", failing(OSError(errno.EPERM, "Operation not permitted")))
+@pytest.mark.parametrize(("missing", "last"), [(1, (output, "_rename_new")), (2, (os, "replace"))])
+def test_filesystem_without_hard_links(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, missing: int, last: tuple[Any, str]
+) -> None:
+    without(monkeypatch, missing)
     write_atomic(tmp_path / "a.vq", NEW, force=False)
     assert (tmp_path / "a.vq").read_bytes() == NEW
     assert names(tmp_path) == ["a.vq"]
-    monkeypatch.setattr(os, "replace", failing(KeyboardInterrupt()))
+    monkeypatch.setattr(*last, failing(KeyboardInterrupt()))
     with pytest.raises(KeyboardInterrupt):
         write_atomic(tmp_path / "b.vq", NEW, force=False)
     assert names(tmp_path) == ["a.vq"]

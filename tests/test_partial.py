@@ -8,8 +8,9 @@ from conftest import synthetic
 
 from vqcodec import container, partial
 from vqcodec.codec import Codec
-from vqcodec.errors import BadFile, DamagedFile, UsageError
+from vqcodec.errors import BadFile, DamagedFile, LimitExceeded, UsageError
 from vqcodec.image import Picture
+from vqcodec.limits import Limits
 from vqcodec.partial import Region, decode_region, salvage
 from vqcodec.store import Model
 
@@ -118,3 +119,18 @@ def test_nothing_is_made_of_nothing(codec: Codec, data: bytes) -> None:
         salvage(codec, data[: header.header_bytes + 4])
     with pytest.raises(BadFile):
         salvage(codec, data[:20])
+
+
+def test_a_region_of_a_picture_beyond_the_limits_is_no_bomb(codec: Codec, data: bytes) -> None:
+    """The limit is for what is decoded, but transparency is one PNG of the whole picture."""
+    small = Codec(codec.model, Limits(pixels=400))
+    opaque = codec.compress(Picture(synthetic(HEIGHT, WIDTH), "RGB"))
+    assert decode_region(small, opaque, Region(3, 4, 20, 20)).pixels.shape == (20, 20, 3)
+    with pytest.raises(LimitExceeded, match="--max-pixels 420"):
+        decode_region(small, opaque, Region(3, 4, 20, 21))
+    with pytest.raises(LimitExceeded, match=f"--max-pixels {HEIGHT * WIDTH}"):
+        decode_region(small, data, Region(3, 4, 20, 20))
+    with pytest.raises(LimitExceeded, match="--max-pixels"):
+        small.decompress(data)
+    with pytest.raises(LimitExceeded, match="--max-pixels"):
+        salvage(small, data)

@@ -12,9 +12,9 @@ from conftest import synthetic
 from vqcodec import codec as codec_module
 from vqcodec import search
 from vqcodec.codec import Codec, describe
-from vqcodec.container import Limits
 from vqcodec.errors import LimitExceeded, UsageError
 from vqcodec.image import Picture
+from vqcodec.limits import Limits
 from vqcodec.metrics import psnr
 from vqcodec.search import Target, compress_to
 from vqcodec.store import Model
@@ -205,8 +205,7 @@ def test_a_model_without_a_rate_has_nothing_to_choose(conv_model: Model) -> None
 def test_a_picture_beyond_the_format_is_refused_before_any_work(
     fine_model: Model, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    codec = Codec(fine_model)
-    monkeypatch.setattr(codec_module, "Limits", lambda: Limits(pixels=100, side=50))
+    codec = Codec(fine_model, Limits(pixels=100, side=50))
     monkeypatch.setattr(codec.model.__class__, "network", lambda _: pytest.fail("the network was loaded"))
     with pytest.raises(LimitExceeded, match="51x2"):
         compress_to(codec, picture((2, 51)), Target("bytes", 500))

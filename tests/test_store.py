@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -9,14 +11,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from conftest import CONV, PATCH, random_prior, synthetic
+from conftest import CONV, PATCH, make_model, random_prior, synthetic
 from safetensors.torch import load_file, save_file
 
 from vqcodec.codec import Codec
 from vqcodec.errors import ModelError, OutputError, UnknownModel
 from vqcodec.image import Picture
 from vqcodec.nn.vqvae import VQVAE
-from vqcodec.store import Model, bundled, find, open_model, round_weights, save_model
+from vqcodec.store import Model, added, bundled, export_model, find, open_model, round_weights, save_model
 
 
 @pytest.fixture
@@ -126,6 +128,59 @@ def test_an_unknown_name_is_refused(package: Path, tmp_path: Path, monkeypatch: 
     monkeypatch.chdir(tmp_path)
     with pytest.raises(UnknownModel, match="photo, aaa"):
         open_model(name)
+
+
+# Models beside the package.
+
+
+@pytest.fixture
+def elsewhere(package: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder for models that is not in the package; VQCODEC_MODELS names it after one that does not exist."""
+    folder = tmp_path / "more models"
+    folder.mkdir()
+    monkeypatch.setenv("VQCODEC_MODELS", os.pathsep.join([str(tmp_path / "none"), "", str(folder)]))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def third_model(tmp_path_factory: pytest.TempPathFactory) -> Model:
+    return make_model(dataclasses.replace(CONV, name="third"), tmp_path_factory.mktemp("third"))
+
+
+def test_added_models_are_found_by_name_and_digest(elsewhere: Path, third_model: Model, package: Path) -> None:
+    with pytest.raises(UnknownModel):
+        find(third_model.digest)
+    shutil.copytree(third_model.path, elsewhere / "third")
+    shutil.copytree(third_model.path, elsewhere / "photo")  # that name is taken
+    (elsewhere / "broken").mkdir()
+    (elsewhere / "broken" / "config.json").write_text("{")
+    assert list(added()) == ["broken", "third"]
+    assert find(third_model.digest).path == open_model("third").path == elsewhere / "third"
+    assert open_model("photo").path == package / "photo"
+
+
+def test_an_exported_model_is_the_model(package: Path, elsewhere: Path, patch_model: Model) -> None:
+    (package / "photo" / "README.md").write_text("a card")
+    folder = elsewhere / "a" / "b"
+    exported = export_model("photo", folder, force=False)
+    assert exported.digest == patch_model.digest
+    assert exported.path == folder
+    assert (folder / "README.md").read_text() == "a card"
+    assert len(list(folder.iterdir())) == 4
+    with pytest.raises(OutputError, match="exists; give --force"):
+        export_model("photo", folder, force=False)
+    with pytest.raises(OutputError, match="exists; give --force"):
+        export_model("aaa", folder, force=False)
+    assert export_model("photo", folder, force=True).digest == patch_model.digest
+
+
+def test_a_model_is_not_exported_into_what_is_no_folder(package: Path, tmp_path: Path) -> None:
+    (tmp_path / "file").write_bytes(b"")
+    with pytest.raises(OutputError, match="cannot be made"):
+        export_model("photo", tmp_path / "file", force=True)
+    with pytest.raises(UnknownModel, match="photo, aaa"):
+        export_model("nothing", tmp_path / "out", force=True)
+    assert not (tmp_path / "out").exists()
 
 
 # What is refused.

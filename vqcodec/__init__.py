@@ -25,19 +25,28 @@ __version__ = "0.1.0"
 __all__ = ["BadFile", "BadPicture", "ModelError", "VqError", "__version__", "decode", "encode", "info"]
 
 
-def encode(image: Image, quality: int | None = None, model: str | Path = "photo") -> bytes:
+def encode(
+    image: Image,
+    quality: int | None = None,
+    model: str | Path = "photo",
+    *,
+    keep_metadata: bool = False,
+    keep_location: bool = False,
+) -> bytes:
     """The bytes of a .vq file of a PIL image.
 
     `quality` counts from 1 (smallest file); None is the model's default. `model` is a bundled model's name or a
-    model's folder. Raises `VqError`.
+    model's folder. `keep_metadata` keeps EXIF, XMP and the colour profile, without the location unless there is also
+    `keep_location`. Raises `VqError`.
     """
     from vqcodec.image import from_image
+    from vqcodec.metadata import Keep
 
-    return _codec(model).compress(from_image(image), quality)
+    return _codec(model).compress(from_image(image, Keep(keep_metadata, keep_location)), quality)
 
 
 def decode(data: bytes, model: str | Path | None = None) -> Image:
-    """The picture of a .vq file, as a PIL image of mode L, LA, RGB or RGBA.
+    """The picture of a .vq file, as a PIL image of mode L, LA, RGB or RGBA, with its metadata in `info`.
 
     The model is found by the digest in the file; one that is not in the package must be named. Raises `VqError`.
     """

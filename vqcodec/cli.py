@@ -19,10 +19,11 @@ import typer
 
 from vqcodec.cli_bench import bench
 from vqcodec.cli_train import train_app
-from vqcodec.errors import VqError
+from vqcodec.errors import UsageError, VqError
 from vqcodec.jobs import STREAM, Job, check, make_folder, plan, sources
-from vqcodec.options import parse_region, parse_size
-from vqcodec.terminal import Bar, named, printable
+from vqcodec.metadata import Keep
+from vqcodec.options import parse_count, parse_region, parse_size
+from vqcodec.terminal import Bar, fill_closed_streams, named, printable, unwind_when_ended
 from vqcodec.work import Compressor, Decompressor, Record, Wish, read
 
 __all__ = ["app", "main"]
@@ -49,6 +50,10 @@ Effort = Annotated[
 ]
 Model = Annotated[str | None, typer.Option("--model", metavar="NAME|FOLDER", help="A model; see `models`.")]
 Force = Annotated[bool, typer.Option("--force", "-f", help="Replace existing files.")]
+MaxPixels = Annotated[
+    int | None,
+    typer.Option("--max-pixels", metavar="N", parser=parse_count, help="Refuse larger pictures; default 134M."),
+]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 Out = Annotated[
     str | None,
@@ -58,6 +63,8 @@ Out = Annotated[
 
 def main() -> None:
     """Run the command line; every error that is raised on purpose is one line on standard error."""
+    unwind_when_ended()
+    fill_closed_streams()
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):  # a file name may hold what the encoding of the terminal does not
             stream.reconfigure(errors="backslashreplace")
@@ -109,6 +116,11 @@ def compress(
         int | None, typer.Option("--target-size", metavar="BYTES", parser=parse_size, help="At most; 50000, 50k, 1.5M.")
     ] = None,
     target_psnr: Annotated[float | None, typer.Option("--target-psnr", help="At least so many dB.")] = None,
+    keep_metadata: Annotated[
+        bool, typer.Option("--keep-metadata", help="Keep EXIF, XMP and the colour profile, without the location.")
+    ] = False,
+    keep_location: Annotated[bool, typer.Option("--keep-location", help="Keep the location as well.")] = False,
+    max_pixels: MaxPixels = None,
     model: Model = None,
     force: Force = False,
     as_json: Json = False,
@@ -118,8 +130,9 @@ def compress(
     Without -o each result lies beside its input. For several inputs, or a folder, OUT is a folder, made if
     absent. A target is met within 2 % of the size, or 0.05 dB, by trying several encodings.
     """
-    wish = Wish(quality, effort, target_bpp, target_size, target_psnr)
-    _do(Compressor(model, wish, force), plan(inputs, out, ".vq"), as_json)
+    keep = Keep(keep_metadata, keep_location)
+    wish = Wish(quality, effort, target_bpp, target_size, target_psnr, keep)
+    _do(Compressor(model, wish, force, max_pixels), plan(inputs, out, ".vq"), as_json)
 
 
 @app.command()
@@ -132,6 +145,7 @@ def decompress(
     saving: Annotated[
         bool, typer.Option("--salvage", help="Save what is left of damaged files; exit code 3 if any was.")
     ] = False,
+    max_pixels: MaxPixels = None,
     model: Model = None,
     force: Force = False,
     as_json: Json = False,
@@ -143,7 +157,7 @@ def decompress(
     is for one that did not come with vqcodec.
     """
     region = None if crop is None else parse_region(crop)
-    _do(Decompressor(model, force, region, saving), plan(inputs, out, ".png"), as_json)
+    _do(Decompressor(model, force, region, saving, max_pixels), plan(inputs, out, ".png"), as_json)
 
 
 def _do(worker: Compressor | Decompressor, jobs: Sequence[Job], as_json: bool) -> None:
@@ -214,6 +228,7 @@ def info(file: Annotated[str, typer.Argument(metavar="FILE", help="A .vq file, o
 def verify(
     files: Annotated[list[str], typer.Argument(metavar="FILE", help=".vq files, folders of them, or -.")],
     deep: Annotated[bool, typer.Option("--deep", help="Decode them too; needs their models.")] = False,
+    max_pixels: MaxPixels = None,
     model: Model = None,
     as_json: Json = False,
 ) -> None:
@@ -223,7 +238,7 @@ def verify(
     """
     from vqcodec.work import verdict
 
-    reader = Decompressor(model, force=False)
+    reader = Decompressor(model, force=False, max_pixels=max_pixels)
     reader.open()
     records: list[dict[str, Any]] = []
     with Bar() as bar:
@@ -244,13 +259,31 @@ def verify(
 
 
 @app.command()
-def models(as_json: Json = False) -> None:
-    """List the models that came with vqcodec."""
-    from vqcodec.bench.report import print_models
-    from vqcodec.store import DEFAULT_MODEL, bundled, open_model
+def models(
+    export: Annotated[str | None, typer.Option(metavar="NAME", help="Copy a model's files into a folder.")] = None,
+    out: Annotated[str | None, typer.Option("--out", "-o", metavar="FOLDER", help="Of --export; default NAME.")] = None,
+    force: Force = False,
+    as_json: Json = False,
+) -> None:
+    """List the models: those that came with vqcodec, and those in the folders that VQCODEC_MODELS names.
 
+    An exported model, kept beside the files that were made with it, decodes them for ever.
+    """
+    from vqcodec.bench.report import print_models
+    from vqcodec.store import DEFAULT_MODEL, added, bundled, open_model
+
+    if export is None and out is not None:
+        raise UsageError("-o is for --export NAME")
+    if export is not None:
+        from vqcodec.store import export_model
+
+        model = export_model(export, Path(out or Path(export).name), force=force)
+        record = {"name": model.name, "digest": model.digest.hex(), "folder": str(model.path), "bytes": model.size}
+        line = printable(f"{model.name} {record['digest']} -> {model.path}")
+        print(json.dumps(record, indent=2) if as_json else line)
+        return
     entries: list[dict[str, Any]] = []
-    for name in bundled():
+    for name in (*bundled(), *added()):
         model = open_model(name)
         entries.append(
             {

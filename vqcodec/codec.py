@@ -18,9 +18,10 @@ from vqcodec import container
 from vqcodec.alpha import decode_alpha, encode_alpha
 from vqcodec.coding.integer_prior import Codes, IntegerPrior
 from vqcodec.coding.rangecoder import read_units, write_units
-from vqcodec.container import Frame, Limits, VqFile
+from vqcodec.container import Frame, VqFile
 from vqcodec.errors import DamagedFile, LimitExceeded, ModelError, UnknownModel, UsageError
 from vqcodec.image import Picture
+from vqcodec.limits import ANY_SIZE, DEFAULT_LIMITS, Limits
 from vqcodec.metrics import bits_per_dim, bits_per_pixel, compression_ratio
 from vqcodec.store import Model, find
 
@@ -61,6 +62,7 @@ class Info:
     unit_bytes: tuple[int, ...]  # row-major
     header_bytes: int
     alpha_bytes: int
+    metadata_bytes: dict[str, int]  # of "exif", "xmp" and "icc", those that are there
     total_bytes: int
 
     @property
@@ -85,10 +87,13 @@ class Info:
 
 
 class Codec:
-    """A model at work. Loading takes a moment; keep the object for several pictures. Qualities count from 1."""
+    """A model at work. Loading takes a moment; keep the object for several pictures. Qualities count from 1.
 
-    def __init__(self, model: Model) -> None:
-        self.model = model
+    Pictures beyond the `limits` are refused, both ways, before they cost memory or time.
+    """
+
+    def __init__(self, model: Model, limits: Limits = DEFAULT_LIMITS) -> None:
+        self.model, self.limits = model, limits
         self.prior = cache(model.prior)
 
     @cached_property
@@ -130,17 +135,18 @@ class Codec:
             cols=len(grids[0]),
             units=tuple(payloads),
             alpha=None if picture.alpha is None else encode_alpha(picture.alpha),
+            metadata=picture.metadata,
         )
         return container.pack(file)
 
     def decompress(self, data: bytes, progress: Progress | None = None) -> Picture:
         """The picture of a .vq file. Raises `BadFile`, or `UnknownModel` when another model wrote it."""
-        file = container.unpack(data)
+        file = container.unpack(data, self.limits)
         codes = read_codes(file, self.model, self.prior, share_of(progress, 0, 1 - NETWORK_SHARE))
         shape = (file.height, file.width)
         pixels = self.render(codes, file.quality + 1, shape, file.mode, share_of(progress, 1 - NETWORK_SHARE, 1))
         alpha = None if file.alpha is None else decode_alpha(file.alpha, file.height, file.width)
-        return Picture(pixels, file.mode, alpha)
+        return Picture(pixels, file.mode, alpha, metadata=file.metadata)
 
     def render(
         self,
@@ -153,8 +159,8 @@ class Codec:
         """Codes [G, h, w] -> the pixels of a picture of shape (H, W), [H, W, 3]; mode "L": three equal channels."""
         pixels = self.decode(codes, quality, progress)[: shape[0], : shape[1]]
         if mode == "L":
-            grey = pixels.mean(axis=2, keepdims=True).round().astype(np.uint8)
-            pixels = np.repeat(grey, 3, axis=2)
+            grey = (pixels.sum(axis=2, dtype=np.uint16) + 1) // 3  # the rounded mean
+            pixels = np.repeat(grey.astype(np.uint8)[:, :, None], 3, axis=2)
         return np.ascontiguousarray(pixels)
 
     def quality(self, wanted: int | None) -> int:
@@ -180,22 +186,33 @@ class Codec:
         """
         if not 0 <= effort < len(STEPS):
             raise UsageError(f"the effort is 0 to {len(STEPS) - 1}, not {effort}")
-        _refuse_beyond_the_format(pixels)
+        self.refuse_beyond_limits(*pixels.shape[:2])
         networks = self._networks(quality, rate_scale)
         steps = STEPS[effort] if self.model.config.vqvae.transform else ()
         share = 1 / (1 + 2 * len(steps))
         codes = networks.encode(pixels, share_of(progress, 0, share))
         for index, step in enumerate(steps):
             start = share * (1 + 2 * index)
-            latents = networks.descend(codes, pixels, step, share_of(progress, start, start + 2 * share))
-            for unit, target in _units(codes, latents, self.model.config.unit):
-                bits = self.prior(quality - 1).bits(unit)
-                unit[:] = networks.choose(target, bits, step)
+            told = share_of(progress, start, start + 2 * share)
+            before = codes.copy()  # a window must not see what was chosen in others
+            for place, latents in networks.descend(before, pixels, step, self.model.config.unit, told):
+                for unit, target in _units(codes[(slice(None), *place)], latents, self.model.config.unit):
+                    unit[:] = networks.choose(target, self.prior(quality - 1).bits(unit), step)
         return codes
 
     def decode(self, codes: Codes, quality: int, progress: Progress | None = None) -> Samples:
         """Codes [G, h, w] -> pixels [h * stride, w * stride, 3]."""
         return self._networks(quality).decode(codes, progress)
+
+    def refuse_beyond_limits(self, height: int, width: int) -> None:
+        """Raise `LimitExceeded` for a picture, or a part of one, that is larger than the limits allow."""
+        limits = self.limits
+        if max(height, width) > limits.side:
+            over = f"{width}x{height} is beyond the limit of {limits.side} pixels a side"
+            raise LimitExceeded(f"{over}; cut the picture into parts")
+        if height * width > limits.pixels:
+            over = f"{width}x{height} is beyond the limit of {limits.pixels} pixels"
+            raise LimitExceeded(f"{over}; raise it with --max-pixels {height * width}, or cut the picture into parts")
 
     def _networks(self, quality: int, rate_scale: float = 1.0) -> Tiled:
         from vqcodec.nn.tiled import Tiled
@@ -248,11 +265,12 @@ def unit_bounds(frame: Frame, model: Model) -> list[tuple[int, int, int, int]]:
             f"({model.digest.hex()})"
         )
     height, width = grid_shape(frame.height, frame.width, config.vqvae.stride)
-    rows, cols = _bounds(height, config.unit), _bounds(width, config.unit)
-    if frame.unit != config.unit or (frame.rows, frame.cols) != (len(rows), len(cols)):
+    # Counted before they are listed: a header may declare any size.
+    if frame.unit != config.unit or (frame.rows, frame.cols) != grid_shape(height, width, config.unit):
         raise DamagedFile("the file's units do not fit its model; the file is damaged")
     if frame.quality >= config.vqvae.qualities:
         raise DamagedFile(f"the file's quality {frame.quality + 1} is not one of its model; the file is damaged")
+    rows, cols = _bounds(height, config.unit), _bounds(width, config.unit)
     return [(*vertical, *horizontal) for vertical in rows for horizontal in cols]
 
 
@@ -261,12 +279,12 @@ def model_for(data: bytes, *, partial: bool = False) -> Model:
 
     Raises `BadFile` or `UnknownModel`.
     """
-    return find(container.read_header(data, partial=partial).model_digest)
+    return find(container.read_header(data, ANY_SIZE, partial=partial).model_digest)
 
 
 def describe(data: bytes, *, partial: bool = False) -> Info:
     """What the header of a .vq file says; `partial`: the file may be cut. Raises `BadFile`."""
-    header = container.read_header(data, partial=partial)
+    header = container.read_header(data, ANY_SIZE, partial=partial)
     try:
         name = find(header.model_digest).name
     except ModelError:
@@ -285,6 +303,7 @@ def describe(data: bytes, *, partial: bool = False) -> Info:
         unit_bytes=header.unit_lengths,
         header_bytes=header.header_bytes,
         alpha_bytes=header.alpha_bytes,
+        metadata_bytes=header.metadata_bytes,
         total_bytes=len(data),
     )
 
@@ -311,14 +330,6 @@ def _units(codes: Codes, latents: Latents, unit: int) -> Iterator[tuple[Codes, L
 
 def _bounds(length: int, unit: int) -> list[tuple[int, int]]:
     return [(start, min(start + unit, length)) for start in range(0, length, unit)]
-
-
-def _refuse_beyond_the_format(pixels: Samples) -> None:
-    limits = Limits()
-    height, width, _ = pixels.shape
-    if height * width > limits.pixels or max(height, width) > limits.side:
-        size = f"{width}x{height}"
-        raise LimitExceeded(f"a picture of {size} is beyond the format's {limits.pixels} pixels; cut it into parts")
 
 
 def share_of(progress: Progress | None, start: float, stop: float) -> Progress | None:

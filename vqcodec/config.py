@@ -55,6 +55,7 @@ class VQVAEConfig:
             _require(2 <= size <= 4096 and 1 <= dim <= 1024, f"codebook {size} x {dim} is out of range")
         _require(1 <= len(self.lambdas) <= 64, "there must be 1 to 64 qualities")
         _require(all(math.isfinite(v) and v >= 0 for v in self.lambdas), "lambdas must be finite and >= 0")
+        _require(math.isfinite(self.commitment), "commitment must be finite")
 
     @property
     def transform(self) -> bool:
@@ -104,6 +105,7 @@ class ModelConfig:
     format: int = 1  # version of this description and of the integer arithmetic
 
     def __post_init__(self) -> None:
+        _require(self.name.isprintable() and 1 <= len(self.name) <= 100, "name must be 1 to 100 printable characters")
         _require(self.format == 1, f"model format {self.format} is newer than this vqcodec; please upgrade")
         _require(1 <= self.unit <= 1024, "unit must be 1 to 1024")
         _require(1 <= self.default_quality <= self.vqvae.qualities, "default_quality is not among the qualities")

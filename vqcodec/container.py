@@ -22,53 +22,41 @@ The checksum of a part binds it to its place and to its header: two parts swappe
 with another header, differ in at most 32 adjacent bits of the checked bytes, which CRC-32 always notices.
 
 Chunk types below 128 are critical (a reader that does not know one must refuse the file), the others may be
-skipped. Type 1 is the alpha channel: a PNG of 8-bit grey (mode L), of exactly the picture's size.
+skipped. Each of these types stands at most once in a file:
+
+    1    alpha channel: a PNG of 8-bit grey (mode L), of exactly the picture's size
+    129  EXIF: a TIFF file without a picture, as in the eXIf chunk of a PNG
+    130  XMP: a packet in UTF-8
+    131  ICC profile of the samples' colour space, which is RGB (grey for a grey picture); without it they are sRGB
+
+Types 129 to 131 are one zlib stream (RFC 1950) each, of 1 to 2**20 bytes once inflated. They hold for the picture
+as it is decoded, upright. A reader must treat what is inside as untrusted.
 """
 
 from __future__ import annotations
 
 import struct
 import zlib
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from itertools import accumulate
 from typing import Literal
 
-from vqcodec.errors import DamagedFile, LimitExceeded, NotAVqFile, UnsupportedFile
+from vqcodec.chunks import ALPHA, ANCILLARY, NAMES_BY_TYPE, TYPES, alpha_fault, chunks_of, inflated
+from vqcodec.errors import DamagedFile, LimitExceeded, UnsupportedFile
+from vqcodec.limits import DEFAULT_LIMITS, Limits
+from vqcodec.magic import MAGIC, check_magic
+from vqcodec.metadata import KINDS, Metadata
 
 __all__ = [
-    "MAGIC", "Frame", "Header", "Limits", "VqFile", "alpha_payload", "pack", "read_header", "unit_payload", "unpack"
+    "MAGIC", "Frame", "Header", "VqFile", "alpha_payload", "metadata_payload", "pack", "read_header",
+    "read_metadata", "unit_payload", "unpack",
 ]  # fmt: skip
 
-MAGIC = b"\x89VQ\n"
 _VERSION = 1
 _GREY, _CHUNKS = 0x01, 0x02  # the flag bits
-_ALPHA, _ANCILLARY = 1, 128  # the chunk type known so far, and the first type a reader may skip
 _MAX_CHUNKS = 255
 _CRC = struct.Struct("<I")
 _BINDING = struct.Struct("<II")  # header checksum, index: what a part's checksum covers before its payload
-_PNG_START = struct.Struct(">8sI4sIIBB")  # signature, length and name of the first chunk, its first fields
-
-_MANGLED = {  # what is left of the magic after a transfer as text
-    b"\x89VQ\r": "its line ends were translated",
-    b"\x09VQ\n": "its top bits were removed",
-    b"\xef\xbf\xbdVQ": "it was converted to UTF-8",
-}
-_FOREIGN = {
-    b"\x89PNG": "a PNG picture",
-    b"\xff\xd8\xff": "a JPEG picture",
-    b"GIF8": "a GIF picture",
-    b"RIFF": "a WebP picture or another RIFF file",
-    b"II*\0": "a TIFF picture",
-}
-
-
-@dataclass(frozen=True)
-class Limits:
-    """What a reader agrees to before it allocates anything; more raises `LimitExceeded`."""
-
-    pixels: int = 2**28  # width * height; 768 MiB once decoded to RGB
-    side: int = 2**20  # width or height; networks pad a thin picture, so a side costs more than its pixels
-    units: int = 2**18  # rows * cols; the table of units takes some 100 bytes of memory for each
 
 
 @dataclass(frozen=True)
@@ -91,6 +79,7 @@ class VqFile(Frame):
 
     units: tuple[bytes, ...]
     alpha: bytes | None = None
+    metadata: Metadata = field(default_factory=Metadata)
 
 
 @dataclass(frozen=True)
@@ -122,7 +111,13 @@ class Header(Frame):
     @property
     def alpha_bytes(self) -> int:
         """Length of the alpha payload; 0 where there is none."""
-        return dict(zip(self.chunk_types, self.chunk_lengths, strict=True)).get(_ALPHA, 0)
+        return dict(zip(self.chunk_types, self.chunk_lengths, strict=True)).get(ALPHA, 0)
+
+    @property
+    def metadata_bytes(self) -> dict[str, int]:
+        """Lengths of the metadata payloads that are there, by kind."""
+        lengths = dict(zip(self.chunk_types, self.chunk_lengths, strict=True))
+        return {kind: lengths[TYPES[kind]] for kind in KINDS if TYPES[kind] in lengths}
 
     @property
     def total_bytes(self) -> int:
@@ -138,19 +133,21 @@ def pack(file: VqFile) -> bytes:
         raise ValueError(wrong)
     if len(file.units) != file.rows * file.cols:
         raise ValueError(f"{file.rows} x {file.cols} units are needed, not {len(file.units)}")
-    if file.alpha is not None and (wrong := _alpha_fault(file.alpha, file)):
+    if file.alpha is not None and (wrong := alpha_fault(file.alpha, file.width, file.height)):
         raise ValueError(wrong)
 
-    flags = (_GREY if file.mode == "L" else 0) | (_CHUNKS if file.alpha is not None else 0)
+    chunks = chunks_of(file.alpha, file.metadata)
+    flags = (_GREY if file.mode == "L" else 0) | (_CHUNKS if chunks else 0)
     header = bytearray(MAGIC + bytes([_VERSION]) + file.model_digest + bytes([flags]))
     for number in (file.width, file.height, file.quality, file.unit, file.rows, file.cols):
         header += _varint(number)
     for payload in file.units:
         header += _varint(len(payload))
-    parts = list(file.units)
-    if file.alpha is not None:
-        header += _varint(1) + bytes([_ALPHA]) + _varint(len(file.alpha))
-        parts.append(file.alpha)
+    if chunks:
+        header += _varint(len(chunks))
+    for kind, payload in chunks:
+        header += bytes([kind]) + _varint(len(payload))
+    parts = [*file.units, *(payload for _, payload in chunks)]
     checksum = zlib.crc32(header)
     pieces = [bytes(header), _CRC.pack(checksum)]
     for index, payload in enumerate(parts):
@@ -158,21 +155,22 @@ def pack(file: VqFile) -> bytes:
     return b"".join(pieces)
 
 
-def unpack(data: bytes, limits: Limits = Limits()) -> VqFile:
+def unpack(data: bytes, limits: Limits = DEFAULT_LIMITS) -> VqFile:
     """Read a whole file and check all of it; any `BadFile` (see errors.py) if it is not entirely sound."""
     header = read_header(data, limits)
     payloads = tuple(_part(data, header, index) for index in range(len(header.lengths)))
     frame = {field.name: getattr(header, field.name) for field in fields(Frame)}
-    return VqFile(**frame, units=payloads[: header.rows * header.cols], alpha=alpha_payload(data, header))
+    units, alpha = payloads[: header.rows * header.cols], alpha_payload(data, header)
+    return VqFile(**frame, units=units, alpha=alpha, metadata=read_metadata(data, header))
 
 
-def read_header(data: bytes, limits: Limits = Limits(), *, partial: bool = False) -> Header:
+def read_header(data: bytes, limits: Limits = DEFAULT_LIMITS, *, partial: bool = False) -> Header:
     """Read and check the header alone, and that the file has exactly the length the header declares.
 
     With `partial` the length does not matter: the sound units of a cut file can still be had, one by one.
     Memory and time are bounded by len(data) and by `limits`, whatever the header says.
     """
-    _check_magic(data)
+    check_magic(data)
     reader = _Reader(data, len(MAGIC))
     version = reader.byte()
     if version != _VERSION:
@@ -194,10 +192,10 @@ def read_header(data: bytes, limits: Limits = Limits(), *, partial: bool = False
 
     _check_limit(f"{width} x {height} pixels", width * height, "pixels", limits)
     _check_limit(f"{width} x {height} pixels", max(width, height), "side", limits)
-    if unknown := [kind for kind in types if kind != _ALPHA and kind < _ANCILLARY]:
+    if unknown := [kind for kind in types if kind != ALPHA and kind < ANCILLARY]:
         raise _too_new(f"a chunk of type {unknown[0]}")
-    if types.count(_ALPHA) > 1:
-        raise _damaged("it has more than one alpha channel")
+    if doubled := [name for kind, name in NAMES_BY_TYPE.items() if types.count(kind) > 1]:
+        raise _damaged(f"it has more than one {doubled[0]}")
     # The checksum of a part begins where the part before it ends.
     *starts, end = accumulate((_CRC.size + length for length in lengths), initial=reader.at)
     if not partial and len(data) < end:
@@ -217,27 +215,45 @@ def unit_payload(data: bytes, header: Header, index: int) -> bytes:
 
 def alpha_payload(data: bytes, header: Header) -> bytes | None:
     """The alpha chunk alone, None where the file has none; DamagedFile as for a unit."""
-    if _ALPHA not in header.chunk_types:
-        return None
-    payload = _part(data, header, header.rows * header.cols + header.chunk_types.index(_ALPHA))
-    if wrong := _alpha_fault(payload, header):
+    payload = _chunk(data, header, ALPHA)
+    if payload is not None and (wrong := alpha_fault(payload, header.width, header.height)):
         raise _damaged(wrong)
     return payload
 
 
+def read_metadata(data: bytes, header: Header) -> Metadata:
+    """All metadata; DamagedFile as for a unit."""
+    return Metadata(**{kind: metadata_payload(data, header, kind) for kind in KINDS})
+
+
+def metadata_payload(data: bytes, header: Header, kind: str) -> bytes:
+    """One kind of metadata, inflated, b"" where the file has none; DamagedFile as for a unit."""
+    payload = _chunk(data, header, TYPES[kind])
+    return b"" if payload is None else inflated(payload, NAMES_BY_TYPE[TYPES[kind]])
+
+
+def _chunk(data: bytes, header: Header, kind: int) -> bytes | None:
+    if kind not in header.chunk_types:
+        return None
+    return _part(data, header, header.rows * header.cols + header.chunk_types.index(kind))
+
+
 def _part(data: bytes, header: Header, index: int) -> bytes:
-    start, units = header.offsets[index], header.rows * header.cols
+    start = header.offsets[index]
     end = start + header.lengths[index]
-    if index < units:
-        name = f"unit {index} (row {index // header.cols}, column {index % header.cols})"
-    else:
-        name = f"the chunk of type {header.chunk_types[index - units]}"
     if end > len(data):
-        raise DamagedFile(f"the file is truncated: {name} is cut off")
+        raise DamagedFile(f"the file is truncated: {_name_of(header, index)} is cut off")
     payload = data[start:end]
     if _CRC.unpack_from(data, start - _CRC.size)[0] != _part_checksum(header.checksum, index, payload):
-        raise _damaged(f"the checksum of {name} does not match")
+        raise _damaged(f"the checksum of {_name_of(header, index)} does not match")
     return payload
+
+
+def _name_of(header: Header, index: int) -> str:
+    units = header.rows * header.cols
+    if index < units:
+        return f"unit {index} (row {index // header.cols}, column {index % header.cols})"
+    return f"the chunk of type {header.chunk_types[index - units]}"
 
 
 def _part_checksum(header_checksum: int, index: int, payload: bytes) -> int:
@@ -256,22 +272,6 @@ def _read_chunk_table(reader: _Reader, lengths: list[int]) -> tuple[int, ...]:
     return tuple(types)
 
 
-def _check_magic(data: bytes) -> None:
-    if data.startswith(MAGIC):
-        return
-    if not data:
-        raise NotAVqFile("not a .vq file: it is empty")
-    if MAGIC.startswith(data):
-        raise DamagedFile(f"the file is truncated: only {len(data)} bytes are there")
-    for start, damage in _MANGLED.items():
-        if data.startswith(start):
-            raise DamagedFile(f"the file was transferred as text and {damage}: transfer it again as binary")
-    for start, name in _FOREIGN.items():
-        if data.startswith(start):
-            raise NotAVqFile(f"not a .vq file: it looks like {name}")
-    raise NotAVqFile("not a .vq file: it does not start like one")
-
-
 def _damaged(reason: str) -> DamagedFile:
     return DamagedFile(f"the file is damaged: {reason}")
 
@@ -283,7 +283,8 @@ def _too_new(feature: str) -> UnsupportedFile:
 def _check_limit(what: str, size: int, name: str, limits: Limits) -> None:
     if size > getattr(limits, name):
         over = f"the file declares {what}, over the limit of {getattr(limits, name)} ({name})"
-        raise LimitExceeded(f"{over}: if you trust it, read it with Limits({name}={size})")
+        option = f"--max-pixels {size}, or " if name == "pixels" else ""
+        raise LimitExceeded(f"{over}: if you trust it, raise the limit ({option}Limits({name}={size}))")
 
 
 def _contradiction(frame: Frame) -> str | None:
@@ -295,12 +296,6 @@ def _contradiction(frame: Frame) -> str | None:
     if frame.rows > -(-frame.height // frame.unit) or frame.cols > -(-frame.width // frame.unit):
         return f"{frame.rows} x {frame.cols} units are too many for {frame.width} x {frame.height} pixels"
     return None
-
-
-def _alpha_fault(payload: bytes, frame: Frame) -> str | None:
-    """Why a payload cannot be this picture's alpha channel, or None; a PNG of another size may be a bomb."""
-    start = _PNG_START.pack(b"\x89PNG\r\n\x1a\n", 13, b"IHDR", frame.width, frame.height, 8, 0)
-    return None if payload.startswith(start) else "its alpha channel is not a PNG of mode L and the same size"
 
 
 def _varint(number: int) -> bytes:

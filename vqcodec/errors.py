@@ -27,11 +27,20 @@ __all__ = [
     "VqError",
 ]
 
+_LONGEST = 1000  # characters of a text: paths may be long
+
 
 class VqError(Exception):
-    """Base of all errors of vqcodec. Its text is one line that says what to do."""
+    """Base of all errors of vqcodec. Its text is one line that says what to do.
+
+    Parts of it may come out of files: control characters are escaped, and the middle of a long text is left out.
+    """
 
     exit_code = 1
+
+    def __init__(self, text: str = "") -> None:
+        line = "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
+        super().__init__(line if len(line) <= _LONGEST else f"{line[: _LONGEST // 2]} ... {line[-_LONGEST // 2 :]}")
 
 
 class BadFile(VqError):

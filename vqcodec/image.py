@@ -1,4 +1,4 @@
-"""Pillow <-> Picture. In: any picture file or PIL image. Out: 8-bit sRGB samples [H, W, 3], and alpha.
+"""Pillow <-> Picture. In: any picture file or PIL image. Out: 8-bit samples [H, W, 3], alpha, and metadata on request.
 
 Whatever is not carried over as it was (16 bits, CMYK, a colour profile, further frames) is said in the
 `notices`; whatever cannot be read is a `BadPicture` that names the file. No warning of Pillow gets out.
@@ -11,21 +11,23 @@ import os
 import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, BinaryIO, Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import ExifTags, Image, ImageCms, UnidentifiedImageError
+from PIL import ExifTags, Image, UnidentifiedImageError
 
+from vqcodec.colours import profile_fits, raw_mode, split_image, to_srgb
 from vqcodec.errors import BadPicture, OutputError, UsageError
+from vqcodec.limits import DEFAULT_LIMITS
+from vqcodec.metadata import KEEP_NOTHING, LIMIT, NAMES, Keep, Metadata, cleaned, image_info, save, taken, unfit
 
-__all__ = ["Picture", "encode_image", "format_for", "from_image", "read_picture", "to_image"]
+__all__ = ["Picture", "encode_image", "fitted", "format_for", "from_image", "read_picture", "to_image"]
 
 Samples = NDArray[np.uint8]
 
-_SIXTEEN_BITS = (";16B", ";16L", ";16N")  # ends of Pillow's raw modes; "BGR;16" has 5, 6 and 5 bits
 _MAX_STREAM = 1 << 30  # bytes taken from a pipe, which may have no end
 _KEEPS_ALPHA = frozenset(["AVIF", "DDS", "IM", "JPEG2000", "PNG", "QOI", "SGI", "TGA", "TIFF", "WEBP"])
 # Pillow has writers of these names, but they shrink the picture, drop colours, damage them or always fail.
@@ -46,10 +48,11 @@ _SAVE_OPTIONS: Mapping[str, Mapping[str, Any]] = {
 class Picture:
     """A picture as the codec sees it. Raises `ValueError` when the parts contradict each other."""
 
-    pixels: Samples  # [H, W, 3], sRGB; a grey picture has three equal channels
+    pixels: Samples  # [H, W, 3], sRGB without a colour profile; a grey picture has three equal channels
     mode: Literal["RGB", "L"]  # what it is given back as
     alpha: Samples | None = None  # [H, W], 255 is opaque; colours under alpha 0 are kept as they are
     notices: tuple[str, ...] = ()  # what was changed while reading, one line each
+    metadata: Metadata = field(default_factory=Metadata)
 
     def __post_init__(self) -> None:
         shape, alpha = self.pixels.shape, self.alpha
@@ -74,11 +77,13 @@ class Picture:
         return 3 if self.mode == "RGB" else 1
 
 
-def read_picture(source: str | Path | BinaryIO) -> Picture:
+def read_picture(
+    source: str | Path | BinaryIO, keep: Keep = KEEP_NOTHING, max_pixels: int = DEFAULT_LIMITS.pixels
+) -> Picture:
     """Read the first frame of a picture file, or of a binary stream from its beginning, turned upright.
 
     Raises `BadPicture`, with the file's name and the reason, for whatever is not a whole picture in a format
-    of Pillow with at most `PIL.Image.MAX_IMAGE_PIXELS` pixels.
+    of Pillow with at most `max_pixels` pixels. Above `PIL.Image.MAX_IMAGE_PIXELS` Pillow itself refuses some.
     """
     with _explained(_name_of(source)), _opened(source) as stream:
         if not stream.read(1):
@@ -88,22 +93,29 @@ def read_picture(source: str | Path | BinaryIO) -> Picture:
             if image.format == "EPS":
                 # Pillow would start Ghostscript, that is, run the file as a program.
                 raise OSError("EPS is a drawing; please convert it to PNG first")
-            if Image.MAX_IMAGE_PIXELS is not None and image.width * image.height > Image.MAX_IMAGE_PIXELS:
-                raise Image.DecompressionBombError
-            return _convert(image)
+            if image.width * image.height > max_pixels:
+                size = f"{image.width}x{image.height}"
+                raise Image.DecompressionBombError(f"{size}, over the limit of {max_pixels} pixels")
+            return _convert(image, keep)
 
 
-def from_image(image: Image.Image) -> Picture:
+def from_image(image: Image.Image, keep: Keep = KEEP_NOTHING) -> Picture:
     """Convert a PIL image of any mode, its current frame, turned upright. Raises `BadPicture`."""
     with _explained("the image"):
-        return _convert(image)
+        return _convert(image, keep)
 
 
 def to_image(picture: Picture) -> Image.Image:
-    """Give a picture back as a PIL image of mode L, RGB, LA or RGBA.
+    """Give a picture back as a PIL image of mode L, RGB, LA or RGBA, with its metadata in `info` where that is sound.
 
     A grey picture is the rounded mean of its three channels, since decoders leave them slightly unequal.
     """
+    image = _samples_only(picture)
+    image.info.update(image_info(_sound(picture).metadata))
+    return image
+
+
+def _samples_only(picture: Picture) -> Image.Image:
     samples = picture.pixels
     if picture.mode == "L":
         samples = ((samples.sum(axis=2, dtype=np.uint16) + 1) // 3).astype(np.uint8)
@@ -112,25 +124,50 @@ def to_image(picture: Picture) -> Image.Image:
     return Image.fromarray(samples)
 
 
-def encode_image(picture: Picture, format: str) -> bytes:  # noqa: A002 (Pillow's own name for it)
+def fitted(picture: Picture, format: str) -> Picture:  # noqa: A002 (Pillow's own name for it)
+    """The picture with the metadata that is sound and that a Pillow format can hold; notices say what was lost.
+
+    Where it cannot hold the colour profile the colours become sRGB.
+    """
+    picture = _sound(picture)
+    reasons = unfit(picture.metadata, format)
+    notices = [f"the {NAMES[kind]} was left out: {reason}" for kind, reason in reasons.items() if kind != "icc"]
+    if "icc" in reasons:
+        colour, noted = to_srgb(_samples_only(replace(picture, alpha=None)), picture.metadata.icc)
+        notices += [f"the colour profile was left out ({reasons['icc']}): {notice}" for notice in noted]
+        picture = replace(picture, pixels=np.array(colour.convert("RGB")))
+    metadata = replace(picture.metadata, **dict.fromkeys(reasons, b""))
+    return replace(picture, metadata=metadata, notices=(*picture.notices, *notices))
+
+
+def _sound(picture: Picture) -> Picture:
+    """The picture without metadata that is damaged, which may come from a hostile file."""
+    metadata, notices = cleaned(picture.metadata, picture.width, picture.height, location=True)
+    if metadata.icc and not profile_fits(metadata.icc, picture.mode):
+        metadata = replace(metadata, icc=b"")
+        notices.append("the colour profile cannot be used and was dropped")
+    return replace(picture, metadata=metadata, notices=(*picture.notices, *notices))
+
+
+def encode_image(picture: Picture, format: str) -> bytes:  # noqa: A002
     """Encode a picture as a file of a Pillow format, such as "PNG", losing as little as the format allows.
 
-    Raises `UsageError` if the format cannot hold the picture, `OutputError` if writing fails.
+    Raises `UsageError` if the format cannot hold the picture (see `fitted`), `OutputError` if writing fails.
     """
     _check_writable(format)
     if picture.alpha is not None and format not in _KEEPS_ALPHA:
         raise UsageError(f"{format} cannot hold the transparency of this picture; choose PNG, for example")
-    image = to_image(picture)
+    if kinds := ", ".join(NAMES[kind] for kind in unfit(picture.metadata, format)):
+        raise UsageError(f"{format} cannot hold this picture's metadata ({kinds}); choose PNG, for example")
+    image = _samples_only(picture)
     if (format, image.mode) in _NEEDS_COLOUR:
         image = image.convert("RGB" if image.mode == "L" else "RGBA")
-    buffer = io.BytesIO()
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            image.save(buffer, format, **_SAVE_OPTIONS.get(format, {}))
+            return save(image, picture.metadata, format, _SAVE_OPTIONS.get(format, {}))
     except Exception as error:  # writers, too, raise nearly anything
         raise OutputError(f"cannot write the picture as {format}: {_one_line(_reason(error))}") from error
-    return buffer.getvalue()
 
 
 def format_for(path: Path) -> str:
@@ -165,7 +202,7 @@ def _explained(name: str) -> Iterator[None]:
 
 def _reason(error: Exception) -> str:
     if isinstance(error, Image.DecompressionBombError):
-        return f"more pixels than the limit of {Image.MAX_IMAGE_PIXELS} (PIL.Image.MAX_IMAGE_PIXELS)"
+        return f"too large ({error}); if you trust it, raise the limit with --max-pixels"
     if isinstance(error, UnidentifiedImageError):
         return "not a picture, or in a format that is not known"
     if isinstance(error, MemoryError):
@@ -205,7 +242,7 @@ def _opened(source: str | Path | BinaryIO) -> Iterator[BinaryIO]:
         yield io.BytesIO(data)
 
 
-def _convert(image: Image.Image) -> Picture:
+def _convert(image: Image.Image, keep: Keep) -> Picture:
     if 0 in image.size:
         raise OSError("the image has no pixels")
     notices = []
@@ -213,120 +250,25 @@ def _convert(image: Image.Image) -> Picture:
     if (getattr(image, "tile", ()) or "is_animated" in vars(image)) and getattr(image, "is_animated", False):
         which = "current" if image.tell() else "first"
         notices.append(f"several frames or pages: only the {which} one is kept")
-    raw = _raw_mode(image)
+    raw = raw_mode(image)
+    metadata, noted = taken(image) if keep.metadata else (Metadata(), [])
+    notices += noted
     image.load()
-    colour, alpha, noted = _split(image, raw)
+    colour, alpha, noted = split_image(image, raw)
     notices += noted
-    colour, noted = _to_srgb(colour, image.info.get("icc_profile"))
-    notices += noted
+    if not (metadata.icc and len(metadata.icc) <= LIMIT and profile_fits(metadata.icc, colour.mode)):
+        metadata = replace(metadata, icc=b"")
+        colour, noted = to_srgb(colour, image.info.get("icc_profile"))
+        notices += noted
     orientation = _orientation(image)
     if orientation == 0:
         notices.append("the EXIF data is damaged and was ignored")
-    pixels = _upright(np.array(colour.convert("RGB")), orientation)
+    pixels = _upright(np.array(colour if colour.mode == "RGB" else colour.convert("RGB")), orientation)
     alpha = None if alpha is None else _upright(alpha, orientation)
-    return Picture(pixels, "L" if colour.mode == "L" else "RGB", alpha, tuple(notices))
-
-
-def _raw_mode(image: Image.Image) -> str:
-    """How the samples lie in the file, such as "RGB;16B"; known only until the image is loaded, else ""."""
-    for tile in getattr(image, "tile", None) or ():
-        arguments = tile[3] if isinstance(tile[3], tuple) else (tile[3],)
-        if arguments and isinstance(arguments[0], str):
-            return arguments[0]
-    return ""
-
-
-def _split(image: Image.Image, raw: str) -> tuple[Image.Image, Samples | None, list[str]]:
-    """Colour (mode L, RGB, CMYK or LAB) and alpha [H, W] of a loaded image, with notices."""
-    mode, key = image.mode, image.info.get("transparency")
-    if mode in ("I", "F") or mode.startswith("I;16"):
-        grey, notice = _eight_bits(np.asarray(image), raw, in_memory=image.format is None)
-        return Image.fromarray(grey), _keyed_alpha(image, key, raw), [notice]
-    notices = ["16 bits per channel were reduced to 8"] if raw.endswith(_SIXTEEN_BITS) else []
-    if mode in ("La", "RGBa"):
-        image = image.convert(mode.upper())
-    elif mode in ("P", "PA"):
-        image = image.convert("RGBA" if image.has_transparency_data else "RGB")
-    if image.mode in ("LA", "RGBA"):
-        samples = np.array(image)
-        grey_file = image.mode == "LA" or raw.startswith("LA;")  # Pillow opens 16-bit grey with alpha as RGBA
-        colour = samples[:, :, 0] if grey_file else samples[:, :, :3]
-        return Image.fromarray(np.ascontiguousarray(colour)), samples[:, :, -1].copy(), notices
-    if image.mode == "1":
-        image = image.convert("L")
-    elif image.mode not in ("L", "RGB", "CMYK", "LAB"):
-        notices += [] if mode == "RGBX" else [f"the colours were converted from {mode} to RGB"]
-        image = image.convert("RGB")
-    return image, _keyed_alpha(image, key, raw), notices
-
-
-def _keyed_alpha(image: Image.Image, key: Any, raw: str) -> Samples | None:
-    """Alpha [H, W] of a grey or RGB image that declares one colour transparent, as a PNG may."""
-    if image.mode == "RGB" and isinstance(key, tuple) and len(key) == 3:
-        key = tuple(v >> 8 for v in key) if raw.endswith(_SIXTEEN_BITS) else key
-    elif image.mode in ("L", "I", "F", "I;16", "I;16B", "I;16L") and isinstance(key, int):
-        # Pillow widens 1- to 4-bit samples to 8 bits, but (1 bit: older versions only) not the colour key.
-        top = {"1": 1, "L;2": 3, "L;4": 15}.get(raw, 255)
-        key = (key * 255 // top if key <= top else key,)
-    else:
-        return None
-    return np.where((np.atleast_3d(np.asarray(image)) == np.array(key)).all(axis=2), 0, 255).astype(np.uint8)
-
-
-def _eight_bits(samples: NDArray[Any], raw: str, *, in_memory: bool) -> tuple[Samples, str]:
-    """Samples [H, W] of 12 to 32 bits or floats, as 8 bits, with a notice of the range that was assumed."""
-    values = samples.astype(np.float64)
-    finite = values[np.isfinite(values)]
-    low, high = (float(finite.min()), float(finite.max())) if finite.size else (0.0, 0.0)
-    kind = "floating-point samples" if samples.dtype.kind == "f" else f"{8 * samples.itemsize}-bit samples"
-    if samples.dtype.kind == "f":
-        fits = [top for top in (1.0, 255.0) if low >= 0 and high <= top]
-    elif samples.dtype.itemsize == 2:
-        fits = [4095.0 if raw == "I;12" else 65535.0]
-    else:
-        # A file with 32-bit integers is most often a 16-bit picture; an image made in memory may have 8 bits.
-        fits = [top for top in (255.0, 65535.0) if low >= 0 and high <= top and (in_memory or top > 255)]
-    start, top = (0.0, fits[0]) if fits else (low, high)
-    values = np.nan_to_num(values, nan=low, posinf=high, neginf=low) - start
-    scaled = np.floor(values * 255 / ((top - start) or 1.0) + 0.5)  # dividing last keeps integers exact
-    damaged = "" if finite.size == values.size else "; NaN and infinite ones were replaced"
-    notice = f"{kind} from {start:g} to {top:g} were reduced to 8 bits{damaged}"
-    return np.clip(scaled, 0, 255).astype(np.uint8), notice
-
-
-def _to_srgb(colour: Image.Image, profile: object) -> tuple[Image.Image, list[str]]:
-    """Colour of mode L, RGB, CMYK or LAB as L or RGB in sRGB, by its ICC profile if that can be used."""
-    notices = []
-    try:
-        converted = _through_profile(colour, profile) if isinstance(profile, bytes) and profile else colour
-        if converted is not colour:
-            return converted, ["the colours were converted to sRGB by the picture's colour profile"]
-    except Exception:  # littlecms and its binding fail in many ways, and the picture is good without
-        notices.append("the colour profile cannot be used and was ignored")
-    if colour.mode not in ("L", "RGB"):
-        notices.append(f"the colours were converted from {colour.mode} to RGB without a colour profile")
-        colour = colour.convert("RGB")
-    return colour, notices
-
-
-def _through_profile(colour: Image.Image, profile: bytes) -> Image.Image:
-    """The colours in sRGB, or `colour` itself if the profile is sRGB up to rounding, as nearly all are."""
-    source = ImageCms.ImageCmsProfile(io.BytesIO(profile))
-    space = source.profile.xcolor_space.strip()
-    mode = {"GRAY": "L", "RGB": "RGB", "CMYK": "CMYK", "Lab": "LAB"}[space]
-    if mode != colour.mode and (colour.mode, mode) != ("L", "RGB"):
-        raise ValueError(f"a profile for {mode} in a picture of mode {colour.mode}")
-    intent, flags = ImageCms.Intent.RELATIVE_COLORIMETRIC, ImageCms.Flags.BLACKPOINTCOMPENSATION
-    transform = ImageCms.buildTransform(source, ImageCms.createProfile("sRGB"), mode, "RGB", intent, flags)
-    if mode in ("L", "RGB"):
-        # Names of profiles tell little ("sRGB linear"), so 16 x 16 x 16 colours are tried: [64, 64, 3].
-        cube = (np.indices((16, 16, 16)).reshape(3, 64, 64).transpose(1, 2, 0) * 17).astype(np.uint8)
-        probe = Image.fromarray(np.ascontiguousarray(cube)).convert(mode)
-        moved = np.asarray(transform.apply(probe)).astype(int) - np.asarray(probe.convert("RGB"))
-        if np.abs(moved).max() <= 2:
-            return colour
-    converted = transform.apply(colour if colour.mode == mode else colour.convert(mode))
-    return converted.convert("L") if colour.mode == "L" else converted
+    height, width, _ = pixels.shape
+    metadata, noted = cleaned(metadata, width, height, location=keep.location)
+    notices = list(dict.fromkeys([*notices, *noted]))
+    return Picture(pixels, "L" if colour.mode == "L" else "RGB", alpha, tuple(notices), metadata)
 
 
 def _orientation(image: Image.Image) -> int:

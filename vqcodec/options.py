@@ -6,12 +6,12 @@ import re
 
 from vqcodec.errors import UsageError
 
-__all__ = ["parse_region", "parse_size"]
+__all__ = ["parse_count", "parse_region", "parse_size"]
 
 
 def parse_size(text: str) -> int:
     """Bytes: a number, with k, M or G for powers of 1000, KiB, MiB or GiB for those of 1024."""
-    match = re.fullmatch(r"\s*([0-9]{1,18}(?:\.[0-9]+)?)\s*(?:([kKMG])(i)?)?[bB]?\s*", text)
+    match = re.fullmatch(r"([0-9]{1,18}(?:\.[0-9]+)?)\s*(?:([kKMG])(i)?)?[bB]?", text.strip())
     size = 0
     if match:
         number, prefix, binary = match.groups()
@@ -21,9 +21,20 @@ def parse_size(text: str) -> int:
     return size
 
 
+def parse_count(text: str) -> int:
+    """A count, such as of pixels: a number, with k, M or G for powers of 1000."""
+    match = re.fullmatch(r"([0-9]{1,18}(?:\.[0-9]+)?)([kKMG])?", text.strip())
+    count = 0
+    if match:
+        count = int(float(match[1]) * 1000 ** ("KMG".index(match[2].upper()) + 1 if match[2] else 0))
+    if not 1 <= count < 2**63:
+        raise UsageError(f"{text!r} is not a count; give a number, such as 200000000, 200M or 1.5G")
+    return count
+
+
 def parse_region(text: str) -> tuple[int, int, int, int]:
     """Left, top, width, height in pixels: X,Y,W,H."""
     if not re.fullmatch(r"\s*[0-9]{1,9}(\s*,\s*[0-9]{1,9}){3}\s*", text):
         raise UsageError(f"{text!r} is not a region; give X,Y,WIDTH,HEIGHT in pixels")
-    left, top, width, height = (int(part) for part in text.split(","))
+    left, top, width, height = (int(part.strip()) for part in text.split(","))
     return left, top, width, height

@@ -7,6 +7,8 @@ Pipes and character devices (/dev/stdout, /dev/null) have no content to protect:
 
 from __future__ import annotations
 
+import ctypes
+import errno
 import os
 import secrets
 import stat
@@ -33,14 +35,17 @@ def write_atomic(path: Path, data: bytes, *, force: bool) -> None:
             return
         temporary = target.parent / f".vqcodec-{secrets.token_hex(8)}.tmp"
         try:
-            _write_synced(temporary, data, None if old_mode is None else stat.S_IMODE(old_mode))
-            if force:
-                os.replace(temporary, target)
-            else:
-                _publish_new(temporary, target)
-        finally:
-            with suppress(OSError):
-                temporary.unlink(missing_ok=True)
+            try:
+                _write_synced(temporary, data, None if old_mode is None else stat.S_IMODE(old_mode))
+                if force:
+                    os.replace(temporary, target)
+                else:
+                    _publish_new(temporary, target)
+            finally:
+                _remove(temporary)
+        except BaseException:  # Ctrl-C may have come in the way of the removal, too
+            _remove(temporary)
+            raise
         _sync_folder(target.parent)
 
 
@@ -105,14 +110,41 @@ def _publish_new(temporary: Path, target: Path) -> None:
         os.link(temporary, target)
     except FileExistsError:
         raise
-    except OSError:
-        # No hard links here (FAT, network drives): reserve the name, then rename over our own empty file.
-        os.close(os.open(target, os.O_WRONLY | os.O_CREAT | os.O_EXCL))
+    except OSError:  # no hard links here (FAT, network drives)
         try:
-            os.replace(temporary, target)
-        except BaseException:
-            target.unlink(missing_ok=True)
+            _rename_new(temporary, target)
+        except FileExistsError:
             raise
+        except OSError:
+            # Nor that: reserve the name, then rename over our own empty file. Killed in between, that one stays.
+            os.close(os.open(target, os.O_WRONLY | os.O_CREAT | os.O_EXCL))
+            try:
+                os.replace(temporary, target)
+            except BaseException:
+                target.unlink(missing_ok=True)
+                raise
+
+
+def _rename_new(temporary: Path, target: Path) -> None:
+    """Rename in one step, unless the name is taken; OSError where the system cannot."""
+    if os.name == "nt":
+        os.rename(temporary, target)  # there it never replaces
+        return
+    libc = ctypes.CDLL(None, use_errno=True)
+    old, new = os.fsencode(temporary.absolute()), os.fsencode(target.absolute())
+    if hasattr(libc, "renameat2"):  # Linux; 1 is RENAME_NOREPLACE, and the folder counts only for relative paths
+        failed = libc.renameat2(0, old, 0, new, ctypes.c_uint(1))
+    elif hasattr(libc, "renamex_np"):  # macOS; 4 is RENAME_EXCL
+        failed = libc.renamex_np(old, new, ctypes.c_uint(4))
+    else:
+        raise OSError(errno.ENOSYS, os.strerror(errno.ENOSYS))
+    if failed:
+        raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
+
+
+def _remove(temporary: Path) -> None:
+    with suppress(OSError):
+        temporary.unlink(missing_ok=True)
 
 
 def _sync_folder(folder: Path) -> None:

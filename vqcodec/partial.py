@@ -11,11 +11,14 @@ import numpy as np
 import numpy.typing as npt
 
 from vqcodec.alpha import decode_alpha
-from vqcodec.codec import Codec, Progress, read_part, share_of, unit_bounds
+from vqcodec.codec import Codec, Progress, grid_shape, read_part, share_of, unit_bounds
 from vqcodec.coding.integer_prior import Codes
-from vqcodec.container import alpha_payload, read_header, unit_payload
+from vqcodec.container import Frame, alpha_payload, metadata_payload, read_header, read_metadata, unit_payload
 from vqcodec.errors import BadFile, DamagedFile, UsageError
 from vqcodec.image import Picture
+from vqcodec.limits import ANY_SIZE
+from vqcodec.metadata import NAMES, Metadata
+from vqcodec.windows import cover
 
 __all__ = ["Region", "Salvaged", "decode_region", "salvage"]
 
@@ -23,6 +26,7 @@ Samples = npt.NDArray[np.uint8]
 Mask = npt.NDArray[np.bool_]
 Floats = npt.NDArray[np.float32]
 CODING_SHARE = 0.7  # of the time, as progress is told
+FILL_WINDOW, FILL_REACH = 64, 2  # cells: of a window, and around it that its made-up pixels depend on
 
 
 @dataclass(frozen=True)
@@ -49,7 +53,7 @@ def decode_region(codec: Codec, data: bytes, region: Region, progress: Progress 
     Its pixels are those that `Codec.decompress` gives there (but for the last bit of a float). Raises `BadFile` where
     a unit that it needs is damaged, `UsageError` for a region that is not within the picture.
     """
-    header = read_header(data)
+    header = read_header(data, ANY_SIZE)
     bounds = unit_bounds(header, codec.model)
     right, bottom = region.left + region.width, region.top + region.height
     inside = 0 <= region.left < right <= header.width and 0 <= region.top < bottom <= header.height
@@ -58,6 +62,9 @@ def decode_region(codec: Codec, data: bytes, region: Region, progress: Progress 
             f"the region {region.left},{region.top},{region.width},{region.height} is not within the picture of "
             f"{header.width}x{header.height} pixels; give X,Y,WIDTH,HEIGHT"
         )
+    # Transparency is one PNG of the whole picture, however small the region.
+    whole = header.alpha_bytes > 0
+    codec.refuse_beyond_limits(*((header.height, header.width) if whole else (region.height, region.width)))
     stride, reach = codec.model.config.vqvae.stride, codec.network.decoder_reach
     top_row, bottom_row = max(0, region.top // stride - reach), -(-bottom // stride) + reach
     left_col, right_col = max(0, region.left // stride - reach), -(-right // stride) + reach
@@ -66,21 +73,23 @@ def decode_region(codec: Codec, data: bytes, region: Region, progress: Progress 
         for index, (top, low, left, far) in enumerate(bounds)
         if top < bottom_row and low > top_row and left < right_col and far > left_col
     ]
-    payloads = {index: unit_payload(data, header, index) for index in wanted}
-    codes = read_part(header, codec.model, payloads, codec.prior, share_of(progress, 0, CODING_SHARE))
-    y, x = bounds[wanted[0]][0], bounds[wanted[0]][2]  # what was read begins here
+    y, x = bounds[wanted[0]][0], bounds[wanted[0]][2]  # what is read begins here
     low, far = (max(bounds[index][side] for index in wanted) for side in (1, 3))
     shape = (min(header.height - y * stride, (low - y) * stride), min(header.width - x * stride, (far - x) * stride))
-    pixels = codec.render(
-        codes[:, y:low, x:far], header.quality + 1, shape, header.mode, share_of(progress, CODING_SHARE, 1)
-    )
+    # The units around the region are a smaller picture: the whole may be too large for memory, even if left empty.
+    grid = grid_shape(*shape, stride * header.unit)
+    block = Frame(header.model_digest, shape[1], shape[0], header.mode, header.quality, header.unit, *grid)
+    payloads = {place: unit_payload(data, header, index) for place, index in enumerate(wanted)}
+    codes = read_part(block, codec.model, payloads, codec.prior, share_of(progress, 0, CODING_SHARE))
+    pixels = codec.render(codes, header.quality + 1, shape, header.mode, share_of(progress, CODING_SHARE, 1))
     rows = slice(region.top - y * stride, bottom - y * stride)
     columns = slice(region.left - x * stride, right - x * stride)
     payload = alpha_payload(data, header)
     alpha = None
     if payload is not None:
         alpha = decode_alpha(payload, header.height, header.width)[region.top : bottom, region.left : right]
-    return Picture(np.ascontiguousarray(pixels[rows, columns]), header.mode, alpha)
+    samples = np.ascontiguousarray(pixels[rows, columns])
+    return Picture(samples, header.mode, alpha, metadata=read_metadata(data, header))
 
 
 def salvage(codec: Codec, data: bytes, progress: Progress | None = None) -> Salvaged:
@@ -89,7 +98,7 @@ def salvage(codec: Codec, data: bytes, progress: Progress | None = None) -> Salv
     What was lost is filled smoothly with the colours around it; lost transparency becomes none. Raises `BadFile` where
     the header is damaged, or every unit.
     """
-    header = read_header(data, partial=True)
+    header = read_header(data, codec.limits, partial=True)
     bounds = unit_bounds(header, codec.model)
     payloads: dict[int, bytes] = {}
     damage: list[str] = []
@@ -110,37 +119,51 @@ def salvage(codec: Codec, data: bytes, progress: Progress | None = None) -> Salv
     shape = (header.height, header.width)
     pixels = codec.render(codes, header.quality + 1, shape, header.mode, share_of(progress, CODING_SHARE, 1))
     if lost.any():
-        stride = codec.model.config.vqvae.stride
-        mask = np.kron(lost, np.ones((stride, stride), bool))[: shape[0], : shape[1]]
-        pixels = _fill(pixels, mask)
+        _fill(pixels, lost, codec.model.config.vqvae.stride)
     alpha = None
     try:
         payload = alpha_payload(data, header)
         alpha = None if payload is None else decode_alpha(payload, *shape)
     except BadFile:
         damage.append("its transparency was lost")
-    return Salvaged(Picture(pixels, header.mode, alpha), tuple(damage))
+    metadata: dict[str, bytes] = {}
+    for kind, name in NAMES.items():
+        try:
+            metadata[kind] = metadata_payload(data, header, kind)
+        except DamagedFile:
+            damage.append(f"its {name} was lost")
+    return Salvaged(Picture(pixels, header.mode, alpha, metadata=Metadata(**metadata)), tuple(damage))
 
 
 def _spread(codes: Codes, lost: Mask) -> Codes:
-    """Codes [G, h, w] with those of the nearest sound cell where they were lost, so that edges decode undisturbed."""
-    height, width = lost.shape
-    source = np.where(lost, -1, np.arange(height * width).reshape(height, width))
-    while (source < 0).any():
-        padded = np.pad(source, 1, constant_values=-1)
-        for shifted in (padded[:-2, 1:-1], padded[2:, 1:-1], padded[1:-1, :-2], padded[1:-1, 2:]):
-            source = np.where(source < 0, shifted, source)
-    return codes.reshape(len(codes), -1)[:, source]
+    """Codes [G, h, w] with those of the nearest sound cell where they were lost, so that edges decode undisturbed.
 
-
-def _fill(pixels: Samples, mask: Mask) -> Samples:
-    """Pixels [H, W, 3] with those under the mask made up from the others, smoothly.
-
-    By a pyramid (the pull-push of Gortler et al. 1996, "The Lumigraph", section 3.4): means of what is known, at half
-    the size again and again until nothing is missing; then back up, into what is missing only.
+    Nearest by rows and columns added up. Found in two passes, along the columns and then along the rows, so that the
+    time grows with the grid and not with the holes.
     """
-    weight = (~mask).astype(np.float32)[:, :, None]
-    colour = pixels * weight
+    height, width = lost.shape
+    rows, columns = np.arange(height, dtype=np.int64)[:, None], np.arange(width, dtype=np.int64)
+    far = 2 * (height + width)
+    above = np.maximum.accumulate(np.where(lost, -far, rows), axis=0)
+    below = np.minimum.accumulate(np.where(lost, far, rows)[::-1], axis=0)[::-1]
+    row = np.where(rows - above <= below - rows, above, below)  # of the nearest sound cell in the same column
+    away = np.abs(row - rows)
+    # The least of away[i, k] + |j - k| over all columns k; k itself travels in the last digits.
+    before = np.minimum.accumulate((away - columns) * width + columns, axis=1)
+    after = np.minimum.accumulate(((away + columns) * width + columns)[:, ::-1], axis=1)[:, ::-1]
+    column = np.where(before // width + columns <= after // width - columns, before, after) % width
+    return codes[:, row[rows, column], column]
+
+
+def _fill(pixels: Samples, lost: Mask, stride: int) -> None:
+    """Make up, in pixels [H, W, 3], the cells that were lost [h, w] from what is around them, smoothly.
+
+    By a pyramid over the colours of the cells (the pull-push of Gortler et al. 1996, "The Lumigraph", section 3.4):
+    means of what is known, at half the size again and again until nothing is missing; then back up, into what is
+    missing only, and there on to pixels, window by window.
+    """
+    weight = (~lost).astype(np.float32)[:, :, None]
+    colour = _cell_means(pixels, stride) * weight
     levels = []
     while weight.min() == 0 and max(weight.shape) > 1:
         levels.append((colour, weight))
@@ -148,7 +171,26 @@ def _fill(pixels: Samples, mask: Mask) -> Samples:
         colour, weight = colour / np.maximum(weight, 1e-9), np.minimum(weight, 1)
     for finer, share in reversed(levels):
         colour = share * finer + (1 - share) * _doubled(colour)[: finer.shape[0], : finer.shape[1]]
-    return np.where(mask[:, :, None], colour.round().clip(0, 255).astype(np.uint8), pixels)
+    rows, columns = lost.shape
+    for window in cover(rows, columns, FILL_WINDOW, FILL_REACH):
+        if lost[window.core()].any():
+            patch = colour[window.outer()]
+            for _ in range(stride.bit_length() - 1):
+                patch = _doubled(patch)
+            target = pixels[window.core(stride)]
+            height, width, _ = target.shape
+            mask = np.kron(lost[window.core()], np.ones((stride, stride), bool))[:height, :width]
+            target[mask] = patch[window.inner(stride)][:height, :width][mask].round().clip(0, 255)
+
+
+def _cell_means(pixels: Samples, stride: int) -> Floats:
+    """The mean colours of the cells of pixels [H, W, 3]: [h, w, 3]; cells at the edge may be cut."""
+    height, width, _ = pixels.shape
+    rows, columns = np.arange(0, height, stride), np.arange(0, width, stride)
+    sums = np.add.reduceat(np.add.reduceat(pixels, rows, axis=0, dtype=np.uint16), columns, axis=1, dtype=np.float32)
+    counts = np.outer(np.minimum(stride, height - rows), np.minimum(stride, width - columns))
+    means: Floats = np.divide(sums, counts[:, :, None], dtype=np.float32)
+    return means
 
 
 def _halved(values: Floats) -> Floats:

@@ -1,12 +1,15 @@
 """Named models: a folder with config.json, weights.safetensors (floats) and prior.safetensors (integers).
 
 In: a model's name, its folder, or the digest that a file carries. Out: a `Model` whose parts are loaded when they are
-asked for. The digest is the first 8 bytes of the SHA-256 over the three files; one changed bit makes another model.
+asked for. Names and digests are looked up in the package, then in the folders that the environment variable
+VQCODEC_MODELS lists, each of which holds folders of models. The digest is the first 8 bytes of the SHA-256 over the
+three files; one changed bit makes another model.
 """
 
 from __future__ import annotations
 
 import hashlib
+import os
 import shutil
 import struct
 from collections.abc import Mapping
@@ -17,11 +20,11 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
-from safetensors import SafetensorError
 
 from vqcodec.coding.integer_prior import IntegerPrior, Layout
 from vqcodec.config import ModelConfig, VQVAEConfig, from_json, to_json
 from vqcodec.errors import ModelError, OutputError, UnknownModel
+from vqcodec.output import check_destination, write_atomic
 
 if TYPE_CHECKING:  # importing torch takes a second, and reading codes does not need it
     from torch import Tensor
@@ -29,13 +32,15 @@ if TYPE_CHECKING:  # importing torch takes a second, and reading codes does not 
     from vqcodec.nn.vqvae import VQVAE
 
 __all__ = [
-    "DEFAULT_MODEL", "Model", "bundled", "find", "load_network", "model_folder", "open_model", "save_model",
-    "save_network",
+    "DEFAULT_MODEL", "Model", "added", "bundled", "export_model", "find", "load_network", "model_folder",
+    "open_model", "save_model", "save_network",
 ]  # fmt: skip
 
 DEFAULT_MODEL = "photo"
+MODELS_PATH = "VQCODEC_MODELS"  # the environment variable
 DIGEST_BYTES = 8
 MAX_FILE = 1 << 28  # bytes of a model's file
+MAX_CONFIG = 1 << 20  # JSON takes far more memory once it is read
 _MODELS = Path(__file__).parent / "models"
 _CONFIG, _WEIGHTS, _PRIOR, _CARD = "config.json", "weights.safetensors", "prior.safetensors", "README.md"
 
@@ -62,10 +67,11 @@ class Model:
     def _prior_tensors(self) -> dict[str, npt.NDArray[np.generic]]:
         from safetensors.numpy import load
 
+        data = _read(self.path / _PRIOR)
         try:
-            return load(_read(self.path / _PRIOR))
-        except (SafetensorError, ValueError, KeyError) as error:
-            raise ModelError(f"{self.path / _PRIOR}: not usable as a prior ({error})") from None
+            return load(data)
+        except Exception as error:  # types that numpy lacks and sizes beyond its integers fail in many ways
+            raise ModelError(f"{self.path / _PRIOR}: not usable as a prior ({error or type(error).__name__})") from None
 
     def prior(self, quality: int, label: int | None = None) -> IntegerPrior:
         """The prior at one quality (0-based). Raises `ModelError` where its weights break a bound."""
@@ -89,17 +95,25 @@ def load_network(folder: Path, config: VQVAEConfig) -> VQVAE:
     from vqcodec.nn.vqvae import VQVAE
 
     path = folder / _WEIGHTS
+    data = _read(path)
     try:
-        network = VQVAE(config)
-        tensors = {name: t.to(torch.float32) for name, t in load(_read(path)).items()}
-        expected = set(_shipped(network))
-        if set(tensors) != expected:
-            wrong = sorted(set(tensors) ^ expected)[0]
-            raise ModelError(f"{path}: the tensor {wrong} is missing or foreign")
-        network.load_state_dict(tensors, strict=False)
-    except (SafetensorError, RuntimeError, ValueError, KeyError) as error:
-        reason = str(error).splitlines()[-1].strip()
-        raise ModelError(f"{path}: not usable as weights ({reason})") from None
+        tensors = {name: t.to(torch.float32) for name, t in load(data).items()}
+    except Exception as error:  # as for a prior
+        raise ModelError(f"{path}: not usable as weights ({error or type(error).__name__})") from None
+    with torch.device("meta"):  # shapes alone: a configuration of a few bytes can declare networks of any size
+        plan = VQVAE(config)
+    state = plan.state_dict()
+    shapes = {name: state[name].shape for name in _shipped(plan)}
+    if set(tensors) != set(shapes):
+        wrong = sorted(set(tensors) ^ set(shapes))[0]
+        raise ModelError(f"{path}: the tensor {wrong} is missing or foreign")
+    for name, tensor in tensors.items():
+        if tensor.shape != shapes[name]:
+            raise ModelError(f"{path}: {name} is {tuple(tensor.shape)}, not {tuple(shapes[name])}")
+        if not tensor.isfinite().all():
+            raise ModelError(f"{path}: {name} has values that are not finite")
+    network = VQVAE(config).float()  # whatever default dtype a program has set
+    network.load_state_dict(tensors, strict=False)
     return network.eval().requires_grad_(False)
 
 
@@ -109,33 +123,70 @@ def bundled() -> tuple[str, ...]:
     return tuple(sorted(names, key=lambda name: name != DEFAULT_MODEL))
 
 
+def added() -> dict[str, Path]:
+    """Names and folders of the models below the folders in VQCODEC_MODELS, which are separated as those in PATH."""
+    found: dict[str, Path] = {}
+    for folder in filter(None, os.environ.get(MODELS_PATH, "").split(os.pathsep)):
+        for path in sorted(Path(folder).glob(f"*/{_CONFIG}")):
+            found.setdefault(path.parent.name, path.parent)
+    return {name: path for name, path in found.items() if name not in bundled()}
+
+
 def open_model(name: str | Path = DEFAULT_MODEL) -> Model:
-    """A bundled model by its name, or the model in a folder. Raises `UnknownModel` or `ModelError`."""
+    """A model by its name, or the model in a folder. Raises `UnknownModel` or `ModelError`."""
     if name in bundled():
         return _open_bundled(str(name))
     return _open(model_folder(name))
 
 
 def model_folder(name: str | Path) -> Path:
-    """The folder of a bundled model, or the folder itself. Raises `UnknownModel` where there is no model."""
+    """The folder of a model with a name, or the folder itself. Raises `UnknownModel` where there is no model."""
     if name in bundled():
         return _MODELS / name
+    others = added()
+    if str(name) in others:
+        return others[str(name)]
     if (Path(name) / _CONFIG).is_file():
         return Path(name)
-    known = ", ".join([f"a folder with a {_CONFIG}", *bundled()])
+    known = ", ".join([f"a folder with a {_CONFIG}", *bundled(), *others])
     raise UnknownModel(f"there is no model {str(name)!r}; give one of: {known}")
 
 
 def find(digest: bytes) -> Model:
-    """The bundled model with that digest. Raises `UnknownModel`."""
-    for name in bundled():
-        model = open_model(name)
+    """The model with that digest. Raises `UnknownModel`."""
+    for name in (*bundled(), *added()):
+        try:
+            model = open_model(name)
+        except ModelError:
+            if name in bundled():
+                raise
+            continue  # a broken model beside the right one
         if model.digest == digest:
             return model
     raise UnknownModel(
-        f"the file was written with a model (digest {digest.hex()}) that is not in this package; "
-        "name its folder with --model"
+        f"the file was written with a model (digest {digest.hex()}) that is not here; get its folder from where the "
+        f"file was made (vqcodec models --export NAME), then give --model FOLDER or put it below {MODELS_PATH}"
     )
+
+
+def export_model(name: str, folder: Path, *, force: bool) -> Model:
+    """Copy a model and its card into `folder`, made if absent: all that is needed to decode its files for ever.
+
+    Raises `UnknownModel`, `ModelError` where the model is damaged, or `OutputError`.
+    """
+    model = open_model(name)
+    names = [_WEIGHTS, _PRIOR, _CARD, _CONFIG]  # the last one makes it a model
+    files = {name: _read(model.path / name) for name in names if name != _CARD or (model.path / name).is_file()}
+    for name in files:
+        if folder.is_dir():
+            check_destination(folder / name, force=force)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise OutputError(f"the folder {folder} cannot be made: {error.strerror}") from None
+    for name, data in files.items():
+        write_atomic(folder / name, data, force=force)
+    return _open(folder)
 
 
 def save_model(folder: Path, config: ModelConfig, network: VQVAE, prior: dict[str, Tensor]) -> Model:
@@ -207,6 +258,8 @@ def _refuse_unknown_codes(network: VQVAE, prior: Mapping[str, Tensor | npt.NDArr
             table = prior.get(f"codes.{g}.{quality}.embedding")
             if table is None or table.ndim == 0 or live > table.shape[0]:
                 raise ModelError(f"the prior does not know all codes of codebook {g + 1} at quality {quality + 1}")
+            if live == 0:
+                raise ModelError(f"codebook {g + 1} has no code at quality {quality + 1}")
 
 
 def _shipped(network: VQVAE) -> list[str]:
@@ -220,7 +273,7 @@ def _open_bundled(name: str) -> Model:
 
 
 def _open(path: Path) -> Model:
-    config_text = _read(path / _CONFIG).decode("utf-8", "replace")
+    config_text = _read(path / _CONFIG, MAX_CONFIG).decode("utf-8", "replace")
     config = from_json(ModelConfig, config_text)
     digest = hashlib.sha256()
     # The configuration counts in its canonical form: line ends may change in a checkout.
@@ -229,10 +282,12 @@ def _open(path: Path) -> Model:
     return Model(path, config, digest.digest()[:DIGEST_BYTES])
 
 
-def _read(path: Path) -> bytes:
+def _read(path: Path, most: int = MAX_FILE) -> bytes:
     try:
-        if path.stat().st_size > MAX_FILE:
-            raise ModelError(f"{path}: larger than the {MAX_FILE >> 20} MiB a model's file may have")
+        if path.stat().st_size > most:
+            raise ModelError(f"{path}: larger than the {most >> 20} MiB that this file of a model may have")
+        if not path.is_file():  # what a device or a pipe gives may have no end
+            raise ModelError(f"{path}: not a file")
         return path.read_bytes()
     except OSError as error:
         raise ModelError(f"{path}: cannot read the model ({error.strerror or error})") from None

@@ -1,7 +1,9 @@
-"""What a terminal asks for: a progress bar that is in nobody's way, and text that is safe to show."""
+"""What a terminal asks for: an orderly end, a progress bar that is in nobody's way, and text that is safe to show."""
 
 from __future__ import annotations
 
+import os
+import signal
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -10,7 +12,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from rich.progress import Progress
 
-__all__ = ["Bar", "named", "printable"]
+__all__ = ["Bar", "fill_closed_streams", "named", "printable", "unwind_when_ended"]
 
 
 class Bar:
@@ -59,6 +61,29 @@ class Bar:
             yield
         finally:
             self.__enter__()
+
+
+def unwind_when_ended() -> None:
+    """Let SIGTERM, and a terminal that is closed, end the work as Ctrl-C does: temporary files are removed."""
+
+    def end(number: int, _: object) -> None:
+        sys.exit(128 + number)
+
+    for name in ("SIGTERM", "SIGHUP"):  # not every system has the second one
+        number = getattr(signal, name, None)
+        if number is not None and signal.getsignal(number) is signal.SIG_DFL:  # nohup has it ignored: so it stays
+            signal.signal(number, end)
+
+
+def fill_closed_streams() -> None:
+    """Take the place of standard streams that are closed (`>&-`): what is read or printed there becomes an error.
+
+    Otherwise the next file to be opened would get the number of the stream, and what a library prints.
+    """
+    for name, mode, flags in (("stdin", "r", os.O_WRONLY), ("stdout", "w", os.O_RDONLY), ("stderr", "w", os.O_WRONLY)):
+        if getattr(sys, name) is None:
+            descriptor = os.open(os.devnull, flags)  # the wrong way round for the first two: EBADF
+            setattr(sys, name, os.fdopen(descriptor, mode, encoding="utf-8"))
 
 
 def named(name: str, text: str) -> str:

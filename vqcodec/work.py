@@ -6,19 +6,24 @@ import math
 import sys
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from contextlib import nullcontext
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from vqcodec.errors import BadFile, BadPicture, UsageError, VqError
 from vqcodec.jobs import Job, make_folder
+from vqcodec.metadata import Keep
 
 if TYPE_CHECKING:
     from vqcodec.codec import Codec
     from vqcodec.image import Picture
+    from vqcodec.limits import Limits
     from vqcodec.search import Target
 
 __all__ = ["Compressor", "Decompressor", "Record", "Wish", "read", "verdict"]
+
+_HEAD = 1 << 21  # bytes: more than the header of any file within the limits
 
 
 @dataclass(frozen=True)
@@ -46,9 +51,23 @@ class Record:
 
 
 def read(source: Path | None) -> bytes:
-    """All bytes of a .vq file, or of standard input. Raises `BadFile`."""
+    """All bytes of a .vq file, or of standard input, which may have no end. Raises `BadFile`.
+
+    Of a file longer than any header no more is read than its header declares, and one byte that would be too much.
+    """
+    from vqcodec.container import read_header
+    from vqcodec.limits import ANY_SIZE
+
     try:
-        return sys.stdin.buffer.read() if source is None else source.read_bytes()
+        with nullcontext(sys.stdin.buffer) if source is None else source.open("rb") as stream:
+            pieces = [stream.read(_HEAD)]
+            if len(pieces[0]) == _HEAD:
+                # How large a picture may be is decided when it is decoded.
+                left = read_header(pieces[0], ANY_SIZE, partial=True).total_bytes + 1 - _HEAD
+                while left > 0 and (piece := stream.read(min(left, _HEAD))):
+                    pieces.append(piece)
+                    left -= len(piece)
+            return b"".join(pieces)
     except OSError as error:
         name = "standard input" if source is None else source
         raise BadFile(f"{name} cannot be read: {error.strerror}") from None
@@ -57,11 +76,12 @@ def read(source: Path | None) -> bytes:
 def verdict(source: Path | None, reader: Decompressor | None, progress: Callable[[float], None]) -> str | None:
     """What is wrong with a .vq file, or None. All its checksums are tried; with a `reader` it is decoded, too."""
     from vqcodec.container import unpack
+    from vqcodec.limits import ANY_SIZE
 
     try:
         data = read(source)
         if reader is None:
-            unpack(data)
+            unpack(data, ANY_SIZE)
         else:
             reader.codec_for(data).decompress(data, progress)
     except VqError as error:
@@ -84,13 +104,14 @@ def deliver(job: Job, data: bytes, force: bool) -> None:
 
 @dataclass(frozen=True)
 class Wish:
-    """What `compress` was asked for: a quality, or one target."""
+    """What `compress` was asked for: a quality, or one target; and what to keep beside the samples."""
 
     quality: int | None = None
     effort: int | None = None
     bpp: float | None = None  # targets, for the whole file
     size: int | None = None  # bytes
     psnr: float | None = None  # dB
+    keep: Keep = field(default_factory=Keep)
 
     def __post_init__(self) -> None:
         if sum(value is not None for value in (self.quality, self.bpp, self.size, self.psnr)) > 1:
@@ -115,8 +136,9 @@ class Compressor:
 
     bad_input = BadPicture
 
-    def __init__(self, model: str | None, wish: Wish, force: bool) -> None:
+    def __init__(self, model: str | None, wish: Wish, force: bool, max_pixels: int | None = None) -> None:
         self.model, self.wish, self.force = model, wish, force
+        self.limits = _limits(max_pixels)
         self.codec: Codec | None = None
 
     def open(self) -> None:
@@ -124,7 +146,7 @@ class Compressor:
         from vqcodec.codec import Codec
         from vqcodec.store import DEFAULT_MODEL, open_model
 
-        self.codec = Codec(open_model(DEFAULT_MODEL if self.model is None else self.model))
+        self.codec = Codec(open_model(DEFAULT_MODEL if self.model is None else self.model), self.limits)
         self.codec.quality(self.wish.quality)
 
     def work(self, job: Job, progress: Callable[[float], None]) -> Record:
@@ -134,7 +156,8 @@ class Compressor:
         from vqcodec.search import compress_to
 
         assert self.codec is not None, "open() comes first"
-        picture = read_picture(sys.stdin.buffer if job.source is None else job.source)
+        source = sys.stdin.buffer if job.source is None else job.source
+        picture = read_picture(source, self.wish.keep, self.limits.pixels)
         target = self.wish.target(picture)
         effort = DEFAULT_EFFORT if self.wish.effort is None else self.wish.effort
         start = time.perf_counter()
@@ -157,11 +180,17 @@ class Decompressor:
     bad_input = BadFile
 
     def __init__(
-        self, model: str | None, force: bool, region: tuple[int, int, int, int] | None = None, saving: bool = False
+        self,
+        model: str | None,
+        force: bool,
+        region: tuple[int, int, int, int] | None = None,
+        saving: bool = False,
+        max_pixels: int | None = None,
     ) -> None:
         if saving and region is not None:
             raise UsageError("give one of --salvage and --crop")
         self.model, self.force, self.region, self.saving = model, force, region, saving
+        self.limits = _limits(max_pixels)
         self.given: Codec | None = None
         self.loaded: dict[bytes, Codec] = {}
 
@@ -171,11 +200,11 @@ class Decompressor:
         from vqcodec.store import open_model
 
         if self.model is not None:
-            self.given = Codec(open_model(self.model))
+            self.given = Codec(open_model(self.model), self.limits)
 
     def work(self, job: Job, progress: Callable[[float], None]) -> Record:
         """Do one job. `progress` is told the fraction done, 0 to 1. Raises `VqError`."""
-        from vqcodec.image import encode_image, format_for
+        from vqcodec.image import encode_image, fitted, format_for
         from vqcodec.partial import Region, decode_region, salvage
 
         picture_format = "PNG" if job.target is None else format_for(job.target)
@@ -191,6 +220,7 @@ class Decompressor:
         else:
             picture = codec.decompress(data, progress)
         seconds = time.perf_counter() - start
+        picture = fitted(picture, picture_format)
         deliver(job, encode_image(picture, picture_format), self.force)
         return _record(job, data, codec.model.name, seconds, picture, damage)
 
@@ -202,8 +232,21 @@ class Decompressor:
             return self.given  # it refuses a file of another model itself
         model = model_for(data, partial=self.saving)
         if model.digest not in self.loaded:
-            self.loaded[model.digest] = Codec(model)
+            self.loaded[model.digest] = Codec(model, self.limits)
         return self.loaded[model.digest]
+
+
+def _limits(max_pixels: int | None) -> Limits:
+    """The limits of a run of the command line, where the user may know better."""
+    from PIL import Image
+
+    from vqcodec.limits import DEFAULT_LIMITS, Limits
+
+    if max_pixels is None:
+        return DEFAULT_LIMITS
+    if Image.MAX_IMAGE_PIXELS is not None:  # Pillow has a limit of its own
+        Image.MAX_IMAGE_PIXELS = max(Image.MAX_IMAGE_PIXELS, max_pixels)
+    return Limits(pixels=max_pixels)
 
 
 def _record(

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any, TextIO
 
 from vqcodec.bench.results import Results, Row
+from vqcodec.metadata import NAMES
 
 if TYPE_CHECKING:
     from vqcodec.codec import Info
@@ -55,6 +56,9 @@ def print_info(found: Info, file: TextIO) -> None:
         "units": f"{found.rows} x {found.cols} of {found.unit} x {found.unit} latent positions",
         "bits/unit": f"{min(bits):,} to {max(bits):,}, mean {sum(bits) / len(bits):,.0f}",
     }
+    if found.metadata_bytes:
+        sizes = ", ".join(f"{NAMES[kind]} {size:,}" for kind, size in found.metadata_bytes.items())
+        lines["metadata"] = f"{sizes} bytes"
     for name, text in lines.items():
         print(f"{name:10} {text}", file=file)
     if 1 < found.rows * found.cols <= UNITS_SHOWN:

@@ -43,17 +43,21 @@ class Tiled:
             codes[(slice(None), *window.core())] = found.numpy()[(slice(None), *window.inner())]
         return codes
 
-    def descend(self, codes: Codes, pixels: Samples, step: float, progress: Progress | None = None) -> Latents:
-        """Latents [D, h, w], a gradient step from those of the codes towards pixels [H, W, 3]; see `VQVAE.descend`."""
+    def descend(
+        self, codes: Codes, pixels: Samples, step: float, multiple: int = 1, progress: Progress | None = None
+    ) -> Iterator[tuple[tuple[slice, slice], Latents]]:
+        """Latents, a gradient step from those of the codes towards pixels [H, W, 3]; see `VQVAE.descend`.
+
+        Window by window: rows and columns of the grid, and the latents [D, rows, columns] there, which begin at
+        multiples of `multiple` positions. `codes` must stay as they are meanwhile.
+        """
         _, height, width = codes.shape
-        latents = np.empty((self.network.config.latent_dim, height, width), np.float32)
         # What a code does shows in the pixels around it, which other codes around them also make.
-        for window in self._windows(height, width, 2 * self.network.decoder_reach, progress):
+        for window in self._windows(height, width, 2 * self.network.decoder_reach, progress, multiple):
             part = torch.from_numpy(codes[(slice(None), *window.outer())].astype(np.int64))[None]
             x = _tensor(pixels[window.outer(self.stride)])
             moved = self.network.descend(part, x, self.quality, step)[0]
-            latents[(slice(None), *window.core())] = moved.numpy()[(slice(None), *window.inner())]
-        return latents
+            yield window.core(), moved.numpy()[(slice(None), *window.inner())]
 
     def choose(self, latents: Latents, bits: Sequence[npt.NDArray[np.float32]], step: float) -> Codes:
         """Latents [D, h, w] -> codes [G, h, w] at given costs: G arrays [h * w, K] of bits, lambda times `step`."""
@@ -73,9 +77,12 @@ class Tiled:
             pixels[window.core(self.stride)] = y.numpy()[window.inner(self.stride)]
         return pixels
 
-    def _windows(self, height: int, width: int, reach: int, progress: Progress | None) -> Iterator[Window]:
+    def _windows(
+        self, height: int, width: int, reach: int, progress: Progress | None, multiple: int = 1
+    ) -> Iterator[Window]:
         """The windows over a grid; tells `progress` which share of them is done."""
-        windows = list(cover(height, width, WINDOW // self.stride, reach))
+        side = max(1, WINDOW // self.stride // multiple) * multiple
+        windows = list(cover(height, width, side, reach))
         for done, window in enumerate(windows, 1):
             yield window
             if progress:

@@ -1,0 +1,240 @@
+"""What benchmarks/fuzz.py feeds with hostile bytes: parts of vqcodec, their first inputs and ways to change these.
+
+In: bytes. Out: nothing, or the error that the part raises. A target is made in a process of its own, where vqcodec is
+instrumented when it is imported: that is why all imports of it are inside functions.
+"""
+
+from __future__ import annotations
+
+import random
+import zlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from mutations import Draft, join, mutate_model, mutate_parts, mutate_png, mutate_text, mutate_vq, png, split, varint
+
+__all__ = ["TARGETS", "Target", "check_text"]
+
+PIXELS = 1 << 14  # larger pictures are checked up to their headers only: their work is allowed to take its time
+LONGEST = 1010  # characters of an error
+
+Mutate = Callable[[bytes, random.Random, Callable[[bytes], bytes]], bytes]
+
+
+@dataclass(frozen=True)
+class Target:
+    """What is fed, with what at first, and how that is changed."""
+
+    seeds: list[bytes]
+    run: Callable[[bytes], object]
+    mutate: Mutate
+
+
+def container_target(_: Path) -> Target:
+    from vqcodec.container import alpha_payload, pack, read_header, unit_payload, unpack
+    from vqcodec.errors import BadFile
+
+    def run(data: bytes) -> None:
+        try:
+            header = read_header(data, partial=True)
+        except BadFile:
+            unpack(data)
+            raise AssertionError("a file without a sound header was read") from None
+        for index in range(min(4, header.rows * header.cols)):
+            tolerated(lambda i=index: unit_payload(data, header, i))
+        tolerated(lambda: alpha_payload(data, header))
+        file = unpack(data)
+        assert unpack(pack(file)) == file
+
+    return Target(drafts(bytes(8)), run, mutate_vq)
+
+
+def alpha_target(_: Path) -> Target:
+    import numpy as np
+
+    from vqcodec.alpha import decode_alpha, encode_alpha
+
+    alpha = np.arange(5 * 7, dtype=np.uint8).reshape(5, 7)
+
+    def run(data: bytes) -> None:
+        assert decode_alpha(data, 5, 7).shape == (5, 7)
+
+    start = encode_alpha(alpha)
+    seeds = [start, encode_alpha(np.zeros((5, 7), np.uint8)), start.replace(b"IEND", b"zTXt")]
+    return Target(seeds, run, mutate_png)
+
+
+def codes_target(folder: Path) -> Target:
+    from vqcodec.codec import read_codes
+    from vqcodec.container import unpack
+
+    model, seeds = stand_in(folder)
+
+    def run(data: bytes) -> None:
+        file = unpack(data)
+        if file.width * file.height <= PIXELS:
+            codes = read_codes(file, model)
+            assert codes.min() >= 0
+            assert all((codes[g] < size).all() for g, (size, _) in enumerate(model.config.vqvae.codebooks))
+
+    return Target(seeds, run, mutate_vq)
+
+
+def decoding_target(folder: Path) -> Target:
+    from vqcodec.codec import Codec, describe
+    from vqcodec.container import read_header
+    from vqcodec.partial import Region, decode_region, salvage
+
+    model, seeds = stand_in(folder)
+    codec = Codec(model)
+
+    def run(data: bytes) -> None:
+        header = read_header(data, partial=True)
+        describe(data, partial=True)
+        if header.width * header.height > PIXELS:
+            return
+        tolerated(lambda: decode_region(codec, data, Region(header.width // 3, header.height // 3, 9, 7)))
+        tolerated(lambda: salvage(codec, data))
+        picture = codec.decompress(data)
+        assert picture.pixels.shape == (header.height, header.width, 3)
+
+    return Target(seeds, run, mutate_vq)
+
+
+def model_target(folder: Path) -> Target:
+    import numpy as np
+
+    from vqcodec.codec import Codec
+    from vqcodec.image import Picture
+    from vqcodec.store import open_model
+
+    model, _ = stand_in(folder / "good")
+    names = ("config.json", "prior.safetensors", "weights.safetensors")
+    place = folder / "hostile"
+    place.mkdir()
+
+    def run(data: bytes) -> None:
+        for name, content in zip(names, split(data), strict=True):
+            (place / name).write_bytes(content)
+        found = open_model(place)
+        tolerated(lambda: found.prior(found.config.vqvae.qualities - 1))
+        codec = Codec(found)
+        pixels = np.arange(20 * 12 * 3, dtype=np.uint8).reshape(20, 12, 3)
+        codec.decompress(codec.compress(Picture(pixels, "RGB"), 1))
+
+    return Target([join(tuple((model.path / name).read_bytes() for name in names))], run, mutate_model)
+
+
+def metadata_target(_: Path) -> Target:
+    import numpy as np
+    from PIL import Image, ImageCms
+
+    from vqcodec.image import Picture, encode_image, fitted, to_image
+    from vqcodec.metadata import Metadata, cleaned
+
+    def run(data: bytes) -> None:
+        metadata = Metadata(*split(data))
+        kept, _ = cleaned(metadata, 3, 2, location=False)
+        assert cleaned(kept, 3, 2, location=False)[0] == kept
+        picture = Picture(np.zeros((2, 3, 3), np.uint8), "RGB", metadata=metadata)
+        to_image(picture)
+        for name in ("PNG", "JPEG", "TIFF"):
+            encode_image(fitted(picture, name), name)
+
+    exif = Image.Exif()
+    exif[0x010E], exif[0x0112], exif[0x8769], exif[0x8825] = "a text", 6, {0xA002: 9, 0x927C: b"maker"}, {1: "N"}
+    name, space = "http://www.w3.org/1999/02/22-rdf-syntax-ns#", "http://purl.org/dc/elements/1.1/"
+    xmp = (
+        f'<r:RDF xmlns:r="{name}"><r:Description xmlns:d="{space}" d:title="&amp;">'
+        "<d:subject><r:Bag><r:li>x</r:li></r:Bag></d:subject><d:GPSLatitude>1</d:GPSLatitude></r:Description></r:RDF>"
+    )
+    icc = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+    return Target([join((exif.tobytes()[6:], xmp.encode(), icc))], run, mutate_parts)
+
+
+def text_target(_: Path) -> Target:
+    from vqcodec.config import ModelConfig, from_json
+    from vqcodec.options import parse_count, parse_region, parse_size
+
+    def run(data: bytes) -> None:
+        text = data.decode("utf-8", "surrogateescape")
+        for read in (parse_region, parse_size, parse_count):
+            tolerated(lambda call=read: call(text))
+        from_json(ModelConfig, text)
+
+    seeds = [b"50000", b"50k", b"1.5 MiB", b" 3GB ", b"1,2,3,4", b" 10 , 20 , 300 , 400 ", b'{"name": [1, 2.5e3]}']
+    return Target(seeds, run, mutate_text)
+
+
+TARGETS = {
+    "container": container_target,
+    "alpha": alpha_target,
+    "codes": codes_target,
+    "decoding": decoding_target,
+    "model": model_target,
+    "metadata": metadata_target,
+    "text": text_target,
+}
+
+
+def drafts(digest: bytes) -> list[bytes]:
+    """Containers of all kinds; their payloads are no codes."""
+    numbers = [varint(n) for n in (300, 200, 1, 16, 2, 2)]
+    alpha = png([(b"IHDR", b"\0\0\1\x2c\0\0\0\xc8\x08\0\0\0\0"), (b"IDAT", b""), (b"IEND", b"")])
+    units = [b"first", b"second", b"", bytes(130)]
+    one = [varint(n) for n in (3, 2, 5, 64, 1, 1)]
+    files = [
+        Draft(one, [b"abc"], digest=digest, flags=1),
+        Draft(numbers, units, [(1, alpha)], digest),
+        Draft(numbers, units, [(200, b"later"), (1, alpha)], digest),
+        Draft(one, [b"abc"], [(kind, zlib.compress(b"about")) for kind in (129, 130, 131)], digest),
+    ]
+    return [file.build() for file in files]
+
+
+def stand_in(folder: Path) -> tuple[Any, list[bytes]]:
+    """A model of random weights in `folder`, and files of it: one unit and several, grey, with alpha."""
+    import numpy as np
+    import torch
+
+    from vqcodec.codec import Codec
+    from vqcodec.config import ModelConfig, PriorConfig, VQVAEConfig
+    from vqcodec.image import Picture
+    from vqcodec.nn.pixelcnn import GatedPixelCNN
+    from vqcodec.nn.vqvae import VQVAE
+    from vqcodec.store import save_model
+
+    vqvae = VQVAEConfig("patch", 8, 8, 6, 1, 1, ((8, 1), (6, 2), (16, 4)), (0.8, 0.1))
+    config = ModelConfig("stand-in", vqvae, PriorConfig(channels=8, blocks=2, head_channels=6), unit=4)
+    torch.manual_seed(1)
+    network, prior = VQVAE(vqvae), GatedPixelCNN(vqvae, config.prior)
+    prior.describe_codes(network.quantizer)
+    model = save_model(folder, config, network, prior.integers())
+    codec = Codec(model)
+    y, x = np.mgrid[:70, :50]
+    pixels = np.stack([y * 3, x * 5, y * x // 9], 2).astype(np.uint8)
+    pictures = [
+        Picture(pixels, "RGB"),
+        Picture(pixels[:9, :13], "RGB", pixels[:9, :13, 0].copy()),
+        Picture(pixels[:40, :33], "L"),
+        Picture(pixels[:1, :1], "RGB"),
+    ]
+    return model, [codec.compress(picture, 1 + i % 2) for i, picture in enumerate(pictures)]
+
+
+def tolerated(call: Callable[[], object]) -> None:
+    """The call may fail as it should; what comes after it is tried as well."""
+    from vqcodec.errors import VqError
+
+    try:
+        call()
+    except VqError as error:
+        check_text(error)
+
+
+def check_text(error: Exception) -> None:
+    text = str(error)
+    if not text.isprintable() or not 0 < len(text) <= LONGEST:
+        raise ValueError(f"an error of {len(text)} characters that is not one clear line") from error

@@ -1,0 +1,221 @@
+"""A file is read to the same codes whatever the environment does to the arithmetic around it.
+
+Each environment is a process of its own: numbers of threads, other kernels of OpenBLAS, SIMD of numpy and torch
+switched off, denormals flushed to zero, another default precision. It reads the golden files; some environments
+also decode them to pixels and compress pictures, whose codes must be those that are read here.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from golden import CODES, FOLDER, codes_digest, pictures
+from hypothesis import given
+from hypothesis import strategies as st
+
+import vqcodec
+from vqcodec.coding.formats import SUM_BOUND, WEIGHT_MAX
+from vqcodec.coding.integer_prior import Product
+from vqcodec.container import unpack
+from vqcodec.store import bundled, find, open_model
+
+X86 = platform.machine().lower() in ("x86_64", "amd64")
+
+# Reads what its first argument lists; tells codes and pixels of files, and what it runs on, as JSON.
+READ = """
+import ctypes, glob, json, os, sys
+task = json.loads(sys.argv[1])
+if task["torch"]:
+    import torch
+    torch.set_flush_denormal(task["flush"])  # of this thread: numpy's sums are meant, too
+    torch.set_default_dtype(getattr(torch, task["dtype"]))
+else:
+    sys.modules["torch"] = sys.modules["safetensors.torch"] = None  # any import of it fails from here on
+import hashlib
+from functools import cache
+from pathlib import Path
+import numpy as np
+from vqcodec import container, store
+from vqcodec.codec import Codec, read_codes
+found = {"codes": {}, "compressed": {}}
+opened = [store.open_model(path) for path in task["models"]]
+codecs = {model.digest: Codec(model) for model in opened}
+for name in task["files"]:
+    data = Path(name).read_bytes()
+    file = container.unpack(data)
+    codec = codecs[file.model_digest]
+    codes = read_codes(file, codec.model, codec.prior)
+    found["codes"][Path(name).stem] = hashlib.sha256(codes.astype("<i4").tobytes()).hexdigest()
+    if task["out"]:
+        pixels = codec.render(codes, file.quality + 1, (file.height, file.width), file.mode)
+        np.save(Path(task["out"]) / (Path(name).stem + ".npy"), pixels)
+if task["out"]:
+    samples = np.load(task["picture"])
+    from vqcodec.image import Picture
+    for index, codec in enumerate(codecs.values()):
+        file = Path(task["out"]) / f"{index}.vq"
+        file.write_bytes(codec.compress(Picture(samples, "RGB")))
+        codes = codec.encode(samples, codec.quality(None))
+        found["compressed"][str(file)] = hashlib.sha256(codes.astype("<i4").tobytes()).hexdigest()
+cores = []
+for library in glob.glob(os.path.join(os.path.dirname(np.__file__), os.pardir, "numpy.libs", "*openblas*")):
+    for name in ("scipy_openblas_get_corename64_", "openblas_get_corename64_"):
+        if hasattr(ctypes.CDLL(library), name):
+            function = getattr(ctypes.CDLL(library), name)
+            function.restype = ctypes.c_char_p
+            cores.append(function().decode())
+found["core"] = cores[0] if cores else None
+found["tiny"] = bool(np.float32(1e-38) * np.float32(0.01))  # false where denormals are flushed to zero
+print(json.dumps(found))
+"""
+
+
+def simd() -> str:
+    """The SIMD extensions that numpy has chosen to use here, beyond what it is built for."""
+    core: Any = getattr(np, "_core", None) or np.core
+    inner = core._multiarray_umath
+    return " ".join(name for name in inner.__cpu_dispatch__ if inner.__cpu_features__[name])
+
+
+def kernels() -> list[str]:
+    """Kernels of OpenBLAS that this processor can run, the oldest first; Accelerate and MKL take no notice."""
+    if not X86:
+        return ["ARMV8", "NEOVERSEN1"] if sys.platform == "linux" else []
+    try:
+        flags = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        flags = ""
+    return ["Prescott", *["Haswell"] * (" avx2 " in flags), *["SkylakeX"] * (" avx512bw " in flags)]
+
+
+THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "VECLIB_MAXIMUM_THREADS")
+ONE, MANY = (dict.fromkeys(THREADS, count) | {"OMP_WAIT_POLICY": "PASSIVE"} for count in ("1", "8"))
+Environment = tuple[dict[str, str], dict[str, Any]]  # variables, and what the process is told to do
+ENVIRONMENTS: dict[str, Environment] = {
+    "torch without SIMD": (
+        MANY
+        | {"ATEN_CPU_CAPABILITY": "default", "MKL_CBWR": "COMPATIBLE", "ONEDNN_MAX_CPU_ISA": "SSE41"}
+        | {"NPY_DISABLE_CPU_FEATURES": simd(), "PYTHONHASHSEED": "1"},
+        {"torch": True, "out": True},
+    ),
+    "torch in float64, denormals are zero": (
+        ONE | {"ATEN_CPU_CAPABILITY": "avx2", "MKL_ENABLE_INSTRUCTIONS": "AVX2", "MKL_CBWR": "AVX2"},
+        {"torch": True, "dtype": "float64", "flush": True, "out": True},
+    ),
+    "one thread, no SIMD in numpy": (ONE | {"NPY_DISABLE_CPU_FEATURES": simd(), "PYTHONHASHSEED": "2"}, {}),
+} | {f"kernel {name}": (MANY | {"OPENBLAS_CORETYPE": name}, {}) for name in kernels()}
+FILES = sorted(FOLDER.glob("*.vq"))
+
+
+@pytest.fixture(scope="module")
+def results(tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[dict[str, Any], Path]]:
+    """What each environment found, and the folder of what it wrote; as many processes at once as there are cores."""
+    picture = tmp_path_factory.mktemp("picture") / "picture.npy"
+    np.save(picture, pictures()["alpha"].pixels)
+    settings = [name for name in os.environ if name not in (*THREADS, "OPENBLAS_CORETYPE", "PYTHONHASHSEED")]
+    environment = {name: os.environ[name] for name in settings} | {"PYTHONPATH": str(Path(vqcodec.__file__).parents[1])}
+
+    def visit(item: tuple[str, Environment]) -> tuple[str, tuple[dict[str, Any], Path]]:
+        name, (variables, wishes) = item
+        out = tmp_path_factory.mktemp("out")
+        task = {"torch": False, "flush": False, "dtype": "float32", "out": None, "picture": str(picture)} | wishes
+        task |= {"files": [str(path) for path in FILES], "models": [str(open_model(name).path) for name in bundled()]}
+        task["out"] = str(out) if task["out"] else None
+        done = subprocess.run(
+            [sys.executable, "-c", READ, json.dumps(task)],
+            env=environment | variables, capture_output=True, text=True, timeout=300, check=False,
+        )  # fmt: skip
+        assert done.returncode == 0, f"{name}: {done.stderr}"
+        return name, (json.loads(done.stdout), out)
+
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        return dict(pool.map(visit, ENVIRONMENTS.items()))
+
+
+Results = dict[str, tuple[dict[str, Any], Path]]
+
+
+@pytest.mark.parametrize("name", ENVIRONMENTS)
+def test_golden_files_are_read_to_the_same_codes(name: str, results: Results) -> None:
+    assert results[name][0]["codes"] == json.loads(CODES.read_text())
+
+
+@pytest.mark.parametrize("name", [name for name, (_, wishes) in ENVIRONMENTS.items() if wishes.get("out")])
+def test_pixels_are_within_one_grey_level(name: str, results: Results) -> None:
+    from vqcodec.image import read_picture
+
+    for path in FILES:
+        decoded = np.load(results[name][1] / f"{path.stem}.npy")
+        golden = read_picture(path.with_suffix(".png")).pixels
+        assert np.abs(decoded.astype(int) - golden.astype(int)).max() <= 1, path.stem
+
+
+@pytest.mark.parametrize("name", [name for name, (_, wishes) in ENVIRONMENTS.items() if wishes.get("out")])
+def test_what_is_compressed_there_is_read_here(name: str, results: Results) -> None:
+    compressed = results[name][0]["compressed"]
+    assert len(compressed) == len(bundled())
+    for path, digest in compressed.items():
+        data = Path(path).read_bytes()
+        assert codes_digest(data, find(unpack(data).model_digest)) == digest
+
+
+def test_the_environments_are_what_they_are_called(results: Results) -> None:
+    """A setting that nothing listens to would test nothing."""
+    assert results["one thread, no SIMD in numpy"][0]["tiny"]
+    if X86:
+        assert not results["torch in float64, denormals are zero"][0]["tiny"]
+    cores = {results[f"kernel {name}"][0]["core"] for name in kernels()}
+    if cores - {None}:
+        assert len(cores) == len(kernels())
+
+
+# --- any order of summation ----------------------------------------------------------------
+
+
+@cache
+def at_the_bound(width: int, seed: int) -> tuple[Product, np.ndarray]:
+    """A product whose sums come as close to the bound as they may, and inputs [6, width] of the largest size."""
+    rng = np.random.default_rng(seed)
+    weight = rng.integers(-WEIGHT_MAX, WEIGHT_MAX + 1, (width, 4))
+    room = SUM_BOUND - 1 - np.abs(weight).sum(0) * WEIGHT_MAX
+    bias = room * rng.choice([-1, 1], 4)
+    scale = np.ldexp(np.float32(1), -rng.integers(0, 12, 4)).astype(np.float32)
+    inputs = rng.choice([-WEIGHT_MAX, WEIGHT_MAX], (6, width))
+    inputs[0] = np.where(weight[:, 0] < 0, -WEIGHT_MAX, WEIGHT_MAX) * np.sign(bias[0])
+    assert room.min() >= 0
+    product = Product(weight.astype(np.float32), bias.astype(np.float32), scale)
+    return product, inputs.astype(np.float32)
+
+
+@given(width=st.sampled_from([1, 7, 96, 480, 960, 1040]), seed=st.integers(0, 20), data=st.data())
+def test_any_order_of_summation_gives_the_same_integers(width: int, seed: int, data: st.DataObject) -> None:
+    """Terms in any order, in partial sums of any length that are added in any order, with the bias at any place."""
+    product, inputs = at_the_bound(width, seed)
+    exact = inputs.astype(np.int64) @ product.weight.astype(np.int64) + product.bias.astype(np.int64)
+    expected = np.floor(exact * product.scale.astype(np.float64))
+    assert np.array_equal(product(inputs), expected)
+    order = np.random.default_rng(data.draw(st.integers(0, 2**32 - 1))).permutation(width)
+    cuts = sorted(data.draw(st.lists(st.integers(0, width), max_size=6)))
+    parts = [inputs[:, part] @ product.weight[part] for part in np.split(order, cuts)]
+    parts.insert(data.draw(st.integers(0, len(parts))), np.broadcast_to(product.bias, parts[0].shape))
+    total = np.zeros_like(parts[0])
+    for part in parts:
+        total = total + part
+    assert total.dtype == np.float32
+    assert np.array_equal(np.floor(total * product.scale), expected)
+
+
+def test_beyond_the_bound_the_order_would_matter() -> None:
+    """So the bound is no formality: twice as far, float32 sums depend on their order."""
+    terms = np.array([SUM_BOUND, 1, 1], np.float32)
+    assert (terms[0] + terms[1]) + terms[2] != terms[0] + (terms[1] + terms[2])

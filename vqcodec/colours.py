@@ -1,0 +1,134 @@
+"""Colours of a Pillow image -> 8-bit samples. In: an image of any mode. Out: grey or RGB, alpha apart, and notices.
+
+A colour profile is kept where the samples stay as they are, or applied, which gives sRGB.
+"""
+
+from __future__ import annotations
+
+import io
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageCms
+
+__all__ = ["profile_fits", "raw_mode", "split_image", "to_srgb"]
+
+Samples = NDArray[np.uint8]
+
+_SIXTEEN_BITS = (";16B", ";16L", ";16N")  # ends of Pillow's raw modes; "BGR;16" has 5, 6 and 5 bits
+_MODES = {"GRAY": "L", "RGB": "RGB", "CMYK": "CMYK", "Lab": "LAB"}  # by the colour space of a profile
+
+
+def raw_mode(image: Image.Image) -> str:
+    """How the samples lie in the file, such as "RGB;16B"; known only until the image is loaded, else ""."""
+    for tile in getattr(image, "tile", None) or ():
+        arguments = tile[3] if isinstance(tile[3], tuple) else (tile[3],)
+        if arguments and isinstance(arguments[0], str):
+            return arguments[0]
+    return ""
+
+
+def split_image(image: Image.Image, raw: str) -> tuple[Image.Image, Samples | None, list[str]]:
+    """Colour (mode L, RGB, CMYK or LAB) and alpha [H, W] of a loaded image, with notices."""
+    mode, key = image.mode, image.info.get("transparency")
+    if mode in ("I", "F") or mode.startswith("I;16"):
+        grey, notice = _eight_bits(np.asarray(image), raw, in_memory=image.format is None)
+        return Image.fromarray(grey), _keyed_alpha(image, key, raw), [notice]
+    notices = ["16 bits per channel were reduced to 8"] if raw.endswith(_SIXTEEN_BITS) else []
+    if mode in ("La", "RGBa"):
+        image = image.convert(mode.upper())
+    elif mode in ("P", "PA"):
+        image = image.convert("RGBA" if image.has_transparency_data else "RGB")
+    if image.mode in ("LA", "RGBA"):
+        samples = np.array(image)
+        grey_file = image.mode == "LA" or raw.startswith("LA;")  # Pillow opens 16-bit grey with alpha as RGBA
+        colour = samples[:, :, 0] if grey_file else samples[:, :, :3]
+        return Image.fromarray(np.ascontiguousarray(colour)), samples[:, :, -1].copy(), notices
+    if image.mode == "1":
+        image = image.convert("L")
+    elif image.mode not in ("L", "RGB", "CMYK", "LAB"):
+        notices += [] if mode == "RGBX" else [f"the colours were converted from {mode} to RGB"]
+        image = image.convert("RGB")
+    return image, _keyed_alpha(image, key, raw), notices
+
+
+def _keyed_alpha(image: Image.Image, key: Any, raw: str) -> Samples | None:
+    """Alpha [H, W] of a grey or RGB image that declares one colour transparent, as a PNG may."""
+    if image.mode == "RGB" and isinstance(key, tuple) and len(key) == 3:
+        key = tuple(v >> 8 for v in key) if raw.endswith(_SIXTEEN_BITS) else key
+    elif image.mode in ("L", "I", "F", "I;16", "I;16B", "I;16L") and isinstance(key, int):
+        # Pillow widens 1- to 4-bit samples to 8 bits, but (1 bit: older versions only) not the colour key.
+        top = {"1": 1, "L;2": 3, "L;4": 15}.get(raw, 255)
+        key = (key * 255 // top if key <= top else key,)
+    else:
+        return None
+    return np.where((np.atleast_3d(np.asarray(image)) == np.array(key)).all(axis=2), 0, 255).astype(np.uint8)
+
+
+def _eight_bits(samples: NDArray[Any], raw: str, *, in_memory: bool) -> tuple[Samples, str]:
+    """Samples [H, W] of 12 to 32 bits or floats, as 8 bits, with a notice of the range that was assumed."""
+    values = samples.astype(np.float64)
+    finite = values[np.isfinite(values)]
+    low, high = (float(finite.min()), float(finite.max())) if finite.size else (0.0, 0.0)
+    kind = "floating-point samples" if samples.dtype.kind == "f" else f"{8 * samples.itemsize}-bit samples"
+    if samples.dtype.kind == "f":
+        fits = [top for top in (1.0, 255.0) if low >= 0 and high <= top]
+    elif samples.dtype.itemsize == 2:
+        fits = [4095.0 if raw == "I;12" else 65535.0]
+    else:
+        # A file with 32-bit integers is most often a 16-bit picture; an image made in memory may have 8 bits.
+        fits = [top for top in (255.0, 65535.0) if low >= 0 and high <= top and (in_memory or top > 255)]
+    start, top = (0.0, fits[0]) if fits else (low, high)
+    values = np.nan_to_num(values, nan=low, posinf=high, neginf=low) - start
+    scaled = np.floor(values * 255 / ((top - start) or 1.0) + 0.5)  # dividing last keeps integers exact
+    damaged = "" if finite.size == values.size else "; NaN and infinite ones were replaced"
+    notice = f"{kind} from {start:g} to {top:g} were reduced to 8 bits{damaged}"
+    return np.clip(scaled, 0, 255).astype(np.uint8), notice
+
+
+def to_srgb(colour: Image.Image, profile: object) -> tuple[Image.Image, list[str]]:
+    """Colour of mode L, RGB, CMYK or LAB as L or RGB in sRGB, by its ICC profile if that can be used."""
+    notices = []
+    try:
+        converted = _through_profile(colour, profile) if isinstance(profile, bytes) and profile else colour
+        if converted is not colour:
+            return converted, ["the colours were converted to sRGB by the picture's colour profile"]
+    except Exception:  # littlecms and its binding fail in many ways, and the picture is good without
+        notices.append("the colour profile cannot be used and was ignored")
+    if colour.mode not in ("L", "RGB"):
+        notices.append(f"the colours were converted from {colour.mode} to RGB without a colour profile")
+        colour = colour.convert("RGB")
+    return colour, notices
+
+
+def profile_fits(profile: bytes, mode: str) -> bool:
+    """Whether samples of mode L or RGB can be left in the colour space of a profile."""
+    try:
+        return mode in ("L", "RGB") and _transform(profile)[1] == mode
+    except Exception:  # as in `to_srgb`
+        return False
+
+
+def _transform(profile: bytes) -> tuple[ImageCms.ImageCmsTransform, str]:
+    """From the colour space of a profile to sRGB; and the mode of the samples that it takes."""
+    source = ImageCms.ImageCmsProfile(io.BytesIO(profile))
+    mode = _MODES[source.profile.xcolor_space.strip()]
+    intent, flags = ImageCms.Intent.RELATIVE_COLORIMETRIC, ImageCms.Flags.BLACKPOINTCOMPENSATION
+    return ImageCms.buildTransform(source, ImageCms.createProfile("sRGB"), mode, "RGB", intent, flags), mode
+
+
+def _through_profile(colour: Image.Image, profile: bytes) -> Image.Image:
+    """The colours in sRGB, or `colour` itself if the profile is sRGB up to rounding, as nearly all are."""
+    transform, mode = _transform(profile)
+    if mode != colour.mode and (colour.mode, mode) != ("L", "RGB"):
+        raise ValueError(f"a profile for {mode} in a picture of mode {colour.mode}")
+    if mode in ("L", "RGB"):
+        # Names of profiles tell little ("sRGB linear"), so 16 x 16 x 16 colours are tried: [64, 64, 3].
+        cube = (np.indices((16, 16, 16)).reshape(3, 64, 64).transpose(1, 2, 0) * 17).astype(np.uint8)
+        probe = Image.fromarray(np.ascontiguousarray(cube)).convert(mode)
+        moved = np.asarray(transform.apply(probe)).astype(int) - np.asarray(probe.convert("RGB"))
+        if np.abs(moved).max() <= 2:
+            return colour
+    converted = transform.apply(colour if colour.mode == mode else colour.convert(mode))
+    return converted.convert("L") if colour.mode == "L" else converted
