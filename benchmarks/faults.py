@@ -342,7 +342,11 @@ def main() -> None:
     print(*lost, f"{total} faults, {len(lost) or 'nothing'} lost", sep="\n")
     if options.json:
         table = {kind: {**vars(row), "codes": dict(sorted(row.codes.items()))} for kind, row in rows.items()}
-        where = {"python": platform.python_version(), "system": platform.platform(terse=True), "seed": options.seed}
+        where = {
+            "python": platform.python_version(),
+            "system": f"{platform.system()} {platform.machine()}",
+            "seed": options.seed,
+        }
         text = json.dumps({**where, "faults": total, "lost": len(lost), "kinds": table, "skipped": skipped}, indent=2)
         options.json.write_text(text + "\n")
     sys.exit(bool(lost))
