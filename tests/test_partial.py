@@ -113,6 +113,15 @@ def test_a_cut_file_gives_the_units_that_are_there(codec: Codec, data: bytes, sh
     assert saved.picture.alpha is None
 
 
+def test_losses_are_told_in_runs() -> None:
+    assert partial._losses([], 6) == []
+    assert partial._losses([1, 4, 5, 6, 9], 6) == [
+        "unit 1 (row 0, column 1) was lost",
+        "3 units from 4 (row 0, column 4) on were lost",
+        "unit 9 (row 1, column 3) was lost",
+    ]
+
+
 def test_nothing_is_made_of_nothing(codec: Codec, data: bytes) -> None:
     header = container.read_header(data)
     with pytest.raises(DamagedFile, match="nothing can be saved"):
@@ -123,11 +132,11 @@ def test_nothing_is_made_of_nothing(codec: Codec, data: bytes) -> None:
 
 def test_a_region_of_a_picture_beyond_the_limits_is_no_bomb(codec: Codec, data: bytes) -> None:
     """The limit is for what is decoded, but transparency is one PNG of the whole picture."""
-    small = Codec(codec.model, Limits(pixels=400))
+    small = Codec(codec.model, Limits(pixels=64 * 64))  # 2 x 2 units, in which a small region may lie
     opaque = codec.compress(Picture(synthetic(HEIGHT, WIDTH), "RGB"))
-    assert decode_region(small, opaque, Region(3, 4, 20, 20)).pixels.shape == (20, 20, 3)
-    with pytest.raises(LimitExceeded, match="--max-pixels 420"):
-        decode_region(small, opaque, Region(3, 4, 20, 21))
+    assert decode_region(small, opaque, Region(30, 30, 4, 4)).pixels.shape == (4, 4, 3)
+    with pytest.raises(LimitExceeded, match="--max-pixels"):
+        decode_region(small, opaque, Region(0, 0, 150, 1))
     with pytest.raises(LimitExceeded, match=f"--max-pixels {HEIGHT * WIDTH}"):
         decode_region(small, data, Region(3, 4, 20, 20))
     with pytest.raises(LimitExceeded, match="--max-pixels"):

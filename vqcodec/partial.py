@@ -5,7 +5,9 @@ In: the bytes of a .vq file. Out: a `Picture`, from those units of coding alone 
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import dataclass
+from itertools import groupby
 
 import numpy as np
 import numpy.typing as npt
@@ -62,9 +64,6 @@ def decode_region(codec: Codec, data: bytes, region: Region, progress: Progress 
             f"the region {region.left},{region.top},{region.width},{region.height} is not within the picture of "
             f"{header.width}x{header.height} pixels; give X,Y,WIDTH,HEIGHT"
         )
-    # Transparency is one PNG of the whole picture, however small the region.
-    whole = header.alpha_bytes > 0
-    codec.refuse_beyond_limits(*((header.height, header.width) if whole else (region.height, region.width)))
     stride, reach = codec.model.config.vqvae.stride, codec.network.decoder_reach
     top_row, bottom_row = max(0, region.top // stride - reach), -(-bottom // stride) + reach
     left_col, right_col = max(0, region.left // stride - reach), -(-right // stride) + reach
@@ -76,6 +75,8 @@ def decode_region(codec: Codec, data: bytes, region: Region, progress: Progress 
     y, x = bounds[wanted[0]][0], bounds[wanted[0]][2]  # what is read begins here
     low, far = (max(bounds[index][side] for index in wanted) for side in (1, 3))
     shape = (min(header.height - y * stride, (low - y) * stride), min(header.width - x * stride, (far - x) * stride))
+    # Transparency is one PNG of the whole picture, however small the region.
+    codec.refuse_beyond_limits(*((header.height, header.width) if header.alpha_bytes else shape))
     # The units around the region are a smaller picture: the whole may be too large for memory, even if left empty.
     grid = grid_shape(*shape, stride * header.unit)
     block = Frame(header.model_digest, shape[1], shape[0], header.mode, header.quality, header.unit, *grid)
@@ -101,14 +102,12 @@ def salvage(codec: Codec, data: bytes, progress: Progress | None = None) -> Salv
     header = read_header(data, codec.limits, partial=True)
     bounds = unit_bounds(header, codec.model)
     payloads: dict[int, bytes] = {}
-    damage: list[str] = []
     for index in range(len(bounds)):
-        try:
+        with suppress(DamagedFile):
             payloads[index] = unit_payload(data, header, index)
-        except DamagedFile:
-            damage.append(f"unit {index} (row {index // header.cols}, column {index % header.cols}) was lost")
     if not payloads:
         raise DamagedFile("every unit of the file is damaged; nothing can be saved")
+    damage = _losses([index for index in range(len(bounds)) if index not in payloads], header.cols)
     codes = read_part(header, codec.model, payloads, codec.prior, share_of(progress, 0, CODING_SHARE))
     lost = np.ones(codes.shape[1:], bool)
     for index in payloads:
@@ -133,6 +132,17 @@ def salvage(codec: Codec, data: bytes, progress: Progress | None = None) -> Salv
         except DamagedFile:
             damage.append(f"its {name} was lost")
     return Salvaged(Picture(pixels, header.mode, alpha, metadata=Metadata(**metadata)), tuple(damage))
+
+
+def _losses(lost: list[int], cols: int) -> list[str]:
+    """A line for each run of lost units: a cut file has few, however large it is."""
+    lines = []
+    for _, run in groupby(enumerate(lost), lambda pair: pair[1] - pair[0]):
+        indices = [index for _, index in run]
+        where = f"{indices[0]} (row {indices[0] // cols}, column {indices[0] % cols})"
+        several = f"{len(indices)} units from {where} on were lost"
+        lines.append(several if len(indices) > 1 else f"unit {where} was lost")
+    return lines
 
 
 def _spread(codes: Codes, lost: Mask) -> Codes:
