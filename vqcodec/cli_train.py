@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from vqcodec.errors import UsageError
+from vqcodec.options import parse_qualities
 from vqcodec.output import check_destination
 from vqcodec.terminal import Bar, printable
 
@@ -101,6 +102,9 @@ def export(
     run: Run,
     out: Out,
     name: Annotated[str | None, typer.Option("--name", help="Of the model; default: that of --out.")] = None,
+    qualities: Annotated[
+        str | None, typer.Option("--qualities", metavar="LIST", help="Only these, such as 2-8; they count from 1 anew.")
+    ] = None,
     networks: Annotated[
         bool, typer.Option("--networks", help="Only those, without a prior: for --init of another run.")
     ] = False,
@@ -112,6 +116,9 @@ def export(
     """
     from vqcodec.train.project import Project
 
+    wanted = None if qualities is None else parse_qualities(qualities)
+    if networks and wanted is not None:
+        raise UsageError("--networks takes all qualities")
     if os.path.isdir(out):
         check_destination(out / "config.json", force=force)
     with Bar() as bar:
@@ -120,7 +127,7 @@ def export(
             project.export_networks(out)
             print(f"Go on with: vqcodec train vqvae DATA --run FOLDER --init {printable(str(out))}")
             return
-        model = project.export(out, name or out.resolve().name)
+        model = project.export(out, name or out.resolve().name, wanted)
     print(f"The model {printable(model.name)}: digest {model.digest.hex()}, {model.size / 1e6:.1f} MB.")
     print(f"Use it: vqcodec compress PICTURE --model {printable(str(out))}")
 

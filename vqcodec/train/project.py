@@ -62,14 +62,19 @@ class Project:
         settings = PriorTraining(config.prior, schedule, batch, crop)
         train_prior(settings, network, pictures, self.folder / "prior", self.report)
 
-    def export(self, out: Path, name: str | None = None) -> Model:
-        """Write the finished model into `out`."""
+    def export(self, out: Path, name: str | None = None, qualities: Sequence[int] | None = None) -> Model:
+        """Write the finished model into `out`; `qualities`: those of it that are wanted, see `keep_qualities`."""
         from vqcodec.nn.pixelcnn import GatedPixelCNN
+        from vqcodec.train.subset import keep_qualities
 
         config = self.config()
         prior = GatedPixelCNN(config.vqvae, config.prior)
         _load(prior, self.folder / "prior")
-        return save_model(out, replace(config, name=name or config.name), self.network(), prior.eval().integers())
+        network, integers = self.network(), prior.eval().integers()
+        config = replace(config, name=name or config.name)
+        if qualities is not None:
+            config, network, integers = keep_qualities(config, network, integers, qualities)
+        return save_model(out, config, network, integers)
 
     def export_networks(self, out: Path) -> None:
         """Write networks and codebooks alone into `out`, for another run to begin with."""

@@ -1,0 +1,61 @@
+"""Leaving qualities of a model out: those that remain are what they were."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+import numpy as np
+import pytest
+from conftest import PATCH, make_model, synthetic
+from safetensors.torch import load_file
+
+from vqcodec.codec import Codec
+from vqcodec.config import ModelConfig
+from vqcodec.errors import UsageError
+from vqcodec.image import Picture
+from vqcodec.options import parse_qualities
+from vqcodec.store import Model, save_model
+from vqcodec.train.subset import keep_qualities
+
+LAMBDAS = (60.0, 25.0, 12.0, 4.0)
+
+
+def config() -> ModelConfig:
+    vqvae = dataclasses.replace(PATCH.vqvae, lambdas=LAMBDAS)
+    return dataclasses.replace(PATCH, vqvae=vqvae, default_quality=3)
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> Model:
+    return make_model(config(), tmp_path_factory.mktemp("whole"))
+
+
+@pytest.mark.parametrize("wanted", [(2, 3, 4), (1, 3), (1, 2, 3, 4)])
+def test_qualities_that_are_kept_are_what_they_were(whole: Model, tmp_path: Path, wanted: tuple[int, ...]) -> None:
+    prior = load_file(whole.path / "prior.safetensors")
+    kept = save_model(tmp_path / "kept", *keep_qualities(whole.config, whole.network(), prior, wanted))
+    assert kept.config.vqvae.lambdas == tuple(LAMBDAS[quality - 1] for quality in wanted)
+    assert wanted[kept.config.default_quality - 1] == 3
+    assert kept.size < whole.size or len(wanted) == 4
+    before, after, source = Codec(whole), Codec(kept), Picture(synthetic(60, 70), "RGB")
+    for index, quality in enumerate(wanted, 1):
+        codes = before.encode(source.pixels, quality)
+        assert np.array_equal(after.encode(source.pixels, index), codes)
+        assert np.array_equal(after.decode(codes, index), before.decode(codes, quality))
+        sizes = [len(codec.pack(source, codes, q)) for codec, q in ((before, quality), (after, index))]
+        assert sizes[0] == sizes[1]
+
+
+@pytest.mark.parametrize("wanted", [(), (3,), (3, 2), (2, 2, 3), (0, 3), (3, 5), (1, 2, 4)])
+def test_what_cannot_be_kept_is_refused(whole: Model, wanted: tuple[int, ...]) -> None:
+    with pytest.raises(UsageError, match=r"keep at least 2|must be kept"):
+        keep_qualities(whole.config, whole.network(), load_file(whole.path / "prior.safetensors"), wanted)
+
+
+def test_lists_of_qualities() -> None:
+    assert parse_qualities("2-5") == (2, 3, 4, 5)
+    assert parse_qualities("1, 3,7-8") == (1, 3, 7, 8)
+    for text in ("", "a", "2-", "1;2", "-3", "1,,2"):
+        with pytest.raises(UsageError, match="no qualities"):
+            parse_qualities(text)
