@@ -196,8 +196,7 @@ def model(request: pytest.FixtureRequest) -> Model:
 @pytest.fixture
 def bundle(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., Path]]:
     """bundle(photo=model, ...): copies of these models are the bundled ones. Returns their folder."""
-    import vqcodec
-    from vqcodec import store
+    from vqcodec import api, store
 
     def install(**models: Model) -> Path:
         folder = tmp_path / "bundled"
@@ -209,7 +208,7 @@ def bundle(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable
 
     def forget() -> None:
         store._open_bundled.cache_clear()
-        vqcodec._codec.cache_clear()
+        api.forget()
 
     yield install
     forget()

@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 from command import Result, Stream, vqcodec_in_process
 from PIL import Image
-from stand_in import FakeCodec, describe, fake_model, install, png, replace
+from stand_in import DIGESTS, FakeCodec, describe, fake_model, install, png, replace
 
 from vqcodec import cli, jobs
 from vqcodec.codec import DEFAULT_EFFORT, STEPS
@@ -559,7 +559,8 @@ def test_help_imports_nothing_heavy(command: list[str]) -> None:
 def test_version(run: Run) -> None:
     import vqcodec
 
-    assert run("--version").out == f"vqcodec {vqcodec.__version__}\n"
+    models = "".join(f"{name} {DIGESTS[name].hex()}\n" for name in ("paper", "photo"))
+    assert run("--version").out == f"vqcodec {vqcodec.__version__}\n{models}"
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")

@@ -18,11 +18,12 @@ from typing import Annotated, Any, TextIO
 import typer
 
 from vqcodec.cli_bench import bench
+from vqcodec.cli_data import COMPLETE, completion, detokenize, inspect, prepare_completion, tokenize
 from vqcodec.cli_train import train_app
 from vqcodec.errors import UsageError, VqError
 from vqcodec.jobs import STREAM, Job, check, make_folder, plan, sources
 from vqcodec.metadata import Keep
-from vqcodec.options import parse_count, parse_region, parse_size
+from vqcodec.options import Effort, Force, Json, MaxPixels, ModelName, Quality, parse_region, parse_size
 from vqcodec.terminal import Bar, fill_closed_streams, named, printable, unwind_when_ended
 from vqcodec.work import Compressor, Decompressor, Record, Wish, read
 
@@ -42,19 +43,6 @@ app = typer.Typer(
 
 app.add_typer(train_app, name="train")
 
-Quality = Annotated[
-    int | None, typer.Option("--quality", "-q", min=1, help="1 (smallest file) to what `models` lists.")
-]
-Effort = Annotated[
-    int | None, typer.Option("--effort", min=0, max=3, help="Longer search for better codes, 0 to 3; default 1.")
-]
-Model = Annotated[str | None, typer.Option("--model", metavar="NAME|FOLDER", help="A model; see `models`.")]
-Force = Annotated[bool, typer.Option("--force", "-f", help="Replace existing files.")]
-MaxPixels = Annotated[
-    int | None,
-    typer.Option("--max-pixels", metavar="N", parser=parse_count, help="Refuse larger pictures; default 134M."),
-]
-Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 Out = Annotated[
     str | None,
     typer.Option("--out", "-o", metavar="OUT", help="File (one input) or folder; - is standard output."),
@@ -68,6 +56,8 @@ def main() -> None:
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):  # a file name may hold what the encoding of the terminal does not
             stream.reconfigure(errors="backslashreplace")
+    if COMPLETE in os.environ:
+        prepare_completion()
     try:
         try:
             app(prog_name="vqcodec")
@@ -91,15 +81,19 @@ def main() -> None:
 def _version(wanted: bool) -> None:
     if wanted:
         from vqcodec import __version__
+        from vqcodec.store import bundled, open_model
 
         print(f"vqcodec {__version__}")
+        for name in bundled():
+            print(f"{name} {open_model(name).digest.hex()}")
         raise typer.Exit
 
 
 @app.callback()
 def _app(
     version: Annotated[
-        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version and exit.")
+        bool,
+        typer.Option("--version", callback=_version, is_eager=True, help="Print the version and the models' digests."),
     ] = False,
 ) -> None:
     pass
@@ -121,7 +115,7 @@ def compress(
     ] = False,
     keep_location: Annotated[bool, typer.Option("--keep-location", help="Keep the location as well.")] = False,
     max_pixels: MaxPixels = None,
-    model: Model = None,
+    model: ModelName = None,
     force: Force = False,
     as_json: Json = False,
 ) -> None:
@@ -146,7 +140,7 @@ def decompress(
         bool, typer.Option("--salvage", help="Save what is left of damaged files; exit code 3 if any was.")
     ] = False,
     max_pixels: MaxPixels = None,
-    model: Model = None,
+    model: ModelName = None,
     force: Force = False,
     as_json: Json = False,
 ) -> None:
@@ -229,7 +223,7 @@ def verify(
     files: Annotated[list[str], typer.Argument(metavar="FILE", help=".vq files, folders of them, or -.")],
     deep: Annotated[bool, typer.Option("--deep", help="Decode them too; needs their models.")] = False,
     max_pixels: MaxPixels = None,
-    model: Model = None,
+    model: ModelName = None,
     as_json: Json = False,
 ) -> None:
     """Check every byte of .vq files against its checksum, without decoding them.
@@ -335,7 +329,8 @@ def demo(
     print(f"The files are in {printable(out)}. Your turn: vqcodec compress PICTURE")
 
 
-app.command()(bench)
+for command in (bench, tokenize, detokenize, inspect, completion):
+    app.command()(command)
 
 
 def _complain(text: str) -> None:

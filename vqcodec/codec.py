@@ -6,10 +6,11 @@ nor a floating-point number that is rounded.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cache, cached_property
-from typing import TYPE_CHECKING, Literal, TypeVar
+from threading import RLock
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -23,7 +24,9 @@ from vqcodec.errors import DamagedFile, LimitExceeded, ModelError, UnknownModel,
 from vqcodec.image import Picture
 from vqcodec.limits import ANY_SIZE, DEFAULT_LIMITS, Limits
 from vqcodec.metrics import bits_per_dim, bits_per_pixel, compression_ratio
+from vqcodec.refine import refine
 from vqcodec.store import Model, find
+from vqcodec.windows import bounds, split
 
 if TYPE_CHECKING:
     from vqcodec.nn.tiled import Tiled
@@ -37,12 +40,11 @@ __all__ = [
 Progress = Callable[[float], None]
 Samples = npt.NDArray[np.uint8]
 Latents = npt.NDArray[np.float32]
-Grids = TypeVar("Grids", Codes, Latents)
 
 NETWORK_SHARE = 0.3  # of the time, as progress is told
-# Step sizes of the search for better codes (`VQVAE.descend`) at each effort: long steps first.
-STEPS: tuple[tuple[float, ...], ...] = ((), (0.6,), (0.7, 0.6, 0.5), (0.7, 0.7, 0.6, 0.6, 0.5, 0.5))
-DEFAULT_EFFORT = 1
+# Step sizes of the search for better codes (see refine.py) at each effort: long steps first.
+STEPS: tuple[tuple[float, ...], ...] = ((), (0.3,), (0.4, 0.2), (0.6, 0.4, 0.2, 0.1))
+DEFAULT_EFFORT = 0  # for networks whose decoder is far from linear, as those of `photo`, the search gains little
 
 
 @dataclass(frozen=True)
@@ -89,15 +91,28 @@ class Info:
 class Codec:
     """A model at work. Loading takes a moment; keep the object for several pictures. Qualities count from 1.
 
+    Threads may share it: what it keeps is loaded once, and only read from then on.
     Pictures beyond the `limits` are refused, both ways, before they cost memory or time.
     """
 
     def __init__(self, model: Model, limits: Limits = DEFAULT_LIMITS) -> None:
         self.model, self.limits = model, limits
-        self.prior = cache(model.prior)
+        self._loading = RLock()
+        self._prior = cache(model.prior)
+
+    def prior(self, quality: int) -> IntegerPrior:
+        """The prior at one quality (0-based)."""
+        with self._loading:
+            return self._prior(quality)
+
+    @property
+    def network(self) -> VQVAE:
+        """The autoencoder."""
+        with self._loading:
+            return self._network
 
     @cached_property
-    def network(self) -> VQVAE:
+    def _network(self) -> VQVAE:
         return self.model.network()
 
     def compress(
@@ -182,23 +197,19 @@ class Codec:
         """Pixels [H, W, 3] -> codes [G, ceil(H / stride), ceil(W / stride)].
 
         `rate_scale` multiplies lambda: more than 1 gives a smaller file with the codebooks of the same quality. With
-        `effort` the codes then move, step by step, to where the decoded picture is better for its bits.
+        `effort` the codes then move, step by step, to where the decoded picture is better for its bits (refine.py).
         """
         if not 0 <= effort < len(STEPS):
             raise UsageError(f"the effort is 0 to {len(STEPS) - 1}, not {effort}")
         self.refuse_beyond_limits(*pixels.shape[:2])
         networks = self._networks(quality, rate_scale)
-        steps = STEPS[effort] if self.model.config.vqvae.transform else ()
-        share = 1 / (1 + 2 * len(steps))
+        config = self.model.config
+        steps = STEPS[effort] if config.vqvae.transform else ()
+        share = 1 / (1 + 3 * len(steps))
         codes = networks.encode(pixels, share_of(progress, 0, share))
-        for index, step in enumerate(steps):
-            start = share * (1 + 2 * index)
-            told = share_of(progress, start, start + 2 * share)
-            before = codes.copy()  # a window must not see what was chosen in others
-            for place, latents in networks.descend(before, pixels, step, self.model.config.unit, told):
-                for unit, target in _units(codes[(slice(None), *place)], latents, self.model.config.unit):
-                    unit[:] = networks.choose(target, self.prior(quality - 1).bits(unit), step)
-        return codes
+        return refine(
+            codes, pixels, networks, self.prior(quality - 1), config.unit, steps, share_of(progress, share, 1)
+        )
 
     def decode(self, codes: Codes, quality: int, progress: Progress | None = None) -> Samples:
         """Codes [G, h, w] -> pixels [h * stride, w * stride, 3]."""
@@ -270,7 +281,7 @@ def unit_bounds(frame: Frame, model: Model) -> list[tuple[int, int, int, int]]:
         raise DamagedFile("the file's units do not fit its model; the file is damaged")
     if frame.quality >= config.vqvae.qualities:
         raise DamagedFile(f"the file's quality {frame.quality + 1} is not one of its model; the file is damaged")
-    rows, cols = _bounds(height, config.unit), _bounds(width, config.unit)
+    rows, cols = bounds(height, config.unit), bounds(width, config.unit)
     return [(*vertical, *horizontal) for vertical in rows for horizontal in cols]
 
 
@@ -311,25 +322,6 @@ def describe(data: bytes, *, partial: bool = False) -> Info:
 def grid_shape(height: int, width: int, stride: int) -> tuple[int, int]:
     """Latent positions (rows, columns) of a picture of height x width pixels."""
     return -(-height // stride), -(-width // stride)
-
-
-def split(grids: Grids, unit: int) -> list[list[Grids]]:
-    """Codes [G, h, w], or anything on the same grid -> rows of units [G, <= unit, <= unit], which are views."""
-    _, height, width = grids.shape
-    return [
-        [grids[:, top:bottom, left:right] for left, right in _bounds(width, unit)]
-        for top, bottom in _bounds(height, unit)
-    ]
-
-
-def _units(codes: Codes, latents: Latents, unit: int) -> Iterator[tuple[Codes, Latents]]:
-    """The units of coding: views of codes [G, h, w] and latents [D, h, w]."""
-    for rows, others in zip(split(codes, unit), split(latents, unit), strict=True):
-        yield from zip(rows, others, strict=True)
-
-
-def _bounds(length: int, unit: int) -> list[tuple[int, int]]:
-    return [(start, min(start + unit, length)) for start in range(0, length, unit)]
 
 
 def share_of(progress: Progress | None, start: float, stop: float) -> Progress | None:

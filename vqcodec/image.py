@@ -13,6 +13,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from threading import RLock
 from typing import Any, BinaryIO, Literal
 
 import numpy as np
@@ -24,15 +25,18 @@ from vqcodec.errors import BadPicture, OutputError, UsageError
 from vqcodec.limits import DEFAULT_LIMITS
 from vqcodec.metadata import KEEP_NOTHING, LIMIT, NAMES, Keep, Metadata, cleaned, image_info, save, taken, unfit
 
-__all__ = ["Picture", "encode_image", "fitted", "format_for", "from_image", "read_picture", "to_image"]
+__all__ = [
+    "Picture", "encode_image", "fitted", "format_for", "from_image", "read_picture", "sound_metadata", "to_image",
+]  # fmt: skip
 
 Samples = NDArray[np.uint8]
 
+_FILTERS = RLock()
 _MAX_STREAM = 1 << 30  # bytes taken from a pipe, which may have no end
 _KEEPS_ALPHA = frozenset(["AVIF", "DDS", "IM", "JPEG2000", "PNG", "QOI", "SGI", "TGA", "TIFF", "WEBP"])
-# Pillow has writers of these names, but they shrink the picture, drop colours, damage them or always fail.
+# Pillow has writers of these names, but they shrink the picture, drop colours, damage them or always fail. VQ is ours.
 _CANNOT_HOLD = frozenset(
-    ["BLP", "BUFR", "GIF", "GRIB", "HDF5", "ICNS", "ICO", "MPO", "MSP", "PALM", "SPIDER", "WMF", "XBM"]
+    ["BLP", "BUFR", "GIF", "GRIB", "HDF5", "ICNS", "ICO", "MPO", "MSP", "PALM", "SPIDER", "VQ", "WMF", "XBM"]
 )
 _NEEDS_COLOUR = frozenset({("QOI", "L"), ("QOI", "LA"), ("SGI", "LA")})
 # The picture has lost enough already: writing it out must not lose much more, as Pillow's defaults would.
@@ -93,6 +97,8 @@ def read_picture(
             if image.format == "EPS":
                 # Pillow would start Ghostscript, that is, run the file as a program.
                 raise OSError("EPS is a drawing; please convert it to PNG first")
+            if image.format == "VQ":  # which `import vqcodec` makes a format of Pillow's
+                raise OSError("this is a .vq file; decompress it first")
             if image.width * image.height > max_pixels:
                 size = f"{image.width}x{image.height}"
                 raise Image.DecompressionBombError(f"{size}, over the limit of {max_pixels} pixels")
@@ -140,12 +146,17 @@ def fitted(picture: Picture, format: str) -> Picture:  # noqa: A002 (Pillow's ow
     return replace(picture, metadata=metadata, notices=(*picture.notices, *notices))
 
 
-def _sound(picture: Picture) -> Picture:
-    """The picture without metadata that is damaged, which may come from a hostile file."""
-    metadata, notices = cleaned(picture.metadata, picture.width, picture.height, location=True)
-    if metadata.icc and not profile_fits(metadata.icc, picture.mode):
+def sound_metadata(metadata: Metadata, width: int, height: int, mode: str) -> tuple[Metadata, list[str]]:
+    """Metadata of a picture of mode RGB or L without what is damaged, as from a hostile file, and notices."""
+    metadata, notices = cleaned(metadata, width, height, location=True)
+    if metadata.icc and not profile_fits(metadata.icc, mode):
         metadata = replace(metadata, icc=b"")
         notices.append("the colour profile cannot be used and was dropped")
+    return metadata, notices
+
+
+def _sound(picture: Picture) -> Picture:
+    metadata, notices = sound_metadata(picture.metadata, picture.width, picture.height, picture.mode)
     return replace(picture, metadata=metadata, notices=(*picture.notices, *notices))
 
 
@@ -163,8 +174,7 @@ def encode_image(picture: Picture, format: str) -> bytes:  # noqa: A002
     if (format, image.mode) in _NEEDS_COLOUR:
         image = image.convert("RGB" if image.mode == "L" else "RGBA")
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
+        with _no_warnings():
             return save(image, picture.metadata, format, _SAVE_OPTIONS.get(format, {}))
     except Exception as error:  # writers, too, raise nearly anything
         raise OutputError(f"cannot write the picture as {format}: {_one_line(_reason(error))}") from error
@@ -193,11 +203,18 @@ def _check_writable(format_name: str) -> None:
 def _explained(name: str) -> Iterator[None]:
     """Turn every failure inside into a `BadPicture` of one line and keep Pillow's warnings in."""
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
+        with _no_warnings():
             yield
     except Exception as error:  # Pillow's readers raise nearly anything when fed with damaged bytes
         raise BadPicture(_one_line(f"{name}: {_reason(error)}")) from error
+
+
+@contextmanager
+def _no_warnings() -> Iterator[None]:
+    """One thread at a time: the filters are those of the process, and two threads would put back each other's."""
+    with _FILTERS, warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield
 
 
 def _reason(error: Exception) -> str:

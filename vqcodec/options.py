@@ -1,12 +1,18 @@
-"""The texts of options -> values. Each raises `UsageError` for a text that is none."""
+"""Options that several commands share, and their texts -> values, with `UsageError` for a text that is none."""
 
 from __future__ import annotations
 
 import re
+from typing import Annotated
+
+import typer
 
 from vqcodec.errors import UsageError
 
-__all__ = ["parse_count", "parse_region", "parse_size"]
+__all__ = [
+    "Effort", "Force", "Json", "MaxPixels", "ModelName", "Quality", "parse_count", "parse_qualities",
+    "parse_region", "parse_size",
+]  # fmt: skip
 
 
 def parse_size(text: str) -> int:
@@ -32,9 +38,35 @@ def parse_count(text: str) -> int:
     return count
 
 
+def parse_qualities(text: str) -> tuple[int, ...]:
+    """Qualities such as 2-8 or 1,3,5, in the order given."""
+    found: list[int] = []
+    for part in text.split(","):
+        match = re.fullmatch(r"([0-9]{1,3})(?:-([0-9]{1,3}))?", part.strip())
+        if not match:
+            raise UsageError(f"{text!r} are no qualities; give them as 2-8 or 1,3,5")
+        found += range(int(match[1]), int(match[2] or match[1]) + 1)
+    return tuple(found)
+
+
 def parse_region(text: str) -> tuple[int, int, int, int]:
     """Left, top, width, height in pixels: X,Y,W,H."""
     if not re.fullmatch(r"\s*[0-9]{1,9}(\s*,\s*[0-9]{1,9}){3}\s*", text):
         raise UsageError(f"{text!r} is not a region; give X,Y,WIDTH,HEIGHT in pixels")
     left, top, width, height = (int(part.strip()) for part in text.split(","))
     return left, top, width, height
+
+
+Quality = Annotated[
+    int | None, typer.Option("--quality", "-q", min=1, help="1 (smallest file) to what `models` lists.")
+]
+Effort = Annotated[
+    int | None, typer.Option("--effort", min=0, max=3, help="Longer search for better codes, 0 to 3; default 0.")
+]
+ModelName = Annotated[str | None, typer.Option("--model", metavar="NAME|FOLDER", help="A model; see `models`.")]
+Force = Annotated[bool, typer.Option("--force", "-f", help="Replace existing files.")]
+MaxPixels = Annotated[
+    int | None,
+    typer.Option("--max-pixels", metavar="N", parser=parse_count, help="Refuse larger pictures; default 134M."),
+]
+Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]

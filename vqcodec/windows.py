@@ -1,4 +1,6 @@
-"""A large grid -> overlapping windows: networks see a window at a time, so memory does not grow with the picture.
+"""A large grid -> overlapping windows, for the networks, or disjoint units, for coding.
+
+Networks see a window at a time, so memory does not grow with the picture.
 
 In: the size of a latent grid and how far a network looks (its reach). Out: windows whose cores tile the grid. A
 window extends past its core by the reach wherever the grid goes on, and ends where the grid ends; so a core's result
@@ -9,8 +11,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import TypeVar
 
-__all__ = ["Window", "cover"]
+import numpy as np
+import numpy.typing as npt
+
+__all__ = ["Window", "bounds", "cover", "split"]
+
+
+Grids = TypeVar("Grids", bound=npt.NDArray[np.generic])
 
 
 @dataclass(frozen=True)
@@ -58,3 +67,17 @@ def cover(height: int, width: int, side: int, reach: int) -> Iterator[Window]:
                 max(0, left - reach),
                 min(width, right + reach),
             )
+
+
+def split(grids: Grids, unit: int) -> list[list[Grids]]:
+    """Codes [G, h, w], or anything on the same grid -> rows of units [G, <= unit, <= unit], which are views."""
+    _, height, width = grids.shape
+    return [
+        [grids[:, top:bottom, left:right] for left, right in bounds(width, unit)]  # type: ignore[misc]
+        for top, bottom in bounds(height, unit)
+    ]
+
+
+def bounds(length: int, unit: int) -> list[tuple[int, int]]:
+    """(start, end) of the units along a side of `length` positions."""
+    return [(start, min(start + unit, length)) for start in range(0, length, unit)]

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from vqcodec.limits import Limits
     from vqcodec.search import Target
 
-__all__ = ["Compressor", "Decompressor", "Record", "Wish", "read", "verdict"]
+__all__ = ["Compressor", "Decompressor", "Record", "Wish", "limits_for", "read", "verdict"]
 
 _HEAD = 1 << 21  # bytes: more than the header of any file within the limits
 
@@ -138,7 +138,7 @@ class Compressor:
 
     def __init__(self, model: str | None, wish: Wish, force: bool, max_pixels: int | None = None) -> None:
         self.model, self.wish, self.force = model, wish, force
-        self.limits = _limits(max_pixels)
+        self.limits = limits_for(max_pixels)
         self.codec: Codec | None = None
 
     def open(self) -> None:
@@ -190,7 +190,7 @@ class Decompressor:
         if saving and region is not None:
             raise UsageError("give one of --salvage and --crop")
         self.model, self.force, self.region, self.saving = model, force, region, saving
-        self.limits = _limits(max_pixels)
+        self.limits = limits_for(max_pixels)
         self.given: Codec | None = None
         self.loaded: dict[bytes, Codec] = {}
 
@@ -236,7 +236,7 @@ class Decompressor:
         return self.loaded[model.digest]
 
 
-def _limits(max_pixels: int | None) -> Limits:
+def limits_for(max_pixels: int | None) -> Limits:
     """The limits of a run of the command line, where the user may know better."""
     from PIL import Image
 

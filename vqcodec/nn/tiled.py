@@ -13,7 +13,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from vqcodec.nn.vqvae import VQVAE
+from vqcodec.nn.vqvae import PIXEL_SCALE, VQVAE
 from vqcodec.windows import Window, cover
 
 __all__ = ["Tiled"]
@@ -66,15 +66,37 @@ class Tiled:
         codes = self.network.quantizer.encode(z, self.quality, self.rate_scale * step, costs)[0]
         return codes.numpy().astype(np.int32)
 
+    @property
+    def price(self) -> float:
+        """Lambda: what a bit costs, in the unit of `errors`."""
+        return float(self.network.quantizer.lambdas[self.quality]) * self.rate_scale
+
+    def errors(self, codes: Codes, pixels: Samples, progress: Progress | None = None) -> Latents:
+        """Squared errors of the decoded codes from pixels [H, W, 3], in the unit of the latents: [h, w]."""
+        _, height, width = codes.shape
+        errors = np.empty((height, width), np.float32)
+        for window in self._windows(height, width, self.network.decoder_reach, progress):
+            x = pixels[window.core(self.stride)].astype(np.float32)
+            difference = self._decoded(codes, window).astype(np.float32)
+            difference[: len(x), : len(x[0])] -= x
+            difference[len(x) :], difference[:, len(x[0]) :] = 0, 0  # beyond the picture
+            rows, columns = len(difference) // self.stride, len(difference[0]) // self.stride
+            blocks = np.square(difference).reshape(rows, self.stride, columns, self.stride * 3)
+            errors[window.core()] = blocks.sum((1, 3)) * (PIXEL_SCALE / 255) ** 2
+        return errors
+
+    def _decoded(self, codes: Codes, window: Window) -> Samples:
+        """The pixels of a window's core."""
+        part = torch.from_numpy(codes[(slice(None), *window.outer())].astype(np.int64))[None]
+        y = self.network.decode(part, self.quality)[0].permute(1, 2, 0)
+        return (y * 255).round().clamp(0, 255).to(torch.uint8).numpy()[window.inner(self.stride)]
+
     def decode(self, codes: Codes, progress: Progress | None = None) -> Samples:
         """Codes [G, h, w] -> pixels [h * stride, w * stride, 3]."""
         _, height, width = codes.shape
         pixels = np.empty((height * self.stride, width * self.stride, 3), np.uint8)
         for window in self._windows(height, width, self.network.decoder_reach, progress):
-            part = torch.from_numpy(codes[(slice(None), *window.outer())].astype(np.int64))[None]
-            y = self.network.decode(part, self.quality)[0].permute(1, 2, 0)
-            y = (y * 255).round().clamp(0, 255).to(torch.uint8)
-            pixels[window.core(self.stride)] = y.numpy()[window.inner(self.stride)]
+            pixels[window.core(self.stride)] = self._decoded(codes, window)
         return pixels
 
     def _windows(

@@ -1,0 +1,74 @@
+"""Codes -> better codes for their bits: the encoder's search, which any decoder may be ignorant of.
+
+In: codes [G, h, w] of a picture. Out: codes whose decoded picture has a smaller distortion + lambda * bits, with the
+prior's real bits. A code that is nearest in the latents need not be best in the picture: so the latents go a gradient
+step down the error of the *decoded* picture and are quantised anew (proximal gradient descent, Beck & Teboulle 2009,
+section 2.2). How long a step may be depends on the decoder and the place; so a unit goes back where it got worse.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from itertools import chain
+from typing import TYPE_CHECKING
+
+import numpy as np
+import numpy.typing as npt
+
+from vqcodec.coding.integer_prior import Codes, IntegerPrior
+from vqcodec.windows import split
+
+if TYPE_CHECKING:
+    from vqcodec.nn.tiled import Tiled
+
+__all__ = ["refine"]
+
+Samples = npt.NDArray[np.uint8]
+Progress = Callable[[float], None]
+
+
+def refine(
+    codes: Codes,
+    pixels: Samples,
+    networks: Tiled,
+    prior: IntegerPrior,
+    unit: int,
+    steps: Sequence[float],
+    progress: Progress | None = None,
+) -> Codes:
+    """Codes [G, h, w] of pixels [H, W, 3], improved in place by steps of the given lengths; returns them."""
+
+    def told(part: float) -> Progress | None:
+        """For the thirds of a step: two for the descent, one for its judgement."""
+        if progress is None:
+            return None
+        return lambda done: progress((part + done * (2 if part % 3 == 0 else 1)) / (3 * len(steps)))
+
+    costs = _costs(codes, pixels, networks, prior, unit, None) if steps else []
+    for index, step in enumerate(steps):
+        before = codes.copy()  # a window must not see what was chosen in others
+        for place, latents in networks.descend(before, pixels, step, unit, told(3 * index)):
+            part = codes[(slice(None), *place)]
+            for grid, target in zip(chain(*split(part, unit)), chain(*split(latents, unit)), strict=True):
+                grid[:] = networks.choose(target, prior.bits(grid), step)
+        found = _costs(codes, pixels, networks, prior, unit, told(3 * index + 2))
+        grids = zip(chain(*split(codes, unit)), chain(*split(before, unit)), strict=True)
+        for place_index, (grid, earlier) in enumerate(grids):
+            if found[place_index] >= costs[place_index]:
+                grid[:] = earlier
+            else:
+                costs[place_index] = found[place_index]
+    return codes
+
+
+def _costs(
+    codes: Codes, pixels: Samples, networks: Tiled, prior: IntegerPrior, unit: int, progress: Progress | None
+) -> list[float]:
+    """distortion + lambda * bits of each unit, row-major."""
+    errors = networks.errors(codes, pixels, progress)[None]
+    costs = []
+    for grid, error in zip(chain(*split(codes, unit)), chain(*split(errors, unit)), strict=True):
+        prices = prior.bits(grid)
+        bits = sum(float(each[np.arange(len(each)), grid[g].ravel()].sum()) for g, each in enumerate(prices))
+        costs.append(float(error.sum()) + networks.price * bits)
+    return costs
