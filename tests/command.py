@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import signal
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -49,8 +50,11 @@ def vqcodec_in_process(
         patch.setattr(sys, "argv", ["vqcodec", *map(str, args)])
         for name, stream in zip(("stdin", "stdout", "stderr"), streams, strict=True):
             patch.setattr(sys, name, stream)
+        handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
         with pytest.raises(SystemExit) as caught:
             cli.main()
+        for number, handler in handlers.items():  # what the command installs is for its own process
+            signal.signal(number, handler)
     code = caught.value.code
     err = streams[2].data.decode()
     assert "Traceback" not in err
