@@ -16,7 +16,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache, cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -28,6 +28,7 @@ from vqcodec.output import check_destination, write_atomic
 
 if TYPE_CHECKING:  # importing torch takes a second, and reading codes does not need it
     from torch import Tensor
+    from torch.overrides import TorchFunctionMode
 
     from vqcodec.nn.vqvae import VQVAE
 
@@ -100,7 +101,8 @@ def load_network(folder: Path, config: VQVAEConfig) -> VQVAE:
         tensors = {name: t.to(torch.float32) for name, t in load(data).items()}
     except Exception as error:  # as for a prior
         raise ModelError(f"{path}: not usable as weights ({error or type(error).__name__})") from None
-    with torch.device("meta"):  # shapes alone: a configuration of a few bytes can declare networks of any size
+    # Shapes alone: a configuration of a few bytes can declare networks of any size.
+    with torch.device("meta"), _without_random_numbers():
         plan = VQVAE(config)
     state = plan.state_dict()
     shapes = {name: state[name].shape for name in _shipped(plan)}
@@ -110,11 +112,25 @@ def load_network(folder: Path, config: VQVAEConfig) -> VQVAE:
     for name, tensor in tensors.items():
         if tensor.shape != shapes[name]:
             raise ModelError(f"{path}: {name} is {tuple(tensor.shape)}, not {tuple(shapes[name])}")
-        if not tensor.isfinite().all():
+        if not tensor.sum().isfinite():  # one pass; NaN and infinity do not vanish in a sum
             raise ModelError(f"{path}: {name} has values that are not finite")
     network = VQVAE(config).float()  # whatever default dtype a program has set
     network.load_state_dict(tensors, strict=False)
     return network.eval().requires_grad_(False)
+
+
+def _without_random_numbers() -> TorchFunctionMode:
+    """Leave out what draws numbers: on the meta device it would import a compiler, which takes seconds."""
+    import torch
+    from torch.overrides import TorchFunctionMode
+
+    class Mode(TorchFunctionMode):
+        def __torch_function__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+            if function is torch.Tensor.normal_:
+                return args[0]
+            return function(*args, **(kwargs or {}))
+
+    return Mode()
 
 
 def bundled() -> tuple[str, ...]:

@@ -53,7 +53,7 @@ class VectorQuantizer(nn.Module):
         self.register_buffer("lambdas", torch.tensor(config.lambdas), persistent=False)
         self.lambdas: Tensor
         for g, (size, dim) in enumerate(config.codebooks):
-            start = torch.randn(config.qualities, size, dim) / dim**0.5
+            start = torch.empty(config.qualities, size, dim).normal_(std=dim**-0.5)
             if self.ema:
                 self.register_buffer(f"vectors{g}", start)
                 self.register_buffer(f"sums{g}", start.clone())

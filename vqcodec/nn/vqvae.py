@@ -236,8 +236,10 @@ def _gains(config: VQVAEConfig) -> nn.Parameter | None:
     """What the branches are multiplied by at each quality: [Q], of the order of the quantiser's error."""
     if config.stem != "scaled":
         return None
-    lambdas = torch.tensor(config.lambdas).clamp_min(1e-3)
-    return nn.Parameter((lambdas / lambdas.log().mean().exp()).sqrt())
+    lambdas = [max(value, 1e-3) for value in config.lambdas]
+    middle = math.prod(value ** (1 / len(lambdas)) for value in lambdas)  # their geometric mean
+    # Numbers, not tensors: arithmetic on torch's meta device, where shapes are checked, takes seconds to import.
+    return nn.Parameter(torch.tensor([math.sqrt(value / middle) for value in lambdas]))
 
 
 def _scaled(branch: Tensor, gain: Tensor | None, quality: Tensor) -> Tensor:
