@@ -556,6 +556,17 @@ def test_help_imports_nothing_heavy(command: list[str]) -> None:
     assert done.stderr == b"\n"
 
 
+@pytest.mark.parametrize(("given", "used"), [(None, "1"), ("7", "7")])
+def test_numpy_uses_one_thread_unless_the_user_wants_more(
+    run: Run, monkeypatch: pytest.MonkeyPatch, given: str | None, used: str
+) -> None:
+    monkeypatch.setenv("OPENBLAS_NUM_THREADS", given or "")
+    if given is None:
+        monkeypatch.delenv("OPENBLAS_NUM_THREADS")
+    assert run("models").code == 0
+    assert os.environ["OPENBLAS_NUM_THREADS"] == used
+
+
 def test_version(run: Run) -> None:
     import vqcodec
 

@@ -51,6 +51,8 @@ Out = Annotated[
 
 def main() -> None:
     """Run the command line; every error that is raised on purpose is one line on standard error."""
+    # The products of coding are too small for threads, which wait for each other: on a busy machine many times longer.
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # read when numpy is imported, later
     unwind_when_ended()
     fill_closed_streams()
     for stream in (sys.stdout, sys.stderr):
