@@ -140,6 +140,7 @@ def test_commands_do_not_touch_the_network(tmp_path: Path) -> None:
         ["decompress", "a.vq", "-o", "b.png"],
         ["info", "a.vq"],
         ["models"],
+        ["tokenize", "a.png", "-o", "t.safetensors"],
         ["bench", "a.png", "--jobs", "0", "--codec", "photo", "--codec", "jpeg:50", "--no-cache", "--html", "a.html"],
     ]
     done = guarded(WORK, json.dumps(commands), folder=tmp_path)
