@@ -46,11 +46,11 @@ def build(
     chunks: Chunks = (),
     digest: bytes = b"no model",
     start: bytes = MAGIC + b"\x01",
-    flags: int = 0,
+    flags: int | None = None,
     table: bytes | None = None,
 ) -> bytes:
     """A file with right checksums, whatever is in it; `table` replaces the lengths of the parts."""
-    head = start + digest + bytes([flags | 2 * bool(chunks)])
+    head = start + digest + bytes([2 * bool(chunks) if flags is None else flags])
     head += b"".join(n if isinstance(n, bytes) else varint(n) for n in numbers)
     if table is None:
         table = b"".join(varint(len(unit)) for unit in units)

@@ -6,9 +6,9 @@ import dataclasses
 import io
 import struct
 import tracemalloc
-import zlib
 from typing import Any
 
+import hostile
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -45,14 +45,6 @@ TINY_BYTES = bytes.fromhex(
 )
 
 
-def varint(number: int) -> bytes:
-    """Written again, the slow way, so that the codec is not tested against itself."""
-    groups = [number & 127]
-    while number := number >> 7:
-        groups.append(number & 127)
-    return bytes(group | 128 for group in groups[:-1]) + bytes(groups[-1:])
-
-
 def build(
     numbers: tuple[int, ...] = (3, 2, 5, 64, 1, 1),
     units: tuple[bytes, ...] = (b"abc",),
@@ -61,18 +53,7 @@ def build(
     table: bytes | None = None,
 ) -> bytes:
     """A file with right checksums from any fields at all; `table` replaces the lengths of the parts."""
-    head = MAGIC + b"\x01" + bytes(range(8)) + bytes([2 * bool(chunks) if flags is None else flags])
-    head += b"".join(map(varint, numbers))
-    if table is None:
-        table = b"".join(varint(len(unit)) for unit in units)
-        if chunks:
-            table += varint(len(chunks)) + b"".join(bytes([k]) + varint(len(data)) for k, data in chunks)
-    head += table
-    checksum = zlib.crc32(head)
-    body = b""
-    for index, payload in enumerate((*units, *(data for _, data in chunks))):
-        body += struct.pack("<I", zlib.crc32(struct.pack("<II", checksum, index) + payload)) + payload
-    return head + struct.pack("<I", checksum) + body
+    return hostile.build(numbers, units, chunks, bytes(range(8)), flags=flags, table=table)
 
 
 @st.composite

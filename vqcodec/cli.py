@@ -21,9 +21,10 @@ from vqcodec.cli_bench import bench
 from vqcodec.cli_data import COMPLETE, completion, detokenize, inspect, prepare_completion, tokenize
 from vqcodec.cli_train import train_app
 from vqcodec.errors import UsageError, VqError
-from vqcodec.jobs import STREAM, Job, check, make_folder, plan, sources
+from vqcodec.jobs import STREAM, Job, check, plan, sources
 from vqcodec.metadata import Keep
 from vqcodec.options import Effort, Force, Json, MaxPixels, ModelName, Quality, parse_region, parse_size
+from vqcodec.output import make_folder
 from vqcodec.terminal import Bar, fill_closed_streams, named, printable, unwind_when_ended
 from vqcodec.work import Compressor, Decompressor, Record, Wish, read
 

@@ -16,9 +16,9 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from vqcodec.errors import BadPicture, UsageError, VqError
-from vqcodec.jobs import STREAM, make_folder, pictures_in, sources
+from vqcodec.jobs import STREAM, pictures_in, sources
 from vqcodec.options import Effort, Force, Json, MaxPixels, ModelName, Quality
-from vqcodec.output import check_destination, write_atomic
+from vqcodec.output import check_destination, make_folder, write_atomic
 from vqcodec.terminal import Bar, named, printable
 from vqcodec.work import Compressor, Decompressor, Wish, limits_for, read
 

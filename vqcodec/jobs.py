@@ -11,9 +11,9 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from vqcodec.errors import OutputError, UsageError, VqError
+from vqcodec.errors import UsageError, VqError
 
-__all__ = ["STREAM", "Job", "check", "make_folder", "pictures_in", "plan", "sources"]
+__all__ = ["STREAM", "Job", "check", "pictures_in", "plan", "sources"]
 
 STREAM = "-"  # standard input or standard output
 SUFFIX = ".vq"
@@ -156,11 +156,3 @@ def check(job: Job, force: bool, missing: type[VqError]) -> None:
         raise UsageError(f"{job.target} is the input itself; name another output with -o")
     if not job.make_folder or os.path.isdir(job.target.parent):
         check_destination(job.target, force=force)
-
-
-def make_folder(folder: Path) -> None:
-    """Make `folder` and those above it where they are absent. Raises `OutputError`."""
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise OutputError(f"the folder {folder} cannot be made: {error.strerror}") from None

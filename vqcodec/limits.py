@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-__all__ = ["ANY_SIZE", "DEFAULT_LIMITS", "Limits"]
+__all__ = ["ANY_SIZE", "DEFAULT_LIMITS", "MOST_HEADER", "Limits"]
 
 
 @dataclass(frozen=True)
@@ -18,3 +18,4 @@ class Limits:
 
 DEFAULT_LIMITS = Limits()
 ANY_SIZE = Limits(pixels=2**64, side=2**32)  # for a look at the header, which costs the same whatever it declares
+MOST_HEADER = 1 << 21  # bytes: more than the header of any file within the limits

@@ -18,7 +18,7 @@ from pathlib import Path
 
 from vqcodec.errors import OutputError
 
-__all__ = ["check_destination", "write_atomic"]
+__all__ = ["check_destination", "make_folder", "write_atomic"]
 
 
 def write_atomic(path: Path, data: bytes, *, force: bool) -> None:
@@ -53,6 +53,14 @@ def check_destination(path: Path, *, force: bool) -> None:
     """Raise now the OutputError that `write_atomic` would raise after the work (file exists, no folder)."""
     with _as_output_error(path):
         _destination(path, force)
+
+
+def make_folder(folder: Path) -> None:
+    """Make `folder` and those above it where they are absent. Raises `OutputError`."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise OutputError(f"the folder {folder} cannot be made: {error.strerror}") from None
 
 
 @contextmanager

@@ -19,6 +19,7 @@ from PIL import Image, ImageFile
 
 from vqcodec import api
 from vqcodec.errors import DamagedFile, NotAVqFile, UsageError, VqError
+from vqcodec.limits import MOST_HEADER
 from vqcodec.magic import MAGIC
 
 if TYPE_CHECKING:
@@ -29,7 +30,6 @@ __all__ = ["VqImageFile", "register"]
 _FORMAT = "VQ"
 _OPTIONS = ("quality", "model", "effort", "keep_metadata", "keep_location")  # of `Image.save`; others are not ours
 _START = 1 << 12  # bytes: more than most headers
-_HEAD = 1 << 21  # bytes: more than the header of any file within the limits
 _CHECKSUM = 4  # bytes before a payload
 
 
@@ -112,9 +112,9 @@ def _read_header(fp: IO[bytes]) -> Header:
             header = container.read_header(data, partial=True)
             break
         except DamagedFile:
-            if len(data) < size or size >= _HEAD:
+            if len(data) < size or size >= MOST_HEADER:
                 raise
-            size = _HEAD  # perhaps it was cut off
+            size = MOST_HEADER  # perhaps it was cut off
     fp.seek(0, io.SEEK_END)
     if fp.tell() < header.total_bytes:
         raise DamagedFile(f"the file is truncated: {fp.tell()} of {header.total_bytes} bytes are there")

@@ -24,7 +24,7 @@ import numpy.typing as npt
 from vqcodec.coding.integer_prior import IntegerPrior, Layout
 from vqcodec.config import ModelConfig, VQVAEConfig, from_json, to_json
 from vqcodec.errors import ModelError, OutputError, UnknownModel
-from vqcodec.output import check_destination, write_atomic
+from vqcodec.output import check_destination, make_folder, write_atomic
 
 if TYPE_CHECKING:  # importing torch takes a second, and reading codes does not need it
     from torch import Tensor
@@ -145,7 +145,8 @@ def added() -> dict[str, Path]:
     for folder in filter(None, os.environ.get(MODELS_PATH, "").split(os.pathsep)):
         for path in sorted(Path(folder).glob(f"*/{_CONFIG}")):
             found.setdefault(path.parent.name, path.parent)
-    return {name: path for name, path in found.items() if name not in bundled()}
+    ours = bundled()
+    return {name: path for name, path in found.items() if name not in ours}
 
 
 def open_model(name: str | Path = DEFAULT_MODEL) -> Model:
@@ -196,10 +197,7 @@ def export_model(name: str, folder: Path, *, force: bool) -> Model:
     for name in files:
         if folder.is_dir():
             check_destination(folder / name, force=force)
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise OutputError(f"the folder {folder} cannot be made: {error.strerror}") from None
+    make_folder(folder)
     for name, data in files.items():
         write_atomic(folder / name, data, force=force)
     return _open(folder)

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from vqcodec.errors import BadFile, BadPicture, UsageError, VqError
-from vqcodec.jobs import Job, make_folder
+from vqcodec.jobs import Job
 from vqcodec.metadata import Keep
 
 if TYPE_CHECKING:
@@ -22,8 +22,6 @@ if TYPE_CHECKING:
     from vqcodec.search import Target
 
 __all__ = ["Compressor", "Decompressor", "Record", "Wish", "limits_for", "read", "verdict"]
-
-_HEAD = 1 << 21  # bytes: more than the header of any file within the limits
 
 
 @dataclass(frozen=True)
@@ -56,15 +54,15 @@ def read(source: Path | None) -> bytes:
     Of a file longer than any header no more is read than its header declares, and one byte that would be too much.
     """
     from vqcodec.container import read_header
-    from vqcodec.limits import ANY_SIZE
+    from vqcodec.limits import ANY_SIZE, MOST_HEADER
 
     try:
         with nullcontext(sys.stdin.buffer) if source is None else source.open("rb") as stream:
-            pieces = [stream.read(_HEAD)]
-            if len(pieces[0]) == _HEAD:
+            pieces = [stream.read(MOST_HEADER)]
+            if len(pieces[0]) == MOST_HEADER:
                 # How large a picture may be is decided when it is decoded.
-                left = read_header(pieces[0], ANY_SIZE, partial=True).total_bytes + 1 - _HEAD
-                while left > 0 and (piece := stream.read(min(left, _HEAD))):
+                left = read_header(pieces[0], ANY_SIZE, partial=True).total_bytes + 1 - MOST_HEADER
+                while left > 0 and (piece := stream.read(min(left, MOST_HEADER))):
                     pieces.append(piece)
                     left -= len(piece)
             return b"".join(pieces)
@@ -91,7 +89,7 @@ def verdict(source: Path | None, reader: Decompressor | None, progress: Callable
 
 def deliver(job: Job, data: bytes, force: bool) -> None:
     """Write `data` where `job` wants it: a file that appears whole or not at all, or standard output."""
-    from vqcodec.output import write_atomic
+    from vqcodec.output import make_folder, write_atomic
 
     if job.target is None:
         sys.stdout.buffer.write(data)
