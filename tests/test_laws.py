@@ -26,6 +26,7 @@ PACKAGE = Path(vqcodec.__file__).parent
 ORDER = [
     "errors",
     "limits",
+    "progress",
     "config",
     "metrics",
     "exif",

@@ -21,9 +21,10 @@ from vqcodec.coding.integer_prior import Codes, IntegerPrior
 from vqcodec.coding.rangecoder import read_units, write_units
 from vqcodec.container import Frame, VqFile
 from vqcodec.errors import DamagedFile, LimitExceeded, ModelError, UnknownModel, UsageError
-from vqcodec.image import Picture
+from vqcodec.image import Picture, grey_of
 from vqcodec.limits import ANY_SIZE, DEFAULT_LIMITS, Limits
 from vqcodec.metrics import bits_per_dim, bits_per_pixel, compression_ratio
+from vqcodec.progress import Progress, share_of
 from vqcodec.refine import refine
 from vqcodec.store import Model, find
 from vqcodec.windows import bounds, split
@@ -33,11 +34,10 @@ if TYPE_CHECKING:
     from vqcodec.nn.vqvae import VQVAE
 
 __all__ = [
-    "Codec", "Info", "Progress", "describe", "grid_shape", "model_for", "read_codes", "read_part",
-    "share_of", "split", "unit_bounds",
+    "Codec", "Info", "describe", "grid_shape", "model_for", "read_codes", "read_part",
+    "split", "unit_bounds",
 ]  # fmt: skip
 
-Progress = Callable[[float], None]
 Samples = npt.NDArray[np.uint8]
 Latents = npt.NDArray[np.float32]
 
@@ -174,8 +174,7 @@ class Codec:
         """Codes [G, h, w] -> the pixels of a picture of shape (H, W), [H, W, 3]; mode "L": three equal channels."""
         pixels = self.decode(codes, quality, progress)[: shape[0], : shape[1]]
         if mode == "L":
-            grey = (pixels.sum(axis=2, dtype=np.uint16) + 1) // 3  # the rounded mean
-            pixels = np.repeat(grey.astype(np.uint8)[:, :, None], 3, axis=2)
+            pixels = np.repeat(grey_of(pixels)[:, :, None], 3, axis=2)
         return np.ascontiguousarray(pixels)
 
     def quality(self, wanted: int | None) -> int:
@@ -256,7 +255,6 @@ def read_part(
     shapes = [(bounds[i][1] - bounds[i][0], bounds[i][3] - bounds[i][2]) for i in payloads]
     grids = read_units((prior or model.prior)(frame.quality), list(payloads.values()), shapes, progress)
     height, width = grid_shape(frame.height, frame.width, model.config.vqvae.stride)
-    # Untouched pages of zeros cost no memory: a part of a giant picture stays cheap.
     codes = np.zeros((len(model.config.vqvae.codebooks), height, width), np.int32)
     for index, grid in zip(payloads, grids, strict=True):
         top, bottom, left, right = bounds[index]
@@ -322,9 +320,3 @@ def describe(data: bytes, *, partial: bool = False) -> Info:
 def grid_shape(height: int, width: int, stride: int) -> tuple[int, int]:
     """Latent positions (rows, columns) of a picture of height x width pixels."""
     return -(-height // stride), -(-width // stride)
-
-
-def share_of(progress: Progress | None, start: float, stop: float) -> Progress | None:
-    if progress is None:
-        return None
-    return lambda done: progress(start + (stop - start) * done)

@@ -26,7 +26,15 @@ from vqcodec.limits import DEFAULT_LIMITS
 from vqcodec.metadata import KEEP_NOTHING, LIMIT, NAMES, Keep, Metadata, cleaned, image_info, save, taken, unfit
 
 __all__ = [
-    "Picture", "encode_image", "fitted", "format_for", "from_image", "read_picture", "sound_metadata", "to_image",
+    "Picture",
+    "encode_image",
+    "fitted",
+    "format_for",
+    "from_image",
+    "grey_of",
+    "read_picture",
+    "sound_metadata",
+    "to_image",
 ]  # fmt: skip
 
 Samples = NDArray[np.uint8]
@@ -121,10 +129,16 @@ def to_image(picture: Picture) -> Image.Image:
     return image
 
 
+def grey_of(pixels: Samples) -> Samples:
+    """The rounded mean of three channels: [H, W, 3] -> [H, W]."""
+    grey: Samples = ((pixels.sum(axis=2, dtype=np.uint16) + 1) // 3).astype(np.uint8)
+    return grey
+
+
 def _samples_only(picture: Picture) -> Image.Image:
     samples = picture.pixels
     if picture.mode == "L":
-        samples = ((samples.sum(axis=2, dtype=np.uint16) + 1) // 3).astype(np.uint8)
+        samples = grey_of(samples)
     if picture.alpha is not None:
         samples = np.dstack([samples, picture.alpha])
     return Image.fromarray(samples)

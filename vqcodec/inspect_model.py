@@ -13,11 +13,12 @@ import numpy.typing as npt
 import torch
 from PIL import Image, ImageDraw
 
-from vqcodec.codec import DEFAULT_EFFORT, Codec, Progress, share_of, split
+from vqcodec.codec import DEFAULT_EFFORT, Codec, split
 from vqcodec.coding.integer_prior import Codes
 from vqcodec.image import Picture
 from vqcodec.metrics import psnr
 from vqcodec.nn.vqvae import VQVAE
+from vqcodec.progress import Progress, share_of
 
 __all__ = ["NAMES", "PICTURE_NAMES", "Shown", "bits_of", "show_model", "show_picture"]
 

@@ -13,13 +13,14 @@ import numpy as np
 import numpy.typing as npt
 
 from vqcodec.alpha import decode_alpha
-from vqcodec.codec import Codec, Progress, grid_shape, read_part, share_of, unit_bounds
+from vqcodec.codec import Codec, grid_shape, read_part, unit_bounds
 from vqcodec.coding.integer_prior import Codes
 from vqcodec.container import Frame, alpha_payload, metadata_payload, read_header, read_metadata, unit_payload
 from vqcodec.errors import BadFile, DamagedFile, UsageError
 from vqcodec.image import Picture
 from vqcodec.limits import ANY_SIZE
 from vqcodec.metadata import NAMES, Metadata
+from vqcodec.progress import Progress, share_of
 from vqcodec.windows import cover
 
 __all__ = ["Region", "Salvaged", "decode_region", "salvage"]

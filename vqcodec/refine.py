@@ -8,7 +8,7 @@ section 2.2). How long a step may be depends on the decoder and the place; so a 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from itertools import chain
 from typing import TYPE_CHECKING
 
@@ -16,6 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from vqcodec.coding.integer_prior import Codes, IntegerPrior
+from vqcodec.progress import Progress, share_of
 from vqcodec.windows import split
 
 if TYPE_CHECKING:
@@ -24,7 +25,6 @@ if TYPE_CHECKING:
 __all__ = ["refine"]
 
 Samples = npt.NDArray[np.uint8]
-Progress = Callable[[float], None]
 
 
 def refine(
@@ -38,20 +38,18 @@ def refine(
 ) -> Codes:
     """Codes [G, h, w] of pixels [H, W, 3], improved in place by steps of the given lengths; returns them."""
 
-    def told(part: float) -> Progress | None:
-        """For the thirds of a step: two for the descent, one for its judgement."""
-        if progress is None:
-            return None
-        return lambda done: progress((part + done * (2 if part % 3 == 0 else 1)) / (3 * len(steps)))
-
     costs = _costs(codes, pixels, networks, prior, unit, None) if steps else []
+    share = 1 / max(1, len(steps))  # of a step; two thirds for the descent, one for its judgement
     for index, step in enumerate(steps):
+        start, middle = index * share, (index + 2 / 3) * share
         before = codes.copy()  # a window must not see what was chosen in others
-        for place, latents in networks.descend(before, pixels, step, unit, told(3 * index)):
+        for place, latents in networks.descend(
+            before, pixels, step, unit, share_of(progress, start, middle)
+        ):
             part = codes[(slice(None), *place)]
             for grid, target in zip(chain(*split(part, unit)), chain(*split(latents, unit)), strict=True):
                 grid[:] = networks.choose(target, prior.bits(grid), step)
-        found = _costs(codes, pixels, networks, prior, unit, told(3 * index + 2))
+        found = _costs(codes, pixels, networks, prior, unit, share_of(progress, middle, start + share))
         grids = zip(chain(*split(codes, unit)), chain(*split(before, unit)), strict=True)
         for place_index, (grid, earlier) in enumerate(grids):
             if found[place_index] >= costs[place_index]:

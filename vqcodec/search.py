@@ -11,11 +11,12 @@ import math
 from dataclasses import dataclass
 from typing import Literal
 
-from vqcodec.codec import DEFAULT_EFFORT, Codec, Progress
+from vqcodec.codec import DEFAULT_EFFORT, Codec
 from vqcodec.coding.integer_prior import Codes
 from vqcodec.errors import UsageError
 from vqcodec.image import Picture
 from vqcodec.metrics import psnr
+from vqcodec.progress import Progress
 
 __all__ = ["Target", "compress_to"]
 

@@ -22,11 +22,12 @@ from typing import Literal
 import numpy as np
 import numpy.typing as npt
 
-from vqcodec.codec import Codec, Progress, grid_shape
+from vqcodec.codec import Codec, grid_shape
 from vqcodec.config import from_json, to_json
 from vqcodec.errors import BadFile, DamagedFile, ModelError, UnknownModel, UnsupportedFile, UsageError, VqError
 from vqcodec.image import Picture
 from vqcodec.output import write_atomic
+from vqcodec.progress import Progress
 from vqcodec.store import Model
 
 __all__ = [
