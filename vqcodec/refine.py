@@ -43,9 +43,7 @@ def refine(
     for index, step in enumerate(steps):
         start, middle = index * share, (index + 2 / 3) * share
         before = codes.copy()  # a window must not see what was chosen in others
-        for place, latents in networks.descend(
-            before, pixels, step, unit, share_of(progress, start, middle)
-        ):
+        for place, latents in networks.descend(before, pixels, step, unit, share_of(progress, start, middle)):
             part = codes[(slice(None), *place)]
             for grid, target in zip(chain(*split(part, unit)), chain(*split(latents, unit)), strict=True):
                 grid[:] = networks.choose(target, prior.bits(grid), step)
