@@ -7,7 +7,9 @@ For every quality, means over the pictures' central 512 x 512 pixels:
 - `transform_psnr`: the decoder given the encoder's latents, unquantised. It was not trained for such clean latents.
 - `vq_gap`: how much more distortion + lambda * bits the codebooks cost than the rate-distortion function of their
   latents at the same slope, in bits a position; by Blahut and Arimoto's algorithm, for codebooks of one dimension.
+  As if lambda were the same everywhere (no masking).
 - `zero_order_bits`, `prior_bits`: of a position, by the frequencies of the codes in these pictures, and by the prior.
+- `rate_shares`: the second over the first, for each codebook; a configuration takes its setting of that name from it.
 - `unit_edge`: how many more bits four units of 32 x 32 positions need than one of 64 x 64. A large picture in units of
   64 x 64 loses about half of that.
 """
@@ -17,6 +19,7 @@ from __future__ import annotations
 import argparse
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -52,11 +55,11 @@ def rate_distortion_cost(samples: NDArray[np.float64], lam: float) -> float:
 def scalar_gap(latents: NDArray[np.float32], codec: Codec, quality: int) -> float:
     """Bits a position that the one-dimensional codebooks lose against the rate-distortion function; [N, D] latents."""
     quantizer = codec.network.quantizer
-    lam = float(quantizer.lambdas[quality])
     gap = 0.0
     channel = 0
     for g, (_, dim) in enumerate(codec.model.config.vqvae.codebooks):
         if dim == 1:
+            lam = float(quantizer.lambdas[quality] * quantizer.shares[quality, g])
             samples = latents[:, channel].astype(np.float64)
             live = int(quantizer.live(g)[quality])
             vectors = quantizer.vectors(g)[quality, :live, 0].double().numpy()
@@ -70,7 +73,7 @@ def scalar_gap(latents: NDArray[np.float32], codec: Codec, quality: int) -> floa
     return gap
 
 
-def measure(codec: Codec, pictures: list[NDArray[np.uint8]], quality: int) -> dict[str, float]:
+def measure(codec: Codec, pictures: list[NDArray[np.uint8]], quality: int) -> dict[str, Any]:
     """The figures of one quality (from 1)."""
     index, config = quality - 1, codec.model.config
     prior = codec.model.prior(index)
@@ -84,27 +87,30 @@ def measure(codec: Codec, pictures: list[NDArray[np.uint8]], quality: int) -> di
         latents.append(z[0].flatten(1).T.numpy())
         codes = codec.encode(pixels, quality, effort=0)
         grids.append(codes)
-        whole = coded_bits(prior.bits(codes), codes)
-        parts = sum(coded_bits(prior.bits(unit), unit) for row in split(codes, config.unit // 2) for unit in row)
+        whole = coded_bits(prior.bits(codes), codes).sum()
+        parts = sum(coded_bits(prior.bits(unit), unit).sum() for row in split(codes, config.unit // 2) for unit in row)
         edges.append(parts / whole - 1)
     positions = sum(codes[0].size for codes in grids)
-    zero = 0.0
+    zero = np.zeros(len(config.vqvae.codebooks))
     for g, (size, _) in enumerate(config.vqvae.codebooks):
         share = np.bincount(np.concatenate([codes[g].ravel() for codes in grids]), minlength=size) / positions
-        zero -= float((share[share > 0] * np.log2(share[share > 0])).sum())
+        zero[g] = -(share[share > 0] * np.log2(share[share > 0])).sum()
+    real = sum(coded_bits(prior.bits(codes), codes) for codes in grids) / positions
     return {
         "quality": quality,
         "transform_psnr": float(np.mean(transform)),
         "vq_gap": scalar_gap(np.concatenate(latents), codec, index),
-        "zero_order_bits": zero,
-        "prior_bits": sum(coded_bits(prior.bits(codes), codes) for codes in grids) / positions,
+        "zero_order_bits": float(zero.sum()),
+        "prior_bits": float(np.sum(real)),
         "unit_edge": float(np.mean(edges)),
+        "rate_shares": [round(float(r / z), 2) if z > 0.01 else None for r, z in zip(real, zero, strict=True)],
     }
 
 
-def coded_bits(bits: list[NDArray[np.float32]], codes: NDArray[np.int32]) -> float:
-    """The bits of codes [G, h, w], given those of every code [h * w, K]."""
-    return float(sum(np.take_along_axis(b, c.reshape(-1, 1), 1).sum() for b, c in zip(bits, codes, strict=True)))
+def coded_bits(bits: list[NDArray[np.float32]], codes: NDArray[np.int32]) -> NDArray[np.float64]:
+    """The bits of codes [G, h, w] in each codebook, given those of every code [h * w, K]."""
+    found = [np.take_along_axis(b, c.reshape(-1, 1), 1).sum() for b, c in zip(bits, codes, strict=True)]
+    return np.array(found, np.float64)
 
 
 def main() -> None:
@@ -122,7 +128,7 @@ def main() -> None:
     rows = []
     for quality in range(1, codec.model.config.vqvae.qualities + 1):
         rows.append(measure(codec, pictures, quality))
-        print("  ".join(f"{key} {value:.4g}" for key, value in rows[-1].items()), flush=True)
+        print("  ".join(f"{key} {value}" for key, value in rows[-1].items()), flush=True)
     if arguments.json:
         arguments.json.write_text(json.dumps(rows, indent=1) + "\n")
 

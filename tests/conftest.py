@@ -39,11 +39,14 @@ PATCH = ModelConfig(
 )
 FINE = ModelConfig(
     "tiny-fine",
-    VQVAEConfig("patch", 8, 8, 6, 1, 1, ((64, 1), (64, 1), (64, 2), (64, 4), (32, 8)), (32.0, 8.0, 2.0)),
+    VQVAEConfig(
+        "patch", 8, 8, 6, 1, 1, ((64, 1), (64, 1), (64, 2), (64, 4), (32, 8)), (32.0, 8.0, 2.0),
+        rate_shares=((0.5, 0.3, 0.8, 0.7, 1.0),) * 3, masking=(0.3, 0.2),
+    ),
     PriorConfig(channels=8, blocks=2, head_channels=6),
     unit=4,
     default_quality=2,
-)
+)  # fmt: skip
 CONV = ModelConfig(
     "tiny-conv",
     VQVAEConfig("conv", 4, 8, 6, 1, 1, ((32, 6),)),

@@ -232,6 +232,17 @@ def test_errors_are_those_of_the_decoded_picture(fine_model: Model) -> None:
     assert errors[1, 10] == pytest.approx(block, rel=1e-5)
 
 
+def test_lambda_grows_with_the_texture_of_the_whole_picture_and_of_each_place(fine_model: Model) -> None:
+    networks = tiled.Tiled(fine_model.network(), 1)
+    pixels = synthetic(61, 83, 5)
+    x = torch.from_numpy(np.pad(pixels, ((0, 3), (0, 5), (0, 0)), mode="edge")).permute(2, 0, 1)[None] / 255
+    factors = networks.rate_factors(pixels)
+    np.testing.assert_allclose(factors, networks.network.rate_factors(x)[0].numpy(), rtol=1e-4)
+    assert factors.max() > 1.1 * factors.min()
+    assert np.all(networks.rate_factors(np.full_like(pixels, 9)) < factors)
+    assert np.array_equal(networks.network.encode(x, 1)[0].numpy(), networks.encode(pixels))
+
+
 @pytest.mark.parametrize("window", [8, 24])
 @pytest.mark.parametrize("effort", EFFORTS)
 def test_windows_leave_no_trace_at_any_effort(
@@ -266,13 +277,14 @@ def test_codes_are_chosen_by_distance_and_the_bits_of_their_place(fine_model: Mo
     network, rng = fine_model.network(), np.random.default_rng(0)
     latents = rng.normal(0, 20, (16, 3, 4)).astype(np.float32)
     bits = [rng.uniform(0, 12, (12, size)).astype(np.float32) for size, _ in fine_model.config.vqvae.codebooks]
-    codes = tiled.Tiled(network, 1, 0.7).choose(latents, bits, 0.6)
+    factors = rng.uniform(0.2, 5, (3, 4)).astype(np.float32)
+    codes = tiled.Tiled(network, 1, 0.7).choose(latents, bits, 0.6, factors)
     assert (codes.shape, codes.dtype) == ((5, 3, 4), np.int32)
     rate, start = 0.7 * 0.6 * fine_model.config.vqvae.lambdas[1], 0
     for g, (_, dim) in enumerate(fine_model.config.vqvae.codebooks):
         vectors, live = network.quantizer.vectors(g)[1].double().numpy(), int(network.quantizer.live(g)[1])
         parts = latents[start : start + dim].reshape(dim, 12).T
-        costs = np.square(parts[:, None] - vectors).sum(2) + rate * bits[g]
+        costs = np.square(parts[:, None] - vectors).sum(2) + rate * factors.reshape(12, 1) * bits[g]
         assert np.array_equal(codes[g].ravel(), costs[:, :live].argmin(1))
         start += dim
 
@@ -305,7 +317,8 @@ def test_a_larger_lambda_gives_a_smaller_file_and_a_worse_picture(fine_model: Mo
         parts = [cost(codec, picture(60, 75, seed), 2, rate_scale=scale, effort=1)[1:] for seed in range(4)]
         found.append(np.mean(parts, axis=0))
     distortions, bits = zip(*found, strict=True)
-    assert all(a > b for a, b in pairwise(bits))
+    assert all(a >= b for a, b in pairwise(bits))  # whole bytes, so steps may be too small to show
+    assert bits[0] > bits[2] > bits[-1]
     assert distortions[0] < distortions[2] < distortions[-1]
 
 

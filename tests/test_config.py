@@ -7,13 +7,13 @@ import json
 from typing import Any
 
 import pytest
-from conftest import CONV, PATCH
+from conftest import CONV, FINE, PATCH
 
 from vqcodec.config import ModelConfig, PriorConfig, VQVAEConfig, from_json, to_json
 from vqcodec.errors import ModelError
 
 
-@pytest.mark.parametrize("config", [PATCH, CONV], ids=lambda config: config.name)
+@pytest.mark.parametrize("config", [PATCH, CONV, FINE], ids=lambda config: config.name)
 def test_a_round_trip_gives_the_same(config: ModelConfig) -> None:
     text = to_json(config)
     assert from_json(ModelConfig, text) == config
@@ -28,6 +28,12 @@ def test_the_form_is_canonical() -> None:
     assert text.endswith("}\n")
     assert text.isascii()
     assert list(json.loads(text)) == sorted(json.loads(text))
+
+
+def test_later_settings_without_effect_leave_earlier_digests_alone() -> None:
+    later = {"masking", "rate_shares"}
+    assert later.isdisjoint(json.loads(to_json(PATCH))["vqvae"])
+    assert later <= set(json.loads(to_json(FINE))["vqvae"])
 
 
 def test_what_has_a_default_may_be_left_out() -> None:
@@ -75,6 +81,11 @@ def test_an_unknown_key_is_named(path: str) -> None:
         ("vqvae.stem", "linear"),
         ("vqvae.stem", ["conv"]),
         ("vqvae.stride", 5),
+        ("vqvae.masking", [0.5]),
+        ("vqvae.masking", [0.5, 1.5]),
+        ("vqvae.rate_shares", [[0.5, 0.5, 0.5]]),
+        ("vqvae.rate_shares", [[0.5, 0.5], [0.5, 0.5]]),
+        ("vqvae.rate_shares", [[0.5, 0.5, 0.0], [0.5, 0.5, 0.5]]),
         ("vqvae.stride", "8"),
         ("vqvae.stride", 8.0),
         ("vqvae.width", 0),

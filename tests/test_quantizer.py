@@ -11,12 +11,13 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from vqcodec.config import VQVAEConfig
+from vqcodec.nn import codebooks
 from vqcodec.nn import quantizer as module
 from vqcodec.nn.quantizer import VectorQuantizer
 
-CONFIG = VQVAEConfig("conv", 4, 8, 4, 1, 1, ((7, 2), (5, 3)), (0.0, 0.6, 2.5))
+CONFIG = VQVAEConfig("conv", 4, 8, 4, 1, 1, ((7, 2), (5, 3)), (0.0, 0.6, 2.5), rate_shares=((0.9, 0.4),) * 3)
 DIMS = (2, 3)
-PLAIN = dataclasses.replace(CONFIG, codebooks=((16, 4),), lambdas=(0.0,))
+PLAIN = dataclasses.replace(CONFIG, codebooks=((16, 4),), lambdas=(0.0,), rate_shares=())
 
 
 @pytest.fixture(autouse=True)
@@ -36,11 +37,13 @@ def make(config: VQVAEConfig = CONFIG) -> VectorQuantizer:
     return quantizer.eval()
 
 
-def brute_force(quantizer: VectorQuantizer, z: Tensor, quality: int) -> Tensor:
-    """Codes [B, G, H, W] by the definition: for every position the code of least |z - e|^2 + lambda * bits."""
+def brute_force(quantizer: VectorQuantizer, z: Tensor, quality: int, factors: Tensor) -> Tensor:
+    """Codes [B, G, H, W] by the definition: for every position the code of least |z - e|^2 + lambda * bits.
+
+    Lambda is multiplied by the codebook's share of the bits that the prior leaves, and by the place's factor.
+    """
     batch, _, height, width = z.shape
     codes = torch.zeros(batch, len(DIMS), height, width, dtype=torch.long)
-    lam = CONFIG.lambdas[quality]
     for b in range(batch):
         for i in range(height):
             for j in range(width):
@@ -50,6 +53,7 @@ def brute_force(quantizer: VectorQuantizer, z: Tensor, quality: int) -> Tensor:
                     start += dim
                     counts = quantizer.get_buffer(f"counts{g}")[quality].double()
                     bits = -(counts / counts.sum()).log2()
+                    lam = CONFIG.lambdas[quality] * CONFIG.rate_shares[quality][g] * float(factors[b, i, j])
                     vectors = quantizer.vectors(g)[quality].double()
                     codes[b, g, i, j] = ((part - vectors).square().sum(1) + lam * bits).argmin()
     return codes
@@ -58,9 +62,22 @@ def brute_force(quantizer: VectorQuantizer, z: Tensor, quality: int) -> Tensor:
 @pytest.mark.parametrize("quality", [0, 1, 2])
 def test_the_code_of_least_cost_is_chosen(quality: int) -> None:
     quantizer, z = make(), torch.randn(2, 5, 4, 6)
-    expected = brute_force(quantizer, z, quality)
+    everywhere = torch.ones(2, 4, 6)
+    expected = brute_force(quantizer, z, quality, everywhere)
     assert torch.equal(quantizer.encode(z, quality), expected)
     assert torch.equal(quantizer(z, torch.tensor([quality] * 2)).codes, expected)
+    factors = 8 ** (2 * torch.rand(2, 4, 6) - 1)
+    placed = brute_force(quantizer, z, quality, factors)
+    assert torch.equal(quantizer.encode(z, quality, 1.0, factors), placed)
+    assert torch.equal(quantizer(z, torch.tensor([quality] * 2), factors).codes, placed)
+    assert torch.equal(placed, expected) == (quality == 0)
+
+
+def test_an_error_weighs_less_where_lambda_is_larger() -> None:
+    quantizer, z = make(), torch.randn(1, 5, 4, 6)
+    factors = torch.full((1, 4, 6), 4.0)
+    loss = quantizer(z, torch.tensor([0]), factors).commitment_loss
+    torch.testing.assert_close(4 * loss, quantizer(z, torch.tensor([0])).commitment_loss)
 
 
 def test_the_rate_term_changes_the_choice() -> None:
@@ -134,6 +151,7 @@ def test_one_step_of_the_moving_averages() -> None:
     quantizer, z = make().train(), torch.randn(2, 5, 6, 6)
     before = {name: value.clone() for name, value in quantizer.named_buffers()}
     codes = quantizer(z, torch.tensor([1, 1])).codes
+    quantizer.learn()
     start = 0
     for g, dim in enumerate(DIMS):
         part = z[:, start : start + dim].permute(0, 2, 3, 1).reshape(-1, dim)
@@ -141,9 +159,9 @@ def test_one_step_of_the_moving_averages() -> None:
         index = codes[:, g].flatten()
         for k in range(CONFIG.codebooks[g][0]):
             mine = part[index == k]
-            fresh = 1 - module.DECAY
-            count = module.DECAY * before[f"counts{g}"][1, k] + fresh * len(mine)
-            total = module.DECAY * before[f"sums{g}"][1, k] + fresh * mine.sum(0)
+            fresh = 1 - codebooks.DECAY
+            count = codebooks.DECAY * before[f"counts{g}"][1, k] + fresh * len(mine)
+            total = codebooks.DECAY * before[f"sums{g}"][1, k] + fresh * mine.sum(0)
             torch.testing.assert_close(quantizer.get_buffer(f"counts{g}")[1, k], count)
             torch.testing.assert_close(quantizer.vectors(g)[1, k], total / count)
 
@@ -156,8 +174,9 @@ def test_moving_averages_end_at_the_mean_of_their_latents() -> None:
     quantizer.vectors(0)[0] = start
     quantizer.get_buffer("sums0")[0] = start
     z = groups.reshape(1, 10, 10, 2).permute(0, 3, 1, 2)
-    for _ in range(round(3 / (1 - module.DECAY))):
+    for _ in range(round(3 / (1 - codebooks.DECAY))):
         quantizer(z, torch.tensor([0]))
+        quantizer.learn()
     torch.testing.assert_close(quantizer.vectors(0)[0], groups.mean(1), atol=0.01, rtol=0)
 
 
@@ -165,6 +184,7 @@ def test_nothing_learns_in_eval_mode() -> None:
     quantizer = make()
     before = {name: value.clone() for name, value in quantizer.named_buffers()}
     out = quantizer(torch.randn(2, 5, 4, 4), torch.tensor([1, 2]))
+    quantizer.learn()
     assert all(torch.equal(value, before[name]) for name, value in quantizer.named_buffers())
     assert torch.equal(out.rate, torch.zeros(2))
 
@@ -173,6 +193,7 @@ def test_learning_touches_only_the_qualities_of_the_batch() -> None:
     quantizer = make().train()
     before = [quantizer.vectors(g).clone() for g in range(2)]
     quantizer(torch.randn(2, 5, 4, 4), torch.tensor([1, 1]))
+    quantizer.learn()
     for g in range(2):
         torch.testing.assert_close(quantizer.vectors(g)[[0, 2]], before[g][[0, 2]])
         assert not torch.equal(quantizer.vectors(g)[1], before[g][1])
@@ -180,7 +201,7 @@ def test_learning_touches_only_the_qualities_of_the_batch() -> None:
 
 @pytest.mark.parametrize("restart", [True, False])
 def test_dead_codes_restart_at_latents_of_the_batch(monkeypatch: pytest.MonkeyPatch, restart: bool) -> None:
-    monkeypatch.setattr(module, "DECAY", 0.5)
+    monkeypatch.setattr(codebooks, "DECAY", 0.5)
     config = dataclasses.replace(PLAIN, codebooks=((8, 2),), restart_dead_codes=restart)
     quantizer = VectorQuantizer(config).train()
     quantizer.vectors(0)[0] = torch.full((8, 2), 1000.0) + torch.arange(8)[:, None]
@@ -189,6 +210,7 @@ def test_dead_codes_restart_at_latents_of_the_batch(monkeypatch: pytest.MonkeyPa
     z = torch.randn(1, 2, 8, 8)
     for _ in range(12):
         codes = quantizer(z, torch.tensor([0])).codes
+        quantizer.learn()
     far = (quantizer.vectors(0)[0].norm(dim=1) > 100).sum().item()
     assert far == (0 if restart else 7)
     assert (len(codes.unique()) > 4) == restart
@@ -196,7 +218,7 @@ def test_dead_codes_restart_at_latents_of_the_batch(monkeypatch: pytest.MonkeyPa
 
 def test_the_soft_rate_is_an_expected_number_of_bits() -> None:
     quantizer, z = make(), torch.randn(1, 5, 6, 6) * 30
-    bits = [quantizer.bits(g)[1].clone() for g in range(2)]
+    bits = [quantizer.prices(g)[1].clone() for g in range(2)]
     codes = quantizer.encode(z, 1)
     soft = quantizer.train()(z, torch.tensor([1])).rate
     # Far from all decision boundaries, the expected bits are those of the chosen codes.
@@ -210,8 +232,8 @@ def test_the_soft_rate_is_an_expected_number_of_bits() -> None:
 
 def plain_soft_rate(part: Tensor, vectors: Tensor, bits: Tensor, lam: Tensor) -> Tensor:
     """Expected bits by the definition, which autograd differentiates: [B]."""
-    cost = (part[:, :, None] - vectors[:, None]).square().sum(3) + (lam[:, None] * bits)[:, None]
-    share = torch.softmax(-cost / (module.RATE_TEMPERATURE * lam)[:, None, None], 2)
+    cost = (part[:, :, None] - vectors[:, None]).square().sum(3) + lam[:, :, None] * bits[:, None]
+    share = torch.softmax(-cost / (module.RATE_TEMPERATURE * lam)[:, :, None], 2)
     return (share * bits[:, None]).sum(2).mean(1)
 
 
@@ -232,7 +254,7 @@ def test_the_gradient_of_the_soft_rate_is_that_of_its_formula(
         return torch.randn(*shape, generator=generator, dtype=torch.double) * spread
 
     vectors, bits = drawn(2, size, dim), drawn(2, size).abs() * 4
-    lambdas = torch.tensor([lam, 3 * lam], dtype=torch.double)
+    lambdas = lam * (0.1 + torch.rand(2, 6, generator=generator, dtype=torch.double))
     first = drawn(2, 6, dim).requires_grad_()
     second = first.detach().clone().requires_grad_()
     cost = VectorQuantizer._cost(first.detach(), vectors, bits, lambdas)
@@ -247,7 +269,7 @@ def test_the_soft_rate_is_exact_while_products_are_in_bf16() -> None:
     """Its gradient is a sum of large vectors with weights that cancel: rounded to 8 bits, it would be noise."""
     vectors = torch.linspace(-200, 200, 256)[None, :, None]
     bits = torch.rand(1, 256) * 3 + 5
-    lam = torch.tensor([3.0])
+    lam = torch.full((1, 500), 3.0)
     part = torch.rand(1, 500, 1) * 300 - 150
     cost = VectorQuantizer._cost(part, vectors, bits, lam)
     rates, gradients = [], []
@@ -373,6 +395,7 @@ def far_away(quantizer: VectorQuantizer, quality: int) -> tuple[Tensor, Tensor]:
     z = torch.randn(1, 5, 4, 4) * 0.1
     z[0, :, 2, 1] = torch.tensor([40.0, -30.0, 25.0, 50.0, -60.0])
     quantizer.train()(z, torch.tensor([quality]))
+    quantizer.learn()
     quantizer.eval()
     return z, z[0, :, 2, 1]
 
@@ -406,6 +429,7 @@ def test_a_codebook_that_is_full_adopts_nothing_and_one_that_fits_need_not() -> 
     quantizer = make()
     rarely_used(quantizer)
     quantizer.train()(quantizer.decode(quantizer.encode(z, 1), 1), torch.tensor([1]))
+    quantizer.learn()
     quantizer.prune(adopt=True)
     assert [quantizer.live(g)[1].item() for g in range(2)] == [4, 5]
 
@@ -435,14 +459,14 @@ def test_given_bits_take_the_place_of_the_frequencies() -> None:
     rarely_used(quantizer)
     quantizer.prune()
     live = [int(quantizer.live(g)[1]) for g in range(2)]
-    as_ever = [quantizer.bits(g)[1].expand(2, 12, -1) for g in range(2)]
-    assert torch.equal(quantizer.encode(z, 1, 2.0, as_ever), quantizer.encode(z, 1, 2.0))
+    as_ever = [quantizer.prices(g)[1].expand(2, 12, -1) for g in range(2)]
+    assert torch.equal(quantizer.encode(z, 1, 2.0, given=as_ever), quantizer.encode(z, 1, 2.0))
     # A code that is free at one cell is taken there, however far, where lambda is large.
     bits = [torch.full((2, 12, size), 20.0) for size in live]
     wanted = torch.stack([torch.randint(size, (2, 12)) for size in live], 1)
     for g in range(2):
         bits[g].scatter_(2, wanted[:, g, :, None], 0.0)
-    assert torch.equal(quantizer.encode(z, 1, 1e4, bits).flatten(2), wanted)
+    assert torch.equal(quantizer.encode(z, 1, 1e4, given=bits).flatten(2), wanted)
 
 
 def test_kmeans_lowers_the_distortion_and_counts_the_use() -> None:

@@ -121,9 +121,7 @@ def test_wide_codes_are_16_bits(patch_model: Model, tmp_path: Path) -> None:
 
 def test_the_vocabulary_is_what_the_prior_has_rows_for(model: Model) -> None:
     for quality, sizes in enumerate(vocabulary(model)):
-        assert sizes == tuple(
-            model._prior_tensors[f"codes.{g}.{quality}.embedding"].shape[0] for g in range(len(sizes))
-        )
+        assert sizes == tuple(model.prior_tensors[f"codes.{g}.{quality}.embedding"].shape[0] for g in range(len(sizes)))
 
 
 WITHOUT_TORCH = """

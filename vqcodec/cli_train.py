@@ -1,6 +1,7 @@
 """The command line of training: `train vqvae`, then `train prior`, then `train export`, all in one folder (--run).
 
-A command that was stopped goes on from its last checkpoint when it is given again.
+A command that was stopped goes on from its last checkpoint when it is given again. Under torchrun
+(`torchrun --nproc-per-node N -m -- vqcodec train ...`) several processes share the work of each step.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
@@ -35,10 +36,19 @@ Data = Annotated[list[Path], typer.Argument(metavar="DATA", help="Folders of pic
 Run = Annotated[Path, typer.Option("--run", metavar="FOLDER", help="Configuration, checkpoints, logs.")]
 Minutes = Annotated[float, typer.Option("--minutes", min=0, help="Length of the run; or give --steps.")]
 Steps = Annotated[int, typer.Option("--steps", min=0, help="Length of the run; or give --minutes.")]
-Batch = Annotated[int, typer.Option("--batch", min=1, help="Pictures in a step.")]
+Batch = Annotated[int, typer.Option("--batch", min=1, help="Pictures in a step, of all processes together.")]
+Accumulate = Annotated[
+    int,
+    typer.Option("--accumulate", metavar="N", min=1, help="Compute a step in N parts: less memory, same result."),
+]
 Crop = Annotated[int, typer.Option("--crop", min=1, help="Pixels of a picture in a step, each way.")]
 Rate = Annotated[float, typer.Option("--lr", min=0, help="Peak learning rate.")]
 Seed = Annotated[int, typer.Option("--seed", min=0, help="Of all random choices.")]
+AugmentBy = Annotated[
+    Literal["photo", "none"],
+    typer.Option("--augment", help="Flip, scale and colour crops of photographs, or take crops as they are."),
+]
+Tensorboard = Annotated[bool, typer.Option("--tensorboard", help="Write event files for TensorBoard into --run too.")]
 Out = Annotated[Path, typer.Option("--out", "-o", metavar="FOLDER", help="The finished model; made if absent.")]
 Force = Annotated[bool, typer.Option("--force", "-f", help="Replace an existing model.")]
 
@@ -60,40 +70,62 @@ def vqvae(
     crop: Crop = 192,
     rate: Rate = 3e-4,
     seed: Seed = 1,
+    augment: AugmentBy = "photo",
+    accumulate: Accumulate = 1,
+    tensorboard: Tensorboard = False,
 ) -> None:
     """Train the networks and the codebooks. A new --run FOLDER needs a --config or --init."""
     from vqcodec.store import model_folder
+    from vqcodec.train.distributed import joined
     from vqcodec.train.loop import Schedule
     from vqcodec.train.project import Project
 
-    schedule = Schedule(steps, minutes, rate, seed)
-    with Bar() as bar:
-        project = Project(run, data, _reporter(bar))
+    schedule = Schedule(steps, minutes, rate, seed, accumulate)
+    with joined() as processes, Bar(processes.first) as bar:
+        project = Project(run, data, _reporter(bar, run / "vqvae" if tensorboard else None), augment)
         source = config or (start if not (run / "config.json").exists() else None)
         model = project.config() if source is None else _read_config(source)
         folder = None if start is None else model_folder(start)
         project.train_vqvae(model, schedule, batch, crop, folder)
-    print(f"Done. Next: vqcodec train prior DATA --run {printable(str(run))}")
+    if processes.first:
+        print(f"Done. Next: vqcodec train prior DATA --run {printable(str(run))}")
 
 
 @train_app.command()
 def prior(
     data: Data,
     run: Run,
+    start: Annotated[
+        str | None, typer.Option("--init", metavar="MODEL", help="A model whose prior to go on from.")
+    ] = None,
     minutes: Minutes = 0,
     steps: Steps = 0,
     batch: Batch = 10,
     crop: Crop = 256,
     rate: Rate = 3e-4,
     seed: Seed = 1,
+    augment: AugmentBy = "photo",
+    accumulate: Accumulate = 1,
+    tensorboard: Tensorboard = False,
 ) -> None:
-    """Train the prior over the codes of the networks in --run FOLDER."""
+    """Train the prior over the codes of the networks in --run FOLDER.
+
+    A prior with labels takes them from the folders that the pictures lie in, a folder for each class; 0 is the first.
+    """
+    from vqcodec.store import open_model
+    from vqcodec.train.distributed import joined
     from vqcodec.train.loop import Schedule
     from vqcodec.train.project import Project
 
-    schedule = Schedule(steps, minutes, rate, seed)
-    with Bar() as bar:
-        Project(run, data, _reporter(bar)).train_prior(schedule, batch, crop)
+    schedule = Schedule(steps, minutes, rate, seed, accumulate)
+    with joined() as processes, Bar(processes.first) as bar:
+        report = _reporter(bar, run / "prior" if tensorboard else None)
+        model = None if start is None else open_model(start)
+        classes = Project(run, data, report, augment).train_prior(schedule, batch, crop, model)
+    if not processes.first:
+        return
+    if classes:
+        print("Labels:", printable("  ".join(f"{label} {name}" for label, name in enumerate(classes))))
     print(f"Done. Next: vqcodec train export --run {printable(str(run))} --out FOLDER")
 
 
@@ -144,13 +176,24 @@ def _read_config(source: str) -> ModelConfig:
     return read_config(Path(source))
 
 
-def _reporter(bar: Bar) -> Callable[[Status], None]:
-    """Keeps the bar up to date, and prints a line for each validation."""
+def _reporter(bar: Bar, events: Path | None = None) -> Callable[[Status], None]:
+    """Keeps the bar up to date, and prints a line for each validation and each warning.
+
+    `events`: the folder for event files of TensorBoard, if they are wanted.
+    """
+    from vqcodec.train.events import Events
+
+    write = None if events is None else Events(events)
 
     def report(status: Status) -> None:
         figures = "  ".join(f"{key} {value:.4g}" for key, value in status.figures.items())
         bar.describe(f"step {status.step}")
         bar.part(0, 1)(status.progress)
+        if write:
+            write(status)
+        for warning in status.warnings:
+            with bar.paused():
+                print(f"vqcodec: warning: {printable(warning)}", file=sys.stderr, flush=True)
         if any(key.startswith("val_") for key in status.figures):
             with bar.paused():
                 head = f"{status.progress:4.0%}  {status.seconds / 60:.1f} min  step {status.step}"

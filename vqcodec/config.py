@@ -18,6 +18,7 @@ from vqcodec.errors import ModelError
 __all__ = ["ModelConfig", "PriorConfig", "VQVAEConfig", "from_json", "to_json"]
 
 T = TypeVar("T")
+_LATER = {"rate_shares": (), "masking": (0.0, 0.0)}  # settings of later versions, where they change nothing
 
 
 @dataclass(frozen=True)
@@ -29,7 +30,9 @@ class VQVAEConfig:
     "patch" with branches that are multiplied by a number for each quality, about the root of its lambda: what a branch
     corrects is as large as the error of the quantiser, and so qualities far apart can share the networks.
     `lambdas` holds one Lagrange multiplier per quality, worst picture first: latent squared error per bit of a code
-    (ECVQ, Chou, Lookabaugh & Gray 1989); 0 is the plain nearest code.
+    (ECVQ, Chou, Lookabaugh & Gray 1989); 0 is the plain nearest code. `rate_shares` says, for each quality and
+    codebook, what share of the zero-order bits the prior will leave, which is what lambda is then meant for.
+    `masking` holds two exponents of nn/masking.py: lambda grows where there is texture, around a place and in all.
     """
 
     stem: Literal["conv", "patch", "scaled"]
@@ -43,6 +46,8 @@ class VQVAEConfig:
     commitment: float = 0.25  # beta
     codebook_learning: Literal["ema", "gradient"] = "ema"
     restart_dead_codes: bool = False
+    rate_shares: tuple[tuple[float, ...], ...] = ()  # [qualities][codebooks]; empty: all 1
+    masking: tuple[float, float] = (0.0, 0.0)  # by the deviation around a place, and of the whole picture
 
     def __post_init__(self) -> None:
         _require(self.stem in ("conv", "patch", "scaled"), f"stem {self.stem!r} is not 'conv', 'patch' or 'scaled'")
@@ -56,6 +61,11 @@ class VQVAEConfig:
         _require(1 <= len(self.lambdas) <= 64, "there must be 1 to 64 qualities")
         _require(all(math.isfinite(v) and v >= 0 for v in self.lambdas), "lambdas must be finite and >= 0")
         _require(math.isfinite(self.commitment), "commitment must be finite")
+        shares = self.rate_shares
+        _require(len(shares) in (0, len(self.lambdas)), "rate_shares needs a row for each quality")
+        _require(all(len(row) == len(self.codebooks) for row in shares), "rate_shares needs a share for each codebook")
+        _require(all(0 < share <= 1 for row in shares for share in row), "rate_shares must be above 0 and at most 1")
+        _require(all(0 <= exponent <= 1 for exponent in self.masking), "the exponents of masking must be 0 to 1")
 
     @property
     def transform(self) -> bool:
@@ -112,8 +122,19 @@ class ModelConfig:
 
 
 def to_json(config: Any) -> str:
-    """Canonical JSON of a config: sorted keys, two spaces, a final newline."""
-    return json.dumps(dataclasses.asdict(config), indent=2, sort_keys=True) + "\n"
+    """Canonical JSON of a config: sorted keys, two spaces, a final newline.
+
+    Settings that came after the first models are left out where they have no effect: so earlier digests stay.
+    """
+    return json.dumps(_plain(config), indent=2, sort_keys=True) + "\n"
+
+
+def _plain(value: Any) -> Any:
+    if dataclasses.is_dataclass(value):
+        names = [f.name for f in dataclasses.fields(value)]
+        kept = [name for name in names if _LATER.get(name, _plain) != getattr(value, name)]
+        return {name: _plain(getattr(value, name)) for name in kept}
+    return [_plain(item) for item in value] if isinstance(value, (list, tuple)) else value
 
 
 def from_json(cls: type[T], text: str) -> T:

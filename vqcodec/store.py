@@ -65,7 +65,8 @@ class Model:
         return sum((self.path / name).stat().st_size for name in (_CONFIG, _WEIGHTS, _PRIOR))
 
     @cached_property
-    def _prior_tensors(self) -> dict[str, npt.NDArray[np.generic]]:
+    def prior_tensors(self) -> dict[str, npt.NDArray[np.generic]]:
+        """The integers of the prior, at all qualities."""
         from safetensors.numpy import load
 
         data = _read(self.path / _PRIOR)
@@ -79,12 +80,12 @@ class Model:
         vqvae, prior = self.config.vqvae, self.config.prior
         sizes = tuple(size for size, _ in vqvae.codebooks)
         layout = Layout(sizes, vqvae.qualities, prior.channels, prior.head_channels, prior.blocks, prior.labels)
-        return IntegerPrior(self._prior_tensors, layout, quality, label)
+        return IntegerPrior(self.prior_tensors, layout, quality, label)
 
     def network(self) -> VQVAE:
         """The autoencoder with its weights, in float32, ready to use."""
         network = load_network(self.path, self.config.vqvae)
-        _refuse_unknown_codes(network, self._prior_tensors)
+        _refuse_unknown_codes(network, self.prior_tensors)
         return network
 
 

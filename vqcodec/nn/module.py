@@ -49,7 +49,8 @@ class CompressionModule(nn.Module):
         """
         height, width = self._check(x)
         quality = torch.full((len(x),), self.quality - 1, device=x.device)
-        output = self.network(self._padded(x), quality)
+        pictures = self._padded(x)
+        output = self.network(pictures, quality, self.network.rate_factors(pictures))
         grids = output.quantized.codes.cpu().numpy().astype(np.int32)
         likelihoods = np.stack([self._likelihoods(grid) for grid in grids])
         return {

@@ -78,7 +78,7 @@ class GatedPixelCNN(nn.Module):
     def forward(self, codes: Tensor, quality: int, label: Tensor | None = None, *, exact: bool = False) -> list[Tensor]:
         """Logits in nats, [B, H, W, live K] for each codebook, of codes [B, G, H, W] at one quality (0-based).
 
-        `label` [B] is the class of each grid, for models that have classes.
+        `label` [B] is the class of each grid, for models that have classes; -1, like no label at all, stands for any.
         """
         tables = [module(quality, exact) for module in self.codes]
         embedded = torch.stack([F.embedding(codes[:, g], t[0]) for g, t in enumerate(tables)]).sum(0)
@@ -187,7 +187,9 @@ class ExactLinear(nn.Module):
         """[B, H, W, inputs] -> [B, H, W, outputs], before any clamp."""
         extra = None
         if self.label is not None and label is not None:
-            extra = self.label[label][:, None, None, :]
+            # A grid of no class has zeros here, as the integers do: a file does not say what its picture shows.
+            known = (label >= 0)[:, None].to(self.label.dtype)
+            extra = (self.label[label.clamp_min(0)] * known)[:, None, None, :]
         return exact_product(x, self.weight, self.bias[quality], in_exponent, out_exponent, exact, extra)
 
     def integers(self, name: str, in_exponent: int, out_exponent: int) -> dict[str, Tensor]:

@@ -1,7 +1,8 @@
 """Folders and tar shards of images -> batches of crops.
 
 In: paths of folders and of .tar shards (the WebDataset layout: plain tars of image files). Out: uint8 crops
-[B, 3, S, S]. Everything is decoded once and kept in memory, so the pictures should fit there (3 bytes a pixel).
+[B, 3, S, S], and the pictures they come from, whose folders are classes where a prior has labels. Everything is decoded
+once and kept in memory, so the pictures should fit there (3 bytes a pixel).
 """
 
 from __future__ import annotations
@@ -11,7 +12,8 @@ import re
 import tarfile
 import zlib
 from collections.abc import Callable, Iterator, Sequence
-from pathlib import Path
+from pathlib import Path, PurePosixPath
+from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -22,9 +24,10 @@ from vqcodec.errors import BadPicture, UsageError
 from vqcodec.image import read_picture
 from vqcodec.train.graphics import draw, vivid
 
-__all__ = ["Pictures", "load_pictures"]
+__all__ = ["Augment", "Pictures", "class_names", "load_pictures"]
 
 Pixels = npt.NDArray[np.uint8]
+Augment = Literal["photo", "none"]
 VALIDATION_SHARE = 24  # one source photograph in this many is kept for validation
 SCALES = (0.5, 1.0)  # range of the random downscale
 SCALED_SHARE = 0.3  # of the crops are downscaled
@@ -33,42 +36,69 @@ VIVID_SHARE = 0.06  # of the crops get strong colours
 
 
 class Pictures:
-    """Pictures in memory, with random crops: `crops` is a pure function of the seed, so that runs can resume."""
+    """Pictures in memory, with random crops: `crops` is a pure function of the seed, so that runs can resume.
 
-    def __init__(self, pixels: Sequence[Pixels], names: Sequence[str]) -> None:
+    `augment` "photo" turns and scales crops, draws a few and gives a few strong colours; "none" takes them as they are.
+    """
+
+    def __init__(
+        self, pixels: Sequence[Pixels], names: Sequence[str], folders: Sequence[str] = (), augment: Augment = "photo"
+    ) -> None:
         self.pixels = list(pixels)  # each [H, W, 3]
         self.names = list(names)
+        self.folders = list(folders)  # where each lies: its class, for a prior with labels
+        self.augment = augment
 
     def __len__(self) -> int:
         return len(self.pixels)
 
-    def crops(self, count: int, side: int, seed: Sequence[int]) -> torch.Tensor:
+    def crops(self, count: int, side: int, seed: Sequence[int], first: int = 0) -> torch.Tensor:
         """Random crops [count, 3, side, side], uint8: position, flips, transposition, at times a downscale.
 
-        A few are drawn, or get strong colours, so that no picture is beyond what the codes can say.
+        A few are drawn, or get strong colours, so that no picture is beyond what the codes can say. Of a larger batch
+        they are those from the number `first` on.
         """
-        rng = np.random.default_rng(list(seed))
+        return self.crops_and_sources(count, side, seed, first)[0]
+
+    def crops_and_sources(
+        self, count: int, side: int, seed: Sequence[int], first: int = 0
+    ) -> tuple[torch.Tensor, list[int]]:
+        """The same crops, and for each the index of its picture; -1 for one that is drawn."""
         batch = np.empty((count, side, side, 3), np.uint8)
-        for row in batch:
-            kind = rng.random()
-            row[:] = draw(side, rng) if kind < DRAWN_SHARE else self._crop(side, rng)
+        sources = [-1] * count
+        for index, row in enumerate(batch):
+            # Every crop has chances of its own, so that a part of a batch can be made alone. They begin with 1: numpy
+            # takes a seed that ends with 0 for the one without it.
+            rng = np.random.default_rng([*seed, 1 + first + index])
+            kind = 1.0 if self.augment == "none" else rng.random()
+            if kind < DRAWN_SHARE:
+                row[:] = draw(side, rng)
+            else:
+                sources[index] = int(rng.integers(len(self.pixels)))
+                row[:] = self._crop(self.pixels[sources[index]], side, rng)
             if DRAWN_SHARE <= kind < DRAWN_SHARE + VIVID_SHARE:
                 row[:] = vivid(row, rng)
-        return torch.from_numpy(batch).permute(0, 3, 1, 2).contiguous()
+        return torch.from_numpy(batch).permute(0, 3, 1, 2).contiguous(), sources
 
     def grid(self, side: int) -> torch.Tensor:
         """The central crop of every picture that has room for one: [N, 3, side, side], uint8."""
         rows = []
-        for pixels in self.pixels:
+        for index in self.roomy(side):
+            pixels = self.pixels[index]
             top, left = (pixels.shape[0] - side) // 2, (pixels.shape[1] - side) // 2
-            if top >= 0 and left >= 0:
-                rows.append(pixels[top : top + side, left : left + side])
+            rows.append(pixels[top : top + side, left : left + side])
         if not rows:
             raise UsageError(f"no validation picture has {side} pixels each way; use a smaller crop")
         return torch.from_numpy(np.stack(rows)).permute(0, 3, 1, 2).contiguous()
 
-    def _crop(self, side: int, rng: np.random.Generator) -> Pixels:
-        pixels = self.pixels[rng.integers(len(self.pixels))]
+    def roomy(self, side: int) -> list[int]:
+        """Indices of the pictures that have room for a crop, those of `grid`."""
+        return [index for index, pixels in enumerate(self.pixels) if min(pixels.shape[:2]) >= side]
+
+    def _crop(self, pixels: Pixels, side: int, rng: np.random.Generator) -> Pixels:
+        if self.augment == "none":
+            top, left = (rng.integers(length - side + 1) for length in pixels.shape[:2])
+            return pixels[top : top + side, left : left + side]
         scale = 1.0
         if rng.random() < SCALED_SHARE:
             scale = max(rng.uniform(*SCALES), side / min(pixels.shape[:2]))
@@ -88,16 +118,19 @@ class Pictures:
 
 
 def load_pictures(
-    paths: Sequence[Path], side: int, progress: Callable[[int], None] | None = None
+    paths: Sequence[Path],
+    side: int,
+    progress: Callable[[int], None] | None = None,
+    augment: Augment = "photo",
 ) -> tuple[Pictures, Pictures]:
     """(training, validation) pictures of folders and shards, smaller ones than `side` x `side` pixels left out.
 
     All crops of one photograph fall on the same side: a name `<source>_<y>_<x>.ext` belongs to <source>. Raises
     `UsageError` where nothing usable is found.
     """
-    found: dict[bool, list[tuple[str, Pixels]]] = {False: [], True: []}
+    found: dict[bool, list[tuple[str, str, Pixels]]] = {False: [], True: []}
     small = 0
-    for name, data in _files(paths):
+    for name, folder, data in _files(paths):
         try:
             pixels = read_picture(io.BytesIO(data)).pixels
         except BadPicture:
@@ -106,7 +139,7 @@ def load_pictures(
             small += 1
             continue
         source = re.sub(r"_\d+_\d+$", "", Path(name).stem)
-        found[zlib.crc32(source.encode()) % VALIDATION_SHARE == 0].append((name, pixels))
+        found[zlib.crc32(source.encode()) % VALIDATION_SHARE == 0].append((name, folder, pixels))
         if progress:
             progress(len(found[False]) + len(found[True]))
     training, validation = found[False], found[True]
@@ -115,35 +148,54 @@ def load_pictures(
     if not training or not validation:
         raise UsageError(
             f"found {len(training)} pictures of {side}x{side} pixels or more to train on ({small} are smaller); "
-            "at least two are needed"
+            "at least two are needed: give more or larger ones, or a smaller --crop"
         )
-    return _pictures(training), _pictures(validation)
+    return _pictures(training, augment), _pictures(validation, augment)
 
 
-def _pictures(entries: list[tuple[str, Pixels]]) -> Pictures:
-    return Pictures([pixels for _, pixels in entries], [name for name, _ in entries])
+def class_names(pictures: Sequence[Pictures], count: int) -> list[str]:
+    """The names of the classes, in the order of their labels: of the folders that the pictures lie in.
+
+    Sorted, as numbers where all of them are numbers. Raises `UsageError` where there are not `count` of them.
+    """
+    names = sorted({folder for each in pictures for folder in each.folders})
+    if all(name.isdecimal() for name in names):
+        names.sort(key=int)
+    if len(names) != count:
+        some = ", ".join(repr(name) for name in names[:5]) + (", ..." if len(names) > 5 else "")
+        raise UsageError(
+            f"the model has {count} labels, but the pictures lie in {len(names)} folders ({some}); "
+            "put those of each class into a folder of its own, or change prior.labels in the configuration"
+        )
+    return names
 
 
-def _files(paths: Sequence[Path]) -> Iterator[tuple[str, bytes]]:
+def _pictures(entries: list[tuple[str, str, Pixels]], augment: Augment) -> Pictures:
+    names, folders, pixels = zip(*entries, strict=True)
+    return Pictures(pixels, names, folders, augment)
+
+
+def _files(paths: Sequence[Path]) -> Iterator[tuple[str, str, bytes]]:
+    """Name, name of the folder, and content of all files."""
     for path in paths:
         if path.is_dir():
             for file in sorted(p for p in path.rglob("*") if p.is_file()):
                 if file.suffix == ".tar":
                     yield from _members(file)
                 else:
-                    yield file.name, file.read_bytes()
+                    yield file.name, file.parent.absolute().name, file.read_bytes()
         elif path.is_file():
             yield from _members(path)
         else:
             raise UsageError(f"{path}: no such folder or shard")
 
 
-def _members(path: Path) -> Iterator[tuple[str, bytes]]:
+def _members(path: Path) -> Iterator[tuple[str, str, bytes]]:
     try:
         with tarfile.open(path) as tar:
             for member in tar:
                 stream = tar.extractfile(member) if member.isfile() else None
                 if stream:
-                    yield member.name, stream.read()
+                    yield member.name, PurePosixPath(member.name).parent.name, stream.read()
     except (tarfile.TarError, OSError) as error:
         raise UsageError(f"{path}: not a readable tar shard ({str(error).splitlines()[0]})") from None

@@ -2,28 +2,34 @@
 
 The autoencoder is frozen; its codes are made anew from the crops of every step, so the prior never sees one grid twice.
 It first learns in floats and then, for the last part of the run, in the arithmetic of the integers it will be exported
-to.
+to. Where it has labels, a share of the crops is shown without theirs (as in classifier-free guidance, Ho & Salimans
+2022), so that it also predicts pictures of which nothing is known: those in files, which carry no label.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from vqcodec.config import PriorConfig
 from vqcodec.nn.pixelcnn import GatedPixelCNN
 from vqcodec.nn.vqvae import VQVAE
-from vqcodec.train.data import Pictures
-from vqcodec.train.loop import Schedule, Status, autocast, pick_device, run
+from vqcodec.store import Model
+from vqcodec.train.data import Pictures, class_names
+from vqcodec.train.distributed import WHOLE, Part, pick_device
+from vqcodec.train.loop import CHECKPOINT, Schedule, Stage, Status, autocast, run
+from vqcodec.train.warm_start import start_from_model
 
 __all__ = ["PriorStage", "PriorTraining", "train_prior"]
 
 CHUNK = 16  # pictures that the encoder sees at once
 VALIDATION_GRIDS = 48
+UNLABELLED_SHARE = 0.1  # of the crops
 
 
 @dataclass(frozen=True)
@@ -37,17 +43,26 @@ class PriorTraining:
     exact_from: float = 0.7  # share of the run after which rounding is simulated
 
 
-class PriorStage:
+class PriorStage(Stage):
     """One step of the prior's training: the codes of fresh crops at one quality, qualities in turn."""
 
     hidden = ("entry", "blocks", "to_state", "heads")
 
-    def __init__(self, settings: PriorTraining, vqvae: VQVAE, training: Pictures, validation: Pictures) -> None:
+    def __init__(
+        self,
+        settings: PriorTraining,
+        vqvae: VQVAE,
+        training: Pictures,
+        validation: Pictures,
+        start: Model | None = None,
+    ) -> None:
         self.settings = settings
         self.device = pick_device()
         self.vqvae = vqvae.to(self.device).to(memory_format=torch.channels_last).eval()  # type: ignore[call-overload]
         self.training = training
+        self.labels = _labels(settings.config.labels, training, validation)
         crops = validation.grid(settings.crop)[:VALIDATION_GRIDS]
+        self.held_out_labels = self._label(1, validation.roomy(settings.crop)[:VALIDATION_GRIDS])
         self.held_out = [
             torch.cat([self._encode(chunk, quality) for chunk in torch.split(crops, CHUNK)])
             for quality in range(vqvae.config.qualities)
@@ -55,6 +70,8 @@ class PriorStage:
         torch.manual_seed(settings.schedule.seed)
         self.network = GatedPixelCNN(vqvae.config, settings.config)
         self.network.describe_codes(vqvae.quantizer)
+        if start is not None:
+            start_from_model(self.network, vqvae.quantizer, start)
         self.network.to(self.device)
         self.exact = False
 
@@ -66,31 +83,56 @@ class PriorStage:
             codes: Tensor = self.vqvae.encode(x, quality)
         return codes
 
-    def loss(self, step: int, progress: float) -> tuple[Tensor, dict[str, float]]:
+    def loss(self, step: int, progress: float, part: Part = WHOLE) -> tuple[Tensor, dict[str, float]]:
         settings = self.settings
+        rows = part.rows(settings.batch)
         quality = step % self.vqvae.config.qualities
-        crops = self.training.crops(settings.batch, settings.crop, [settings.schedule.seed, 1 + step])
+        seed = [settings.schedule.seed, 1 + step]
+        crops, sources = self.training.crops_and_sources(rows.stop - rows.start, settings.crop, seed, rows.start)
+        label = self._label(0, sources)
+        if label is not None:
+            chances = np.random.default_rng(seed).random(settings.batch)[rows]
+            label[torch.from_numpy(chances) < UNLABELLED_SHARE] = -1
         codes = self._encode(crops, quality)
         self.exact = progress >= settings.exact_from
         if self.exact:
-            bits = self.network.bits(codes, quality, exact=True)
+            bits = self.network.bits(codes, quality, label, exact=True)
         else:
             with autocast(self.device):
-                bits = self.network.bits(codes, quality)
+                bits = self.network.bits(codes, quality, label)
         total = bits.sum()
         return total, {"bits": total.item()}
 
     def validate(self) -> dict[str, float]:
-        """Bits per latent position at every quality, in floats and in integers."""
+        """Bits per latent position at every quality, in floats and in integers, and in integers with the labels."""
         figures: dict[str, float] = {}
+        ways: list[tuple[str, bool, Tensor | None]] = [("float", False, None), ("exact", True, None)]
+        if self.held_out_labels is not None:
+            ways.append(("labelled", True, self.held_out_labels))
         for quality, grids in enumerate(self.held_out):
-            for name, exact in (("float", False), ("exact", True)):
+            for name, exact, label in ways:
+                labels = [None] * len(grids) if label is None else torch.split(label, CHUNK)
                 parts = [
-                    self.network.bits(chunk, quality, exact=exact).sum() * len(chunk)
-                    for chunk in torch.split(grids, CHUNK)
+                    self.network.bits(chunk, quality, some, exact=exact).sum() * len(chunk)
+                    for chunk, some in zip(torch.split(grids, CHUNK), labels, strict=False)
                 ]
                 figures[f"{name}_q{quality + 1}"] = float(torch.stack(parts).sum()) / len(grids)
         return figures
+
+    def _label(self, part: int, sources: Sequence[int]) -> Tensor | None:
+        """The labels [B] of pictures of the training (part 0) or validation, -1 for a picture that is none of them."""
+        if not self.labels:
+            return None
+        labels = self.labels[part]
+        return torch.tensor([labels[index] if index >= 0 else -1 for index in sources], device=self.device)
+
+
+def _labels(count: int, training: Pictures, validation: Pictures) -> list[list[int]]:
+    """Of a prior with labels, those of all training and of all validation pictures; else nothing."""
+    if count == 0:
+        return []
+    place = {name: index for index, name in enumerate(class_names([training, validation], count))}
+    return [[place[folder] for folder in pictures.folders] for pictures in (training, validation)]
 
 
 def train_prior(
@@ -99,8 +141,12 @@ def train_prior(
     data: tuple[Pictures, Pictures],
     folder: Path,
     report: Callable[[Status], None],
+    start: Model | None = None,
 ) -> GatedPixelCNN:
-    """Train on the codes of data = (training, validation), checkpoints in `folder`; returns the prior."""
-    stage = PriorStage(settings, vqvae, *data)
+    """Train on the codes of data = (training, validation), checkpoints in `folder`; returns the prior.
+
+    `start`: a model whose prior to begin with, if there is no checkpoint yet.
+    """
+    stage = PriorStage(settings, vqvae, *data, None if (folder / CHECKPOINT).exists() else start)
     run(stage, folder, settings.schedule, report)
     return stage.network.eval().cpu()

@@ -20,7 +20,8 @@ from vqcodec.config import ModelConfig, from_json, to_json
 from vqcodec.errors import ModelError, UsageError
 from vqcodec.nn.vqvae import VQVAE
 from vqcodec.store import Model, load_network, round_weights, save_model, save_network
-from vqcodec.train.data import load_pictures
+from vqcodec.train.data import Augment, class_names, load_pictures
+from vqcodec.train.distributed import Processes, check_batch
 from vqcodec.train.loop import Schedule, Status
 from vqcodec.train.prior import PriorTraining, train_prior
 from vqcodec.train.vqvae import VQVAETraining, train_vqvae
@@ -35,6 +36,7 @@ class Project:
     folder: Path
     data: Sequence[Path]  # folders of images, tar shards
     report: Callable[[Status], None]
+    augment: Augment = "photo"
 
     def train_vqvae(
         self, config: ModelConfig, schedule: Schedule, batch: int, crop: int, start: Path | None = None
@@ -44,23 +46,29 @@ class Project:
         `start`: the folder of a model whose networks and codebooks a new run begins with; they must be of the same
         shapes.
         """
+        check_batch(batch, schedule.accumulate)
         self._agree(config)
-        crop -= crop % config.vqvae.stride
-        if crop < 4 * config.vqvae.stride:
-            raise UsageError(f"crops must have at least {4 * config.vqvae.stride} pixels for this model")
-        pictures = load_pictures(self.data, crop)
+        crop = _whole_positions(crop, config.vqvae.stride)
+        pictures = load_pictures(self.data, crop, augment=self.augment)
         settings = VQVAETraining(config.vqvae, schedule, batch, crop)
         network = None if start is None else load_network(start, config.vqvae)
         train_vqvae(settings, pictures, self.folder / "vqvae", self.report, network)
 
-    def train_prior(self, schedule: Schedule, batch: int, crop: int) -> None:
-        """Stage two, on the codes of the autoencoder that stage one left."""
+    def train_prior(self, schedule: Schedule, batch: int, crop: int, start: Model | None = None) -> list[str]:
+        """Stage two, on the codes of the autoencoder that stage one left. Returns the classes, in order of labels.
+
+        They are the folders that the pictures lie in; none, where the prior has no labels. `start`: a model whose prior
+        a new run begins with; see train/warm_start.py.
+        """
+        check_batch(batch, schedule.accumulate)
         config = self.config()
-        crop -= crop % config.vqvae.stride
+        crop = _whole_positions(crop, config.vqvae.stride)
         network = self.network()
-        pictures = load_pictures(self.data, crop)
+        pictures = load_pictures(self.data, crop, augment=self.augment)
+        classes = class_names(pictures, config.prior.labels) if config.prior.labels else []
         settings = PriorTraining(config.prior, schedule, batch, crop)
-        train_prior(settings, network, pictures, self.folder / "prior", self.report)
+        train_prior(settings, network, pictures, self.folder / "prior", self.report, start)
+        return classes
 
     def export(self, out: Path, name: str | None = None, qualities: Sequence[int] | None = None) -> Model:
         """Write the finished model into `out`; `qualities`: those of it that are wanted, see `keep_qualities`."""
@@ -96,11 +104,13 @@ class Project:
         return network.eval()
 
     def _agree(self, config: ModelConfig) -> None:
-        path = self.folder / "config.json"
-        if not path.exists():
+        path, processes = self.folder / "config.json", Processes()
+        processes.wait()  # some may be looking whether there is a configuration
+        if processes.first and not path.exists():
             self.folder.mkdir(parents=True, exist_ok=True)
             path.write_text(to_json(config), encoding="utf-8")
-        elif self.config() != config:
+        processes.wait()
+        if self.config() != config:
             raise UsageError(f"{path} describes another model; give the same --config or another --run folder")
 
 
@@ -110,6 +120,13 @@ def read_config(path: Path) -> ModelConfig:
         return from_json(ModelConfig, path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError) as error:
         raise UsageError(f"{path}: cannot read the configuration ({error})") from None
+
+
+def _whole_positions(crop: int, stride: int) -> int:
+    """The side of crops in pixels, rounded down to a multiple of the stride. Raises `UsageError`."""
+    if crop < 4 * stride:
+        raise UsageError(f"--crop {crop}: crops must have at least {4 * stride} pixels for this model")
+    return crop - crop % stride
 
 
 def _load(network: torch.nn.Module, folder: Path) -> None:

@@ -35,7 +35,12 @@ def keep_qualities(
         raise UsageError(f"keep at least 2 of the qualities 1 to {config.vqvae.qualities}, in rising order")
     if config.default_quality - 1 not in kept:
         raise UsageError(f"the default quality, {config.default_quality}, must be kept")
-    vqvae = replace(config.vqvae, lambdas=tuple(config.vqvae.lambdas[quality] for quality in kept))
+    lambdas, shares = config.vqvae.lambdas, config.vqvae.rate_shares
+    vqvae = replace(
+        config.vqvae,
+        lambdas=tuple(lambdas[quality] for quality in kept),
+        rate_shares=tuple(shares[quality] for quality in kept if shares),
+    )
     smaller = VQVAE(vqvae)
     state = network.state_dict()
     smaller.load_state_dict({name: t[kept] if _OF_QUALITIES.search(name) else t for name, t in state.items()})

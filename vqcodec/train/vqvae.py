@@ -12,12 +12,14 @@ from pathlib import Path
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from vqcodec.config import VQVAEConfig
 from vqcodec.nn.vqvae import PIXEL_SCALE, VQVAE, start_from_pca
 from vqcodec.train.data import Pictures
-from vqcodec.train.loop import CHECKPOINT, Schedule, Status, autocast, pick_device, run
+from vqcodec.train.distributed import WHOLE, Part, Processes, pick_device
+from vqcodec.train.loop import CHECKPOINT, Schedule, Stage, Status, autocast, run
 
 __all__ = ["VQVAETraining", "train_vqvae"]
 
@@ -25,6 +27,9 @@ START_PICTURES = 512  # for PCA, k-means and the variance of the data
 START_LATENTS = 16384  # per quality, for k-means
 VALIDATION_PICTURES = 64
 PRUNE_EVERY = 200  # steps; about what the moving averages remember
+# Largest perplexity of a codebook, of all at a quality, that is none any more: one bit. With a rate term most codebooks
+# of a low quality are rightly close to 1, but in pictures that differ at all some codebook tells a position's colour.
+COLLAPSED = 2.0
 ADOPT_UNTIL = 0.85  # of the training: a new code takes a while to find its place, and the networks to use it
 
 
@@ -38,7 +43,7 @@ class VQVAETraining:
     crop: int = 192  # pixels, a multiple of the stride
 
 
-class VQVAEStage:
+class VQVAEStage(Stage):
     """One step of the autoencoder's training; every picture of a batch has a quality of its own."""
 
     hidden = ("stem", "blocks", "down", "up")
@@ -50,15 +55,16 @@ class VQVAEStage:
         self.settings = settings
         self.training = training
         self.device = pick_device()
+        self.processes = Processes()
         seed = settings.schedule.seed
         torch.manual_seed(seed)
         self.network = VQVAE(settings.config) if network is None else network.requires_grad_(True)
         start = training.crops(START_PICTURES, settings.crop, [seed, 0]).float() / 255
         self.variance = float(start.var())
-        if network is None:
-            self._start(start)
-        else:
+        if network is not None:
             self.network.quantizer.restart_averages()
+        elif self.processes.first:  # the others get it from there
+            self._start(start)
         self.network.to(self.device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         side = min(256, *(min(p.shape[:2]) for p in validation.pixels))
         self.held_out = validation.grid(side - side % settings.config.stride)[:VALIDATION_PICTURES]
@@ -75,18 +81,31 @@ class VQVAEStage:
             latents = self.network.encoder(pictures[:count], index).permute(0, 2, 3, 1).flatten(0, 2)
             self.network.quantizer.start_from(latents[:START_LATENTS], quality)
 
-    def loss(self, step: int, progress: float) -> tuple[Tensor, dict[str, float]]:
-        settings = self.settings
+    @property
+    def memory(self) -> dict[str, Tensor]:
+        return {name: tensor for name, tensor in self.network.named_buffers() if "misfits" in name}
+
+    def prepare(self, step: int, progress: float) -> None:
         if step % PRUNE_EVERY == 0:  # the cost of a step grows with the codes that could be used
+            # Processes on unlike machines may have drifted apart, and here a small cause has a large effect.
+            self.processes.follow([*self.network.parameters(), *self.network.buffers()])
             self.network.quantizer.prune(adopt=progress < ADOPT_UNTIL)
-        seed = [settings.schedule.seed, 1 + step]
-        pictures = self.training.crops(settings.batch, settings.crop, seed).to(self.device)
+
+    def loss(self, step: int, progress: float, part: Part = WHOLE) -> tuple[Tensor, dict[str, float]]:
+        settings = self.settings
+        seed, rows = [settings.schedule.seed, 1 + step], part.rows(settings.batch)
+        pictures = self.training.crops(rows.stop - rows.start, settings.crop, seed, rows.start).to(self.device)
         x = pictures.contiguous(memory_format=torch.channels_last).float() / 255
         rng = np.random.default_rng(seed)
-        quality = torch.from_numpy(rng.integers(settings.config.qualities, size=len(x))).to(self.device)
+        quality = torch.from_numpy(rng.integers(settings.config.qualities, size=settings.batch)[rows]).to(self.device)
+        factors = self.network.rate_factors(x)
         with autocast(self.device):
-            output = self.network(x, quality)
-        error = (output.reconstruction - x).square().mean((1, 2, 3))  # [B]
+            output = self.network(x, quality, factors)
+        error = (output.reconstruction - x).square()
+        psnr = -10 * error.detach().mean((1, 2, 3)).clamp_min(1e-10).log10().mean()
+        if factors is not None:  # where lambda is larger an error counts for less, by as much
+            error = F.avg_pool2d(error.mean(1), settings.config.stride) / factors
+        error = error.flatten(1).mean(1)  # [B]
         quantized = output.quantized
         lam = self.network.quantizer.lambdas[quality]
         terms = quantized.codebook_loss + settings.config.commitment * quantized.commitment_loss + lam * quantized.rate
@@ -99,11 +118,16 @@ class VQVAEStage:
             loss = (weight * (pixels * error + terms)).mean() / pixels
         else:
             loss = (error / self.variance + terms / settings.config.latent_dim).mean()
-        psnr = -10 * error.detach().clamp_min(1e-10).log10().mean()
         return loss, {"loss": loss.item(), "psnr": psnr.item(), "soft_bits": quantized.rate.mean().item()}
 
+    def learn(self) -> None:
+        self.network.quantizer.learn(self.processes)
+
     def validate(self) -> dict[str, float]:
-        """At every quality: PSNR, mean perplexity of the codebooks, zero-order entropy of the codes, bits per pixel."""
+        """At every quality: PSNR, bits per pixel by the zero-order entropy of the codes, perplexity of the codebooks.
+
+        Of their perplexities the mean, by the moving averages, and the largest, by the codes of these pictures.
+        """
         figures: dict[str, float] = {}
         config = self.settings.config
         perplexity = self.network.quantizer.perplexity().mean(1)  # [Q]
@@ -120,8 +144,18 @@ class VQVAEStage:
             psnr = -10 * torch.cat(errors).clamp_min(1e-10).log10()
             figures[f"psnr_q{quality + 1}"] = psnr.mean().item()
             figures[f"perplexity_q{quality + 1}"] = perplexity[quality].item()
-            figures[f"bpp_q{quality + 1}"] = _entropy(torch.cat(codes), config) / config.stride**2
+            entropies = _entropies(torch.cat(codes), config)
+            figures[f"top_perplexity_q{quality + 1}"] = 2 ** max(entropies)
+            figures[f"bpp_q{quality + 1}"] = sum(entropies) / config.stride**2
         return figures
+
+    def warnings(self, figures: dict[str, float]) -> list[str]:
+        return [
+            f"the codebooks have collapsed at quality {quality}: none tells a bit about a position; "
+            "start anew with a lower --lr, or a lower lambda of that quality"
+            for quality in range(1, self.settings.config.qualities + 1)
+            if figures[f"top_perplexity_q{quality}"] < COLLAPSED
+        ]
 
 
 def train_vqvae(
@@ -142,11 +176,11 @@ def train_vqvae(
     return stage.network.eval().cpu()
 
 
-def _entropy(codes: Tensor, config: VQVAEConfig) -> float:
-    """Zero-order entropy of codes [N, G, h, w], in bits per position."""
-    bits = 0.0
+def _entropies(codes: Tensor, config: VQVAEConfig) -> list[float]:
+    """Zero-order entropy of the codes [N, G, h, w] of each codebook, in bits per position."""
+    bits = []
     for g, (size, _) in enumerate(config.codebooks):
         share = torch.bincount(codes[:, g].flatten(), minlength=size).double()
         share = share[share > 0] / share.sum()
-        bits -= float((share * share.log2()).sum())
+        bits.append(-float((share * share.log2()).sum()))
     return bits
