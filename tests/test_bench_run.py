@@ -24,13 +24,13 @@ from vqcodec.bench.anatomy import dissect, entropy_bits, mean_anatomy
 from vqcodec.bench.cache import Cache, default_folder, digest, versions
 from vqcodec.bench.lineup import Wanted, line_up
 from vqcodec.bench.peers import peer
-from vqcodec.bench.pool import Lost, in_processes
 from vqcodec.bench.results import Results, Row
 from vqcodec.bench.study import Options, study
 from vqcodec.bench.worker import _Worker
 from vqcodec.codec import Codec
 from vqcodec.container import read_header
 from vqcodec.image import Picture, read_picture
+from vqcodec.pool import Lost, in_processes
 from vqcodec.store import Model
 
 

@@ -269,7 +269,7 @@ def _whole(number: Any) -> Any:
 
 def _in_order(work: Callable[[T], R], items: Iterable[T], workers: int | None) -> Iterator[R]:
     """work(item) of each item, in order. At most two items for each thread are in hand."""
-    from vqcodec.bench.pool import cores
+    from vqcodec.pool import cores
 
     if workers is not None and _whole(workers) < 1:
         raise UsageError(f"a batch needs 1 worker or more, not {workers}")

@@ -11,27 +11,25 @@ import dataclasses
 import json
 import os
 import sys
-from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any, TextIO
+from typing import Annotated, Any
 
 import typer
 
 from vqcodec.cli_bench import bench
 from vqcodec.cli_data import COMPLETE, completion, detokenize, inspect, prepare_completion, tokenize
+from vqcodec.cli_files import compress, decompress
+from vqcodec.cli_sample import sample
 from vqcodec.cli_train import train_app
 from vqcodec.errors import UsageError, VqError
-from vqcodec.jobs import STREAM, Job, check, plan, sources
-from vqcodec.metadata import Keep
-from vqcodec.options import Effort, Force, Json, MaxPixels, ModelName, Quality, parse_region, parse_size
+from vqcodec.jobs import STREAM, sources
+from vqcodec.options import Force, Json, MaxPixels, ModelName
+from vqcodec.outcome import NO_MEMORY
 from vqcodec.output import make_folder
 from vqcodec.terminal import Bar, fill_closed_streams, named, printable, unwind_when_ended
-from vqcodec.work import Compressor, Decompressor, Record, Wish, read
+from vqcodec.work import Decompressor, read
 
 __all__ = ["app", "main"]
-
-SALVAGED = 3  # the exit code
-NO_MEMORY = "there is not enough memory"
 
 app = typer.Typer(
     help="Neural image compression. `vqcodec demo` shows it; `vqcodec COMMAND --help` explains a command.",
@@ -43,11 +41,6 @@ app = typer.Typer(
 )
 
 app.add_typer(train_app, name="train")
-
-Out = Annotated[
-    str | None,
-    typer.Option("--out", "-o", metavar="OUT", help="File (one input) or folder; - is standard output."),
-]
 
 
 def main() -> None:
@@ -102,106 +95,8 @@ def _app(
     pass
 
 
-@app.command()
-def compress(
-    inputs: Annotated[list[str], typer.Argument(metavar="IN", help="Pictures, a folder of them, or -.")],
-    out: Out = None,
-    quality: Quality = None,
-    effort: Effort = None,
-    target_bpp: Annotated[float | None, typer.Option("--target-bpp", help="At most so many bits per pixel.")] = None,
-    target_size: Annotated[
-        int | None, typer.Option("--target-size", metavar="BYTES", parser=parse_size, help="At most; 50000, 50k, 1.5M.")
-    ] = None,
-    target_psnr: Annotated[float | None, typer.Option("--target-psnr", help="At least so many dB.")] = None,
-    keep_metadata: Annotated[
-        bool, typer.Option("--keep-metadata", help="Keep EXIF, XMP and the colour profile, without the location.")
-    ] = False,
-    keep_location: Annotated[bool, typer.Option("--keep-location", help="Keep the location as well.")] = False,
-    max_pixels: MaxPixels = None,
-    model: ModelName = None,
-    force: Force = False,
-    as_json: Json = False,
-) -> None:
-    """Compress pictures into .vq files.
-
-    Without -o each result lies beside its input. For several inputs, or a folder, OUT is a folder, made if
-    absent. A target is met within 2 % of the size, or 0.05 dB, by trying several encodings.
-    """
-    keep = Keep(keep_metadata, keep_location)
-    wish = Wish(quality, effort, target_bpp, target_size, target_psnr, keep)
-    _do(Compressor(model, wish, force, max_pixels), plan(inputs, out, ".vq"), as_json)
-
-
-@app.command()
-def decompress(
-    inputs: Annotated[list[str], typer.Argument(metavar="IN", help=".vq files, a folder of them, or -.")],
-    out: Out = None,
-    crop: Annotated[
-        str | None, typer.Option("--crop", metavar="X,Y,W,H", help="Only these pixels of the picture; faster.")
-    ] = None,
-    saving: Annotated[
-        bool, typer.Option("--salvage", help="Save what is left of damaged files; exit code 3 if any was.")
-    ] = False,
-    max_pixels: MaxPixels = None,
-    model: ModelName = None,
-    force: Force = False,
-    as_json: Json = False,
-) -> None:
-    """Decompress .vq files into pictures.
-
-    They become PNG or, for one input, the format of OUT's suffix. Without -o each result lies beside its
-    input. For several inputs, or a folder, OUT is a folder, made if absent. A file knows its model: --model
-    is for one that did not come with vqcodec.
-    """
-    region = None if crop is None else parse_region(crop)
-    _do(Decompressor(model, force, region, saving, max_pixels), plan(inputs, out, ".png"), as_json)
-
-
-def _do(worker: Compressor | Decompressor, jobs: Sequence[Job], as_json: bool) -> None:
-    """Do all jobs, one after the other; one that fails does not stop the others."""
-    out: TextIO = sys.stderr if any(job.target is None for job in jobs) else sys.stdout
-    failures: dict[Job, VqError] = {}
-    for job in jobs:  # all of them, before any slow work
-        try:
-            check(job, worker.force, worker.bad_input)
-        except VqError as error:
-            failures[job] = error
-    if len(failures) < len(jobs):
-        worker.open()
-    records: list[dict[str, Any]] = []
-    with Bar() as bar:
-        for index, job in enumerate(jobs):
-            try:
-                if job in failures:
-                    raise failures[job]
-                record = worker.work(job, bar.part(index, len(jobs)))
-            except (VqError, MemoryError) as error:
-                failures[job] = error if isinstance(error, VqError) else VqError(NO_MEMORY)
-                text = named(job.label, str(failures[job]))
-                records.append({"input": job.input, "output": job.output, "error": text})
-                with bar.paused():
-                    _complain(text)
-                continue
-            records.append(dataclasses.asdict(record))
-            with bar.paused():
-                _tell(job, record, None if as_json else out)
-    if as_json:
-        print(json.dumps(records, indent=2), file=out)
-    if failures:
-        raise typer.Exit(1 if len(jobs) > 1 else failures[jobs[0]].exit_code)
-    if any(record["damage"] for record in records):
-        raise typer.Exit(SALVAGED)
-
-
-def _tell(job: Job, record: Record, out: TextIO | None) -> None:
-    """Notices, and one line with the figures that matter most."""
-    for notice in record.notices:
-        print(f"vqcodec: note: {printable(named(job.label, notice))}", file=sys.stderr)
-    for loss in record.damage:
-        print(f"vqcodec: damaged: {printable(named(job.label, loss))}; what is there now is made up", file=sys.stderr)
-    if out is not None:
-        figures = f"{record.bytes:,} bytes  {record.bpp:.2f} bpp  {record.ratio:.1f}x  q{record.quality}"
-        print(printable(f"{record.input} -> {record.output}  {figures}"), file=out, flush=True)
+app.command()(compress)
+app.command()(decompress)
 
 
 @app.command()
@@ -332,7 +227,7 @@ def demo(
     print(f"The files are in {printable(out)}. Your turn: vqcodec compress PICTURE")
 
 
-for command in (bench, tokenize, detokenize, inspect, completion):
+for command in (bench, tokenize, detokenize, inspect, sample, completion):
     app.command()(command)
 
 

@@ -7,25 +7,29 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from vqcodec.errors import UsageError, VqError
 
-__all__ = ["STREAM", "Job", "check", "pictures_in", "plan", "sources"]
+__all__ = [
+    "STREAM", "Job", "check", "names_folder", "pictures_in", "plan", "seen", "size_of", "sources",
+]  # fmt: skip
 
 STREAM = "-"  # standard input or standard output
 SUFFIX = ".vq"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)  # there may be millions
 class Job:
     """One file to make of another. `None` stands for standard input and for standard output."""
 
     source: Path | None
     target: Path | None
     make_folder: bool = False  # the target's folder, if it is absent
+    ours: int | None = None  # the size of an earlier result of ours, which may be replaced
+    same_is_done: bool = False  # a target that holds the very bytes of the result counts as written
 
     @property
     def input(self) -> str:
@@ -41,11 +45,12 @@ class Job:
         return STREAM if self.target is None else str(self.target)
 
 
-def plan(inputs: Sequence[str], out: str | None, suffix: str) -> tuple[Job, ...]:
+def plan(inputs: Sequence[str], out: str | None, suffix: str, recursive: bool = False) -> tuple[Job, ...]:
     """The jobs that make a file with `suffix` (".vq": compress; else decompress) of each input.
 
-    A folder stands for the files of the right kind in it. Raises `UsageError` where the request is ambiguous:
-    two outputs of one name, an output that is an input, several results for one file.
+    A folder stands for the files of the right kind in it and, with `recursive`, in those below, which are mirrored
+    under `out`. Raises `UsageError` where the request is ambiguous: two outputs of one name, an output that is an
+    input, several results for one file.
     """
     if STREAM in inputs:
         return (_from_stream(inputs, out),)
@@ -55,13 +60,14 @@ def plan(inputs: Sequence[str], out: str | None, suffix: str) -> tuple[Job, ...]
     if several and out is not None and os.path.exists(out) and not os.path.isdir(out):
         raise UsageError(f"{out} is not a folder, and several files are to go there")
     wanted = pictures_in if suffix == SUFFIX else _vq_files_in
-    sources: list[Path] = []
+    make_folder = out is not None and (several or names_folder(out))
+    jobs: list[Job] = []
     for name in inputs:
-        sources += wanted(Path(name)) if os.path.isdir(name) else [Path(name)]
-    make_folder = out is not None and (several or _names_folder(out))
-    jobs = tuple(Job(source, _target(source, out, make_folder, suffix), make_folder) for source in sources)
+        found = wanted(Path(name), recursive) if os.path.isdir(name) else [Path(name)]
+        top = Path(name) if recursive and os.path.isdir(name) else None
+        jobs += [Job(source, _target(source, out, make_folder, suffix, top), make_folder) for source in found]
     _refuse_clashes(jobs)
-    return jobs
+    return tuple(jobs)
 
 
 def sources(names: Sequence[str]) -> list[Path | None]:
@@ -77,27 +83,40 @@ def sources(names: Sequence[str]) -> list[Path | None]:
     return found
 
 
-def pictures_in(folder: Path) -> list[Path]:
-    """The files in `folder`, not below it, whose suffix is that of a format Pillow reads; sorted by name."""
+def pictures_in(folder: Path, recursive: bool = False) -> list[Path]:
+    """The files in `folder` whose suffix is that of a format Pillow reads, in order; recursive: also below it."""
     from PIL import Image
 
     suffixes = {suffix for suffix, kind in Image.registered_extensions().items() if kind in Image.OPEN}
-    return _files_in(folder, suffixes - {SUFFIX}, "pictures")  # vqcodec itself may be a format of Pillow's
+    # vqcodec itself may be a format of Pillow's
+    return _files_in(folder, frozenset(suffixes - {SUFFIX}), "pictures", recursive)
 
 
-def _vq_files_in(folder: Path) -> list[Path]:
-    return _files_in(folder, {SUFFIX}, f"{SUFFIX} files")
+def _vq_files_in(folder: Path, recursive: bool = False) -> list[Path]:
+    return _files_in(folder, frozenset({SUFFIX}), f"{SUFFIX} files", recursive)
 
 
-def _files_in(folder: Path, suffixes: Iterable[str], what: str) -> list[Path]:
-    try:
-        files = sorted(f for f in folder.iterdir() if f.suffix.lower() in suffixes and f.is_file())
-    except OSError as error:
-        raise UsageError(f"the folder {folder} cannot be read: {error.strerror}") from None
-    files = [file for file in files if not file.name.startswith(".")]  # such as the ._NAME files of macOS
-    if not files:
-        raise UsageError(f"there are no {what} in the folder {folder}")
-    return files
+def _files_in(folder: Path, suffixes: frozenset[str], what: str, recursive: bool) -> list[Path]:
+    """Each folder's files by name, then what is below it. Links to folders are not followed: they may go in circles.
+
+    Names that begin with a dot are left out, such as the ._NAME files of macOS.
+    """
+    found: list[Path] = []
+    waiting = [folder]
+    while waiting:
+        here = waiting.pop()
+        try:
+            with os.scandir(here) as entries:
+                shown = sorted((entry for entry in entries if not entry.name.startswith(".")), key=lambda e: e.name)
+                files = [e.name for e in shown if os.path.splitext(e.name)[1].lower() in suffixes and e.is_file()]
+                below = [e.name for e in shown if recursive and e.is_dir(follow_symlinks=False)]
+        except OSError as error:
+            raise UsageError(f"the folder {here} cannot be read: {error.strerror}") from None
+        found += [here / name for name in files]
+        waiting += [here / name for name in reversed(below)]
+    if not found:
+        raise UsageError(f"there are no {what} in the folder {folder}" + (" or below it" if recursive else ""))
+    return found
 
 
 def _from_stream(inputs: Sequence[str], out: str | None) -> Job:
@@ -105,31 +124,44 @@ def _from_stream(inputs: Sequence[str], out: str | None) -> Job:
         raise UsageError("standard input (-) cannot be combined with other inputs")
     if out is None or out == STREAM:
         return Job(None, None)
-    if _names_folder(out):
+    if names_folder(out):
         raise UsageError(f"standard input has no name to use in the folder {out}; -o must name a file")
     return Job(None, Path(out))
 
 
-def _names_folder(out: str) -> bool:
+def names_folder(out: str) -> bool:
+    """Whether -o means a folder: one that is there, or a name that ends like one."""
     return out.endswith(("/", os.sep)) or os.path.isdir(out)
 
 
-def _target(source: Path, out: str | None, in_folder: bool, suffix: str) -> Path | None:
+def _target(source: Path, out: str | None, in_folder: bool, suffix: str, top: Path | None) -> Path | None:
     if out is None:
         return source.with_suffix(suffix)
     if out == STREAM:
         return None
-    return Path(out) / source.with_suffix(suffix).name if in_folder else Path(out)
+    if not in_folder:
+        return Path(out)
+    inside = source.relative_to(top) if top else Path(source.name)
+    return Path(out) / inside.with_suffix(suffix)
 
 
 def _refuse_clashes(jobs: Sequence[Job]) -> None:
     """Raise `UsageError` if a job would write over the result of another one, or over an input."""
-    sources = {os.path.realpath(job.source) for job in jobs if job.source}
+    folders: dict[Path, str] = {}  # their real paths: a look at each of its parts is dear
+
+    def place_of(path: Path) -> str:
+        folder = folders.get(path.parent)
+        if folder is None:
+            folder = folders[path.parent] = os.path.realpath(path.parent)
+        place = os.path.join(folder, path.name)
+        return os.path.realpath(place) if path.name in ("", "..") or os.path.islink(place) else place
+
+    sources = {place_of(job.source) for job in jobs if job.source}
     makers: dict[str, Job] = {}
     for job in jobs:
         if job.target is None:
             continue
-        place = os.path.realpath(job.target)
+        place = place_of(job.target)
         if place in sources:
             raise UsageError(f"{job.output} is an input and would be overwritten; name another -o")
         if place in makers:
@@ -155,4 +187,19 @@ def check(job: Job, force: bool, missing: type[VqError]) -> None:
     if job.source is not None and os.path.exists(job.target) and os.path.samefile(job.source, job.target):
         raise UsageError(f"{job.target} is the input itself; name another output with -o")
     if not job.make_folder or os.path.isdir(job.target.parent):
-        check_destination(job.target, force=force)
+        check_destination(job.target, force=force or job.same_is_done)
+
+
+def seen(source: Path | None) -> tuple[int, int] | None:
+    """Size and time of change (ns) of a file; None if there is none."""
+    try:
+        found = None if source is None else os.stat(source)
+    except (OSError, ValueError):
+        return None
+    return None if found is None else (found.st_size, found.st_mtime_ns)
+
+
+def size_of(target: Path | None) -> int | None:
+    """Bytes of a file; None if there is none."""
+    found = seen(target)
+    return None if found is None else found[0]

@@ -11,7 +11,7 @@ from vqcodec.errors import UsageError
 
 __all__ = [
     "Effort", "Force", "Json", "MaxPixels", "ModelName", "Quality", "parse_count", "parse_qualities",
-    "parse_region", "parse_size",
+    "parse_region", "parse_shape", "parse_size",
 ]  # fmt: skip
 
 
@@ -55,6 +55,14 @@ def parse_region(text: str) -> tuple[int, int, int, int]:
         raise UsageError(f"{text!r} is not a region; give X,Y,WIDTH,HEIGHT in pixels")
     left, top, width, height = (int(part.strip()) for part in text.split(","))
     return left, top, width, height
+
+
+def parse_shape(text: str) -> tuple[int, int]:
+    """Width and height in pixels: WxH."""
+    match = re.fullmatch(r"\s*([0-9]{1,9})\s*[xX×]\s*([0-9]{1,9})\s*", text)
+    if not match:
+        raise UsageError(f"{text!r} is not a size in pixels; give WIDTHxHEIGHT, such as 256x256")
+    return int(match[1]), int(match[2])
 
 
 Quality = Annotated[

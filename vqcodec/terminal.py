@@ -18,9 +18,9 @@ __all__ = ["Bar", "fill_closed_streams", "named", "printable", "unwind_when_ende
 class Bar:
     """A progress bar on standard error that leaves nothing behind; silent where that is not a terminal."""
 
-    def __init__(self) -> None:
+    def __init__(self, shown: bool = True) -> None:
         self._progress: Progress | None = None
-        if sys.stderr.isatty():
+        if shown and sys.stderr.isatty():
             from rich.console import Console
             from rich.progress import Progress
 

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import math
+import os
 import sys
 import time
 from collections.abc import Callable
 from contextlib import nullcontext
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from vqcodec.errors import BadFile, BadPicture, UsageError, VqError
-from vqcodec.jobs import Job
+from vqcodec.errors import BadFile, BadPicture, OutputError, UsageError, VqError
+from vqcodec.jobs import Job, size_of
 from vqcodec.metadata import Keep
 
 if TYPE_CHECKING:
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from vqcodec.image import Picture
     from vqcodec.limits import Limits
     from vqcodec.search import Target
+    from vqcodec.store import Model
 
 __all__ = ["Compressor", "Decompressor", "Record", "Wish", "limits_for", "read", "verdict"]
 
@@ -97,7 +99,19 @@ def deliver(job: Job, data: bytes, force: bool) -> None:
         return
     if job.make_folder:
         make_folder(job.target.parent)
-    write_atomic(job.target, data, force=force)
+    try:
+        write_atomic(job.target, data, force=force or (job.ours is not None and size_of(job.target) == job.ours))
+    except OutputError:
+        # A process that was killed may have come as far as that, only without saying so.
+        if not (job.same_is_done and _holds(job.target, data)):
+            raise
+
+
+def _holds(path: Path, data: bytes) -> bool:
+    try:
+        return size_of(path) == len(data) and path.read_bytes() == data
+    except OSError:
+        return False
 
 
 @dataclass(frozen=True)
@@ -136,20 +150,39 @@ class Compressor:
 
     def __init__(self, model: str | None, wish: Wish, force: bool, max_pixels: int | None = None) -> None:
         self.model, self.wish, self.force = model, wish, force
-        self.limits = limits_for(max_pixels)
+        self.max_pixels, self.limits = max_pixels, limits_for(max_pixels)
         self.codec: Codec | None = None
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Another process gets it unopened."""
+        return Compressor, (self.model, self.wish, self.force, self.max_pixels)
 
     def open(self) -> None:
         """Load the model. Raises `ModelError`, or `UsageError` for a quality that it does not have."""
         from vqcodec.codec import Codec
         from vqcodec.store import DEFAULT_MODEL, open_model
 
-        self.codec = Codec(open_model(DEFAULT_MODEL if self.model is None else self.model), self.limits)
+        model = open_model(DEFAULT_MODEL if self.model is None else self.model)
+        self.model = _anywhere(self.model, model)
+        self.codec = Codec(model, self.limits)
         self.codec.quality(self.wish.quality)
+
+    def settings(self) -> dict[str, Any]:
+        """What the bytes of a result depend on, beside the picture."""
+        assert self.codec is not None, "open() comes first"
+        wish = replace(self.wish, effort=self.effort)
+        if (wish.bpp, wish.size, wish.psnr) == (None, None, None):
+            wish = replace(wish, quality=self.codec.quality(wish.quality))
+        return {"command": "compress", "model": self.codec.model.digest.hex(), **asdict(wish)}
+
+    @property
+    def effort(self) -> int:
+        from vqcodec.codec import DEFAULT_EFFORT
+
+        return DEFAULT_EFFORT if self.wish.effort is None else self.wish.effort
 
     def work(self, job: Job, progress: Callable[[float], None]) -> Record:
         """Do one job. `progress` is told the fraction done, 0 to 1. Raises `VqError`."""
-        from vqcodec.codec import DEFAULT_EFFORT
         from vqcodec.image import read_picture
         from vqcodec.search import compress_to
 
@@ -157,12 +190,11 @@ class Compressor:
         source = sys.stdin.buffer if job.source is None else job.source
         picture = read_picture(source, self.wish.keep, self.limits.pixels)
         target = self.wish.target(picture)
-        effort = DEFAULT_EFFORT if self.wish.effort is None else self.wish.effort
         start = time.perf_counter()
         if target is None:
-            data = self.codec.compress(picture, self.wish.quality, progress, effort)
+            data = self.codec.compress(picture, self.wish.quality, progress, self.effort)
         else:
-            data = compress_to(self.codec, picture, target, progress, effort)
+            data = compress_to(self.codec, picture, target, progress, self.effort)
         seconds = time.perf_counter() - start
         deliver(job, data, self.force)
         return _record(job, data, self.codec.model.name, seconds, picture)
@@ -188,9 +220,13 @@ class Decompressor:
         if saving and region is not None:
             raise UsageError("give one of --salvage and --crop")
         self.model, self.force, self.region, self.saving = model, force, region, saving
-        self.limits = limits_for(max_pixels)
+        self.max_pixels, self.limits = max_pixels, limits_for(max_pixels)
         self.given: Codec | None = None
         self.loaded: dict[bytes, Codec] = {}
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Another process gets it unopened."""
+        return Decompressor, (self.model, self.force, self.region, self.saving, self.max_pixels)
 
     def open(self) -> None:
         """Load the model, if one was named. Raises `ModelError`."""
@@ -198,7 +234,14 @@ class Decompressor:
         from vqcodec.store import open_model
 
         if self.model is not None:
-            self.given = Codec(open_model(self.model), self.limits)
+            model = open_model(self.model)
+            self.model = _anywhere(self.model, model)
+            self.given = Codec(model, self.limits)
+
+    def settings(self) -> dict[str, Any]:
+        """What the bytes of a result depend on, beside the .vq file and the name of the output."""
+        model = None if self.given is None else self.given.model.digest.hex()
+        return {"command": "decompress", "model": model, "region": self.region, "saving": self.saving}
 
     def work(self, job: Job, progress: Callable[[float], None]) -> Record:
         """Do one job. `progress` is told the fraction done, 0 to 1. Raises `VqError`."""
@@ -232,6 +275,11 @@ class Decompressor:
         if model.digest not in self.loaded:
             self.loaded[model.digest] = Codec(model, self.limits)
         return self.loaded[model.digest]
+
+
+def _anywhere(name: str | None, model: Model) -> str | None:
+    """A model's name, or its folder from wherever it is asked for."""
+    return os.path.abspath(name) if name is not None and Path(name) == model.path else name
 
 
 def limits_for(max_pixels: int | None) -> Limits:

@@ -16,10 +16,10 @@ from pathlib import Path
 
 from vqcodec.bench.cache import Cache, digest, versions
 from vqcodec.bench.lineup import Contender
-from vqcodec.bench.pool import Lost, in_processes
 from vqcodec.bench.results import Anatomy, Row, Shown, View
 from vqcodec.bench.worker import MEDIA, Setup, Task, lossless, prepare
 from vqcodec.errors import VqError
+from vqcodec.pool import Lost, in_processes
 
 __all__ = ["Bench", "Progress", "Source", "sources"]
 

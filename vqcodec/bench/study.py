@@ -14,10 +14,10 @@ from vqcodec.bench.curves import compare
 from vqcodec.bench.environment import environment
 from vqcodec.bench.lineup import Contender
 from vqcodec.bench.means import mean
-from vqcodec.bench.pool import cores
 from vqcodec.bench.results import Published, Results
 from vqcodec.bench.runner import Bench, sources
 from vqcodec.errors import OutputError
+from vqcodec.pool import cores
 
 __all__ = ["Options", "study"]
 

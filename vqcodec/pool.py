@@ -1,8 +1,8 @@
 """Tasks -> answers, in several processes, in any order.
 
 Each process is a fresh interpreter that prepares itself once and then takes one task after another. One that dies, for
-want of memory say, costs its task and no more. Whatever happens, none outlives this one: they are ended when the
-iteration ends, and they end themselves when their parent is gone.
+want of memory say, costs its task and no more. Whatever happens, none outlives this one for long: they are ended when
+the iteration ends, and they end themselves when their parent is gone, in both cases without leaving half a file.
 """
 
 from __future__ import annotations
@@ -10,20 +10,27 @@ from __future__ import annotations
 import multiprocessing
 import os
 import signal
+import sys
 import threading
-from collections.abc import Callable, Generator, Iterator, Sequence
+import time
+from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from multiprocessing import resource_tracker
 from multiprocessing.connection import Connection, wait
 from typing import Generic, TypeVar, cast
 
-__all__ = ["Lost", "cores", "in_processes"]
+from vqcodec.errors import VqError
+
+__all__ = ["THREADS", "Lost", "cores", "in_processes"]
 
 A = TypeVar("A")  # what a process prepares itself with
 T = TypeVar("T")  # a task
 R = TypeVar("R")  # its answer
 
-_THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "VECLIB_MAXIMUM_THREADS")
+THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "VECLIB_MAXIMUM_THREADS")
+_GRACE = 10  # seconds for a process to unwind
+_STILLBORN = 3  # processes that die while they start, in a row, are enough
 
 
 @dataclass(frozen=True)
@@ -41,36 +48,66 @@ def cores() -> int:
 
 
 def in_processes(
-    prepare: Callable[[A], Callable[[T], R]], argument: A, tasks: Sequence[T], jobs: int, threads: int
+    prepare: Callable[[A], Callable[[T], R]],
+    argument: A,
+    tasks: Iterable[T],
+    jobs: int,
+    threads: int,
+    *,
+    tries: int = 1,
 ) -> Generator[tuple[int, R | Lost], None, None]:
     """(index, answer) of every task as it is done: `prepare(argument)(task)`, in up to `jobs` processes.
 
     `prepare` is a function at the top of a module; `threads` is what the libraries in each process may use, unless the
     environment says otherwise. jobs 0: in this process, one after the other. An exception in a process is raised here.
+    `tasks` are taken one by one, when a process is free. A task that a process died over is tried again, each time in a
+    fresh one, until it was given `tries` times. Raises `VqError` where processes die before they take a task.
     """
     if jobs == 0:
         work = prepare(argument)
         yield from ((index, work(task)) for index, task in enumerate(tasks))
         return
-    waiting = list(range(len(tasks)))[::-1]
+    fresh = ((index, task, 1) for index, task in enumerate(tasks))
+    again: list[tuple[int, T, int]] = []  # (index, task, which try this is)
     workers: list[_Worker[A, T, R]] = []
+    stillborn = 0  # in a row
     try:
-        while waiting or workers:
-            while waiting and len(workers) < jobs:
+        while True:
+            while len(workers) < jobs and (item := again.pop() if again else next(fresh, None)) is not None:
                 workers.append(_Worker(prepare, argument, threads))
-                workers[-1].give(waiting[-1], tasks[waiting.pop()])
+                workers[-1].give(item)
+            if not workers:
+                return
             ready = set(wait([worker.pipe for worker in workers]))
             for worker in [worker for worker in workers if worker.pipe in ready]:
-                done, answer = worker.index, worker.answer()
-                if waiting and not isinstance(answer, Lost):
-                    worker.give(waiting[-1], tasks[waiting.pop()])
+                answer = worker.answer()
+                if isinstance(answer, _Ready):
+                    stillborn = 0
+                    continue
+                index, task, turn = worker.item
+                if not isinstance(answer, Lost) and (item := next(fresh, None)) is not None:
+                    worker.give(item)
                 else:
                     workers.remove(worker)
                     worker.end()
-                yield done, answer
+                if isinstance(answer, Lost) and not worker.ready:  # that is no fault of the task
+                    stillborn += 1
+                    if stillborn >= _STILLBORN:
+                        raise VqError(f"no process can be started: {answer.reason}")
+                    again.append((index, task, turn))
+                elif isinstance(answer, Lost) and turn < tries:
+                    again.append((index, task, turn + 1))
+                else:
+                    yield index, answer
     finally:
         for worker in workers:
+            worker.process.terminate()  # all of them, before the first is waited for
+        for worker in workers:
             worker.end()
+
+
+class _Ready:
+    """What a process says once it is prepared."""
 
 
 class _Worker(Generic[A, T, R]):
@@ -80,17 +117,17 @@ class _Worker(Generic[A, T, R]):
         context = multiprocessing.get_context("spawn")  # a fork would take locks and threads along
         self.pipe, other = context.Pipe()
         self.process = context.Process(target=_serve, args=(other, prepare, argument), daemon=True)
-        self.index = -1
+        self.ready = False
         with _environment(threads), _interrupts_blocked():
             self.process.start()
         other.close()  # so that its end is noticed
 
-    def give(self, index: int, task: T) -> None:
-        self.index = index
+    def give(self, item: tuple[int, T, int]) -> None:
+        self.item = item
         with suppress(OSError):  # it is dead already: `answer` will find that out
-            self.pipe.send(task)
+            self.pipe.send(item[1])
 
-    def answer(self) -> R | Lost:
+    def answer(self) -> R | Lost | _Ready:
         try:
             answer = self.pipe.recv()
         except (EOFError, OSError):
@@ -99,39 +136,55 @@ class _Worker(Generic[A, T, R]):
             return Lost(f"the process that worked on it ended (exit code {code}); perhaps there is not enough memory")
         if isinstance(answer, Exception):
             raise answer
-        return cast(R, answer)
+        self.ready = True
+        return cast("R | _Ready", answer)
 
     def end(self) -> None:
         self.process.terminate()
+        self.process.join(_GRACE)
+        self.process.kill()
         self.process.join()
         self.pipe.close()
 
 
 def _serve(pipe: Connection, prepare: Callable[[A], Callable[[T], R]], argument: A) -> None:
     """The life of a process."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent is interrupted too, and ends this process
+    for name in ("SIGINT", "SIGHUP"):  # the parent gets them too, and ends this process; not every system has both
+        if hasattr(signal, name):
+            signal.signal(getattr(signal, name), signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, _unwind)
     parent = multiprocessing.parent_process()
     assert parent is not None
     threading.Thread(target=_die_with, args=(parent.sentinel,), daemon=True).start()
     try:
         work = prepare(argument)
+        pipe.send(_Ready())
         while True:
             pipe.send(work(pipe.recv()))
-    except EOFError:
+    except (EOFError, BrokenPipeError):  # the parent is gone
         return
     except Exception as error:
         pipe.send(error)
 
 
+def _unwind(number: int, _: object) -> None:
+    """End, but remove temporary files first."""
+    signal.signal(number, signal.SIG_IGN)
+    sys.exit(128 + number)
+
+
 def _die_with(sentinel: int) -> None:
     wait([sentinel])
+    with suppress(OSError):
+        os.kill(os.getpid(), signal.SIGTERM)  # to the main thread, which may be at work for long
+    time.sleep(_GRACE)
     os._exit(1)
 
 
 @contextmanager
 def _environment(threads: int) -> Iterator[None]:
     """Numbers of threads for a new process; libraries read them when they are loaded."""
-    added = [name for name in _THREADS if name not in os.environ]
+    added = [name for name in THREADS if name not in os.environ]
     os.environ.update(dict.fromkeys(added, str(threads)))
     try:
         yield
@@ -146,6 +199,7 @@ def _interrupts_blocked() -> Iterator[None]:
     if not hasattr(signal, "pthread_sigmask"):
         yield
         return
+    resource_tracker.ensure_running()  # whose start would let interrupts through again
     before = signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT])
     try:
         yield

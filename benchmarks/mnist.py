@@ -1,0 +1,188 @@
+"""Handwritten digits drawn on request: a small VQ-VAE and a prior with labels, trained on MNIST, and judged.
+
+    python benchmarks/mnist.py DATA/mnist --out RUN [--json FILE] [--figure PNG]
+
+The digits of mnist.npz, 28 x 28, get a margin that makes them 32 x 32, and go into a tar shard with a folder for each
+class. Both stages are the package's own, without the turning and colouring that suits photographs. A small network
+that is trained apart then says what it sees: in the digits of the test set, in what the VQ-VAE makes of them, and in
+samples, of which it should see the label. A run that was stopped goes on.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import io
+import json
+import tarfile
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import torch
+import torch.nn.functional as F
+from PIL import Image
+from torch import Tensor, nn
+
+from vqcodec.codec import Codec
+from vqcodec.config import ModelConfig, PriorConfig, VQVAEConfig
+from vqcodec.image import encode_image, grey_of
+from vqcodec.output import write_atomic
+from vqcodec.sample import Drawing, sample, sheet
+from vqcodec.train.loop import Schedule, Status
+from vqcodec.train.project import Project
+
+Samples = npt.NDArray[np.uint8]
+
+SIDE = 32  # pixels; a multiple of the stride, with two more at each edge than MNIST has
+BATCH = 32
+CLASSES = 10
+SHOWN = 8  # samples of each class in the figure
+CONFIG = ModelConfig(
+    "mnist",
+    VQVAEConfig("conv", 4, 64, 32, 2, 2, ((64, 32),), restart_dead_codes=True),
+    PriorConfig(channels=64, blocks=6, head_channels=64, labels=CLASSES),
+    unit=SIDE // 4,
+)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("data", type=Path, help="the folder of mnist.npz")
+    parser.add_argument(
+        "--out", type=Path, required=True, metavar="RUN", help="of the training; the model is RUN/model"
+    )
+    parser.add_argument("--digits", type=int, default=30000, help="of the training set, for the VQ-VAE and the prior")
+    parser.add_argument("--vqvae-steps", type=int, default=700)
+    parser.add_argument("--prior-steps", type=int, default=1100)
+    parser.add_argument("--epochs", type=int, default=1, help="of the network that judges, over the whole training set")
+    parser.add_argument("--samples", type=int, default=100, help="of each class")
+    parser.add_argument("--json", type=Path)
+    parser.add_argument("--figure", type=Path)
+    settings = parser.parse_args()
+    with np.load(settings.data / "mnist.npz") as found:
+        images = {part: np.pad(found[f"{part}_images"], ((0, 0), (2, 2), (2, 2))) for part in ("train", "test")}
+        labels = {part: found[f"{part}_labels"].astype(np.int64) for part in ("train", "test")}
+    settings.out.mkdir(parents=True, exist_ok=True)
+    shard = settings.out / "digits.tar"
+    if not shard.exists():
+        write_shard(shard, images["train"][: settings.digits], labels["train"])
+    bits = train(settings.out, shard, settings.vqvae_steps, settings.prior_steps)
+    judge = trained_judge(images["train"], labels["train"], settings.epochs)
+
+    model = Project(settings.out, [], print).export(settings.out / "model", "mnist")
+    codec = Codec(model)
+    drawn = [sample(codec, (SIDE, SIDE), Drawing(settings.samples, label=label)) for label in range(CLASSES)]
+    seen = [accuracy(judge, np.stack([grey_of(p.pixels) for p in row]), np.full(len(row), label))
+            for label, row in enumerate(drawn)]  # fmt: skip
+    figures = {
+        "digits": settings.digits,
+        "steps": [settings.vqvae_steps, settings.prior_steps],
+        "bits per digit": bits,
+        "accuracy": {
+            "test digits": accuracy(judge, images["test"], labels["test"]),
+            "their reconstructions": accuracy(judge, reconstructed(codec, images["test"]), labels["test"]),
+            "samples": round(float(np.mean(seen)), 4),
+            "samples of each label": seen,
+        },
+        "samples": CLASSES * settings.samples,
+        "model bytes": model.size,
+    }
+    text = json.dumps(figures, indent=2) + "\n"
+    print(text, end="")
+    if settings.json:
+        write_atomic(settings.json, text.encode(), force=True)
+    if settings.figure:
+        shown = sheet([picture for row in drawn for picture in row[:SHOWN]], SHOWN)
+        grey = type(shown)(shown.pixels, "L")
+        write_atomic(settings.figure, encode_image(grey, "PNG"), force=True)
+
+
+def write_shard(path: Path, images: Samples, labels: npt.NDArray[np.int64]) -> None:
+    """Digits [N, H, W] as PNG files in a tar, in a folder for each class."""
+    partial = path.with_suffix(".partial")
+    with tarfile.open(partial, "w") as tar:
+        for index, (image, label) in enumerate(zip(images, labels, strict=False)):
+            stream = io.BytesIO()
+            Image.fromarray(image).save(stream, "PNG")
+            member = tarfile.TarInfo(f"{label}/{index}.png")
+            member.size = stream.tell()
+            stream.seek(0)
+            tar.addfile(member, stream)
+    partial.rename(path)
+
+
+def train(run: Path, shard: Path, vqvae_steps: int, prior_steps: int) -> dict[str, float]:
+    """Both stages. Returns the bits of a held-out digit."""
+
+    def report(status: Status) -> None:
+        figures = "  ".join(f"{name} {value:.4g}" for name, value in status.figures.items())
+        print(f"{status.progress:4.0%}  {status.seconds:.0f} s  step {status.step}  {figures}", flush=True)
+
+    project = Project(run, [shard], report, "none")
+    project.train_vqvae(CONFIG, Schedule(steps=vqvae_steps, rate=2e-3), batch=BATCH, crop=SIDE)
+    project.train_prior(Schedule(steps=prior_steps, rate=3e-3), batch=BATCH, crop=SIDE)
+    with (run / "prior" / "log.csv").open(newline="") as file:
+        last = {row["figure"]: float(row["value"]) for row in csv.DictReader(file)}
+    positions = (SIDE // CONFIG.vqvae.stride) ** 2
+    ways = {"label unknown": "val_exact_q1", "label known": "val_labelled_q1"}
+    return {name: round(positions * last[figure], 1) for name, figure in ways.items()}
+
+
+class Judge(nn.Sequential):
+    """Digits [B, 1, 32, 32] -> logits of the classes."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            nn.Conv2d(1, 24, 5, padding=2), nn.ReLU(), nn.MaxPool2d(2),
+            nn.Conv2d(24, 48, 5, padding=2), nn.ReLU(), nn.MaxPool2d(2),
+            nn.Conv2d(48, 64, 3, padding=1), nn.ReLU(), nn.MaxPool2d(2),
+            nn.Flatten(), nn.Dropout(0.3), nn.Linear(64 * 16, CLASSES),
+        )  # fmt: skip
+
+
+def trained_judge(images: Samples, labels: npt.NDArray[np.int64], epochs: int) -> Judge:
+    """A classifier of digits [N, 32, 32], shifted by up to two pixels while it learns."""
+    torch.manual_seed(0)
+    judge, batch = Judge(), 100
+    steps = epochs * (len(images) // batch)
+    optimizer = torch.optim.Adam(judge.parameters())
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 4e-3, total_steps=steps)
+    for step in range(steps):
+        if step % (steps // epochs) == 0:
+            order = torch.randperm(len(images)).numpy()
+            print(f"judge: epoch {1 + step // (steps // epochs)} of {epochs}", flush=True)
+        pick = order[step % (steps // epochs) * batch :][:batch]
+        shift = tuple(torch.randint(-2, 3, (2,)).tolist())
+        x = torch.roll(inputs(images[pick]), shift, (2, 3))
+        loss = F.cross_entropy(judge(x), torch.from_numpy(labels[pick]))
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        schedule.step()
+    return judge.eval()
+
+
+def inputs(images: Samples) -> Tensor:
+    """Digits [N, H, W] -> [N, 1, H, W], 0 to 1."""
+    return torch.from_numpy(images)[:, None].float() / 255
+
+
+@torch.no_grad()
+def accuracy(judge: Judge, images: Samples, labels: npt.NDArray[np.int64]) -> float:
+    """The share of digits [N, H, W] in which the judge sees their labels."""
+    seen = [judge(inputs(part)).argmax(1).numpy() for part in np.array_split(images, 1 + len(images) // 500)]
+    return round(float((np.concatenate(seen) == labels).mean()), 4)
+
+
+def reconstructed(codec: Codec, images: Samples) -> Samples:
+    """What becomes of digits [N, H, W] as codes and back."""
+    network, parts = codec.network, []
+    for part in np.array_split(images, 1 + len(images) // 100):
+        y = network.decode(network.encode(inputs(part).expand(-1, 3, -1, -1), 0), 0)
+        parts.append((y.clamp(0, 1) * 255).round().to(torch.uint8).permute(0, 2, 3, 1).numpy())
+    return np.stack([grey_of(pixels) for pixels in np.concatenate(parts)])
+
+
+if __name__ == "__main__":
+    main()
