@@ -16,6 +16,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from conftest import synthetic
+from named_pipes import family
 from numpy.typing import NDArray
 from PIL import Image
 
@@ -318,19 +319,6 @@ def test_no_process_is_left_behind(pictures: list[Path], tmp_path: Path, how: st
     finally:
         for pid in family(process.pid):
             os.kill(pid, signal.SIGKILL)
-
-
-def family(group: int) -> list[int]:
-    """The processes of a group that still run."""
-    found = []
-    for path in Path("/proc").glob("[0-9]*/stat"):
-        try:
-            state, _, pgrp = path.read_text().rsplit(")", 1)[1].split()[:3]
-        except OSError:
-            continue
-        if int(pgrp) == group and state != "Z":
-            found.append(int(path.parent.name))
-    return found
 
 
 def test_json_of_an_entry_is_whole(pictures: list[Path], home: Path) -> None:

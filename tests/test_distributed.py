@@ -19,6 +19,7 @@ from conftest import PATCH, synthetic
 from PIL import Image
 from safetensors.torch import load_file
 from torch import Tensor, nn
+from training import Interrupted, silent, stop_at
 
 import vqcodec
 from vqcodec.errors import UsageError
@@ -39,22 +40,6 @@ NEEDS_FORK = pytest.mark.skipif(not hasattr(os, "fork"), reason="processes are f
 # the learning rate in a step, a hundredth is far more than roundings make in a few steps, and far less than an error.
 RATE = 1e-3
 TOLERANCE = 0.01 * RATE * STEPS
-
-
-class Interrupted(Exception):
-    """Stands for a kill."""
-
-
-def silent(status: Status) -> None:
-    pass
-
-
-def stop_at(step: int) -> Callable[[Status], None]:
-    def report(status: Status) -> None:
-        if status.step == step:
-            raise Interrupted
-
-    return report
 
 
 def settle(put: Callable[[Any, str, Any], None]) -> None:

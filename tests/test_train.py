@@ -17,6 +17,7 @@ from PIL import Image
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
+from training import Interrupted, silent, stop_at
 
 from vqcodec.codec import Codec
 from vqcodec.config import ModelConfig
@@ -36,10 +37,6 @@ from vqcodec.train.prior import PriorStage, PriorTraining
 from vqcodec.train.project import Project, read_config
 
 CROP = 32
-
-
-class Interrupted(Exception):
-    """Stands for a kill."""
 
 
 def png(pixels: np.ndarray) -> bytes:
@@ -74,18 +71,6 @@ def every_step(monkeypatch: pytest.MonkeyPatch) -> None:
     """Reports and checkpoints at every step."""
     monkeypatch.setattr(loop, "REPORT_SECONDS", -1.0)
     monkeypatch.setattr(loop, "CHECKPOINT_SECONDS", -1.0)
-
-
-def silent(status: Status) -> None:
-    pass
-
-
-def stop_at(step: int) -> Callable[[Status], None]:
-    def report(status: Status) -> None:
-        if status.step == step:
-            raise Interrupted
-
-    return report
 
 
 def weights(run: Path, stage: str) -> dict[str, Tensor]:
