@@ -10,7 +10,7 @@ import dataclasses
 import json
 import sys
 from collections.abc import Sequence
-from contextlib import ExitStack, closing
+from contextlib import ExitStack, closing, redirect_stdout
 from pathlib import Path
 from typing import Annotated, Any, TextIO
 
@@ -139,6 +139,8 @@ def _do(
         if book is None and len(refused) < len(jobs):
             worker.open()
         bar = stack.enter_context(Bar())
+        if where.ray is not None:  # Ray would tell there, among the results, of workers that ended
+            stack.enter_context(redirect_stdout(sys.stderr))
         found = stack.enter_context(closing(outcomes(worker, jobs, refused, where, bar.part)))
         for index, outcome in found:
             if book is not None:

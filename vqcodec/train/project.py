@@ -24,6 +24,7 @@ from vqcodec.train.data import Augment, class_names, load_pictures
 from vqcodec.train.distributed import Processes, check_batch
 from vqcodec.train.loop import Schedule, Status
 from vqcodec.train.prior import PriorTraining, train_prior
+from vqcodec.train.qualities import at_qualities, in_proportion, keep_qualities
 from vqcodec.train.vqvae import VQVAETraining, train_vqvae
 
 __all__ = ["Project", "read_config"]
@@ -44,14 +45,14 @@ class Project:
         """Stage one. `crop`: side of the training crops in pixels, rounded down to a multiple of the stride.
 
         `start`: the folder of a model whose networks and codebooks a new run begins with; they must be of the same
-        shapes.
+        shapes, but for the number of qualities.
         """
         check_batch(batch, schedule.accumulate)
         self._agree(config)
         crop = _whole_positions(crop, config.vqvae.stride)
         pictures = load_pictures(self.data, crop, augment=self.augment)
         settings = VQVAETraining(config.vqvae, schedule, batch, crop)
-        network = None if start is None else load_network(start, config.vqvae)
+        network = None if start is None else _start(start, config)
         train_vqvae(settings, pictures, self.folder / "vqvae", self.report, network)
 
     def train_prior(self, schedule: Schedule, batch: int, crop: int, start: Model | None = None) -> list[str]:
@@ -73,7 +74,6 @@ class Project:
     def export(self, out: Path, name: str | None = None, qualities: Sequence[int] | None = None) -> Model:
         """Write the finished model into `out`; `qualities`: those of it that are wanted, see `keep_qualities`."""
         from vqcodec.nn.pixelcnn import GatedPixelCNN
-        from vqcodec.train.subset import keep_qualities
 
         config = self.config()
         prior = GatedPixelCNN(config.vqvae, config.prior)
@@ -127,6 +127,12 @@ def _whole_positions(crop: int, stride: int) -> int:
     if crop < 4 * stride:
         raise UsageError(f"--crop {crop}: crops must have at least {4 * stride} pixels for this model")
     return crop - crop % stride
+
+
+def _start(folder: Path, config: ModelConfig) -> VQVAE:
+    before = read_config(folder / "config.json").vqvae
+    rows = in_proportion(config.vqvae.qualities, before.qualities)
+    return at_qualities(load_network(folder, before), config.vqvae, rows)
 
 
 def _load(network: torch.nn.Module, folder: Path) -> None:

@@ -16,6 +16,7 @@ from vqcodec.errors import UsageError
 from vqcodec.nn.pixelcnn import CodeTables, ExactLinear, GatedBlock, GatedPixelCNN
 from vqcodec.nn.quantizer import VectorQuantizer
 from vqcodec.store import Model
+from vqcodec.train.qualities import in_proportion
 
 __all__ = ["start_from_model"]
 
@@ -29,8 +30,7 @@ def start_from_model(prior: GatedPixelCNN, quantizer: VectorQuantizer, model: Mo
     if (model.config.prior, model.config.vqvae.codebooks) != (prior.prior, prior.config.codebooks):
         raise UsageError(f"the model {model.name} has another prior or other codebooks; start without --init")
     tensors = {name: torch.from_numpy(tensor) for name, tensor in model.prior_tensors.items()}
-    last = model.config.vqvae.qualities - 1
-    rows = [round(q * last / max(1, prior.config.qualities - 1)) for q in range(prior.config.qualities)]
+    rows = in_proportion(prior.config.qualities, model.config.vqvae.qualities)
     for name, block in [("entry", prior.entry), *((f"block.{i}", b) for i, b in enumerate(prior.blocks))]:
         assert isinstance(block, GatedBlock)
         _load(block.gate, tensors, f"{name}.gate", TRUNK_EXPONENT, GATE_EXPONENT, rows)

@@ -16,7 +16,7 @@ from vqcodec.errors import UsageError
 from vqcodec.image import Picture
 from vqcodec.options import parse_qualities
 from vqcodec.store import Model, save_model
-from vqcodec.train.subset import keep_qualities
+from vqcodec.train.qualities import at_qualities, in_proportion, keep_qualities
 
 LAMBDAS = (60.0, 25.0, 12.0, 4.0)
 
@@ -59,3 +59,21 @@ def test_lists_of_qualities() -> None:
     for text in ("", "a", "2-", "1;2", "-3", "1,,2"):
         with pytest.raises(UsageError, match="no qualities"):
             parse_qualities(text)
+
+
+def test_qualities_correspond_in_proportion() -> None:
+    assert in_proportion(8, 7) == [0, 1, 2, 3, 3, 4, 5, 6]
+    assert in_proportion(4, 4) == [0, 1, 2, 3]
+    assert in_proportion(2, 8) == [0, 7]
+    assert in_proportion(1, 8) == [0]
+
+
+def test_a_network_to_begin_with_may_have_other_qualities(whole: Model) -> None:
+    before = whole.network()
+    config = dataclasses.replace(whole.config.vqvae, lambdas=(60.0, 40.0, 25.0, 12.0, 6.0, 4.0))
+    rows = in_proportion(6, 4)
+    found = at_qualities(before, config, rows)
+    for quality, row in enumerate(rows):
+        assert np.array_equal(found.quantizer.vectors(0)[quality], before.quantizer.vectors(0)[row])
+    with pytest.raises(UsageError, match="another shape"):
+        at_qualities(before, dataclasses.replace(config, width=16), rows)

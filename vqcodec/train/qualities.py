@@ -1,7 +1,8 @@
-"""A trained model -> the same model at some of its qualities, for those that are not worth shipping.
+"""A trained model -> the same model at other qualities.
 
-Networks and prior hold a row for each quality; the others are left out. What remains gives the same codes, counts and
-pictures as before.
+Networks and prior hold a row for each quality. `keep_qualities` leaves out those that are not worth shipping: what
+remains gives the same codes, counts and pictures as before. `at_qualities` gives a training run with another number of
+qualities networks to begin with.
 """
 
 from __future__ import annotations
@@ -13,11 +14,11 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from vqcodec.config import ModelConfig
+from vqcodec.config import ModelConfig, VQVAEConfig
 from vqcodec.errors import UsageError
 from vqcodec.nn.vqvae import VQVAE
 
-__all__ = ["keep_qualities"]
+__all__ = ["at_qualities", "in_proportion", "keep_qualities"]
 
 _OF_QUALITIES = re.compile(r"(film|gain|quantizer\.(vectors|counts|sums)[0-9]+)$")
 _TABLE = re.compile(r"codes\.([0-9]+)\.([0-9]+)\.(.+)")
@@ -41,9 +42,7 @@ def keep_qualities(
         lambdas=tuple(lambdas[quality] for quality in kept),
         rate_shares=tuple(shares[quality] for quality in kept if shares),
     )
-    smaller = VQVAE(vqvae)
-    state = network.state_dict()
-    smaller.load_state_dict({name: t[kept] if _OF_QUALITIES.search(name) else t for name, t in state.items()})
+    smaller = at_qualities(network, vqvae, kept)
     tensors: dict[str, Tensor] = {}
     for name, tensor in prior.items():
         table = _TABLE.match(name)
@@ -52,4 +51,24 @@ def keep_qualities(
         elif int(table[2]) in kept:
             tensors[f"codes.{table[1]}.{kept.index(int(table[2]))}.{table[3]}"] = tensor
     default = kept.index(config.default_quality - 1) + 1
-    return replace(config, vqvae=vqvae, default_quality=default), smaller.eval().requires_grad_(False), tensors
+    return replace(config, vqvae=vqvae, default_quality=default), smaller, tensors
+
+
+def at_qualities(network: VQVAE, config: VQVAEConfig, rows: Sequence[int]) -> VQVAE:
+    """An autoencoder of `config` whose qualities are the `rows` (0-based) of `network`; else they are of one shape.
+
+    Raises `UsageError` where they are not.
+    """
+    found = VQVAE(config)
+    state = network.state_dict()
+    try:
+        found.load_state_dict({n: t[list(rows)] if _OF_QUALITIES.search(n) else t for n, t in state.items()})
+    except RuntimeError as error:
+        reason = str(error).splitlines()[1].strip()
+        raise UsageError(f"the model to start with is of another shape than the new one ({reason})") from None
+    return found.eval().requires_grad_(False)
+
+
+def in_proportion(count: int, before: int) -> list[int]:
+    """For each of `count` qualities the one (0-based) of `before` in its place, from the lowest to the highest."""
+    return [round(quality * (before - 1) / max(1, count - 1)) for quality in range(count)]
