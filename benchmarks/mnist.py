@@ -53,9 +53,9 @@ def main() -> None:
         "--out", type=Path, required=True, metavar="RUN", help="of the training; the model is RUN/model"
     )
     parser.add_argument("--digits", type=int, default=30000, help="of the training set, for the VQ-VAE and the prior")
-    parser.add_argument("--vqvae-steps", type=int, default=700)
-    parser.add_argument("--prior-steps", type=int, default=1100)
-    parser.add_argument("--epochs", type=int, default=1, help="of the network that judges, over the whole training set")
+    parser.add_argument("--vqvae-steps", type=int, default=1500)
+    parser.add_argument("--prior-steps", type=int, default=4000)
+    parser.add_argument("--epochs", type=int, default=2, help="of the network that judges, over the whole training set")
     parser.add_argument("--samples", type=int, default=100, help="of each class")
     parser.add_argument("--json", type=Path)
     parser.add_argument("--figure", type=Path)
