@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import shutil
 from collections.abc import Callable, Iterator
@@ -39,14 +40,16 @@ PATCH = ModelConfig(
 )
 FINE = ModelConfig(
     "tiny-fine",
-    VQVAEConfig(
-        "patch", 8, 8, 6, 1, 1, ((64, 1), (64, 1), (64, 2), (64, 4), (32, 8)), (32.0, 8.0, 2.0),
-        rate_shares=((0.5, 0.3, 0.8, 0.7, 1.0),) * 3, masking=(0.3, 0.2),
-    ),
+    VQVAEConfig("patch", 8, 8, 6, 1, 1, ((64, 1), (64, 1), (64, 2), (64, 4), (32, 8)), (32.0, 8.0, 2.0)),
     PriorConfig(channels=8, blocks=2, head_channels=6),
     unit=4,
     default_quality=2,
-)  # fmt: skip
+)
+MASKED = dataclasses.replace(
+    FINE,
+    name="tiny-masked",
+    vqvae=dataclasses.replace(FINE.vqvae, rate_shares=((0.5, 0.3, 0.8, 0.7, 1.0),) * 3, masking=(0.3, 0.2)),
+)
 CONV = ModelConfig(
     "tiny-conv",
     VQVAEConfig("conv", 4, 8, 6, 1, 1, ((32, 6),)),
@@ -181,6 +184,12 @@ def patch_model(tmp_path_factory: pytest.TempPathFactory) -> Model:
 def fine_model(tmp_path_factory: pytest.TempPathFactory) -> Model:
     """As the patch model, with so many codes and such lambdas that the choice of a code is a close call."""
     return make_model(FINE, tmp_path_factory.mktemp("models") / "fine")
+
+
+@pytest.fixture(scope="session")
+def masked_model(tmp_path_factory: pytest.TempPathFactory) -> Model:
+    """As the fine model, with a lambda that follows texture and what the prior leaves."""
+    return make_model(MASKED, tmp_path_factory.mktemp("models") / "masked")
 
 
 @pytest.fixture(scope="session")

@@ -232,8 +232,8 @@ def test_errors_are_those_of_the_decoded_picture(fine_model: Model) -> None:
     assert errors[1, 10] == pytest.approx(block, rel=1e-5)
 
 
-def test_lambda_grows_with_the_texture_of_the_whole_picture_and_of_each_place(fine_model: Model) -> None:
-    networks = tiled.Tiled(fine_model.network(), 1)
+def test_lambda_grows_with_the_texture_of_the_whole_picture_and_of_each_place(masked_model: Model) -> None:
+    networks = tiled.Tiled(masked_model.network(), 1)
     pixels = synthetic(61, 83, 5)
     x = torch.from_numpy(np.pad(pixels, ((0, 3), (0, 5), (0, 0)), mode="edge")).permute(2, 0, 1)[None] / 255
     factors = networks.rate_factors(pixels)
@@ -246,9 +246,9 @@ def test_lambda_grows_with_the_texture_of_the_whole_picture_and_of_each_place(fi
 @pytest.mark.parametrize("window", [8, 24])
 @pytest.mark.parametrize("effort", EFFORTS)
 def test_windows_leave_no_trace_at_any_effort(
-    fine_model: Model, monkeypatch: pytest.MonkeyPatch, window: int, effort: int
+    masked_model: Model, monkeypatch: pytest.MonkeyPatch, window: int, effort: int
 ) -> None:
-    codec, source = Codec(fine_model), picture(61, 83, 5)
+    codec, source = Codec(masked_model), picture(61, 83, 5)
     whole_picture = codec.encode(source.pixels, 1, effort=effort)
     monkeypatch.setattr(tiled, "WINDOW", window)
     assert np.array_equal(codec.encode(source.pixels, 1, effort=effort), whole_picture)
@@ -317,8 +317,7 @@ def test_a_larger_lambda_gives_a_smaller_file_and_a_worse_picture(fine_model: Mo
         parts = [cost(codec, picture(60, 75, seed), 2, rate_scale=scale, effort=1)[1:] for seed in range(4)]
         found.append(np.mean(parts, axis=0))
     distortions, bits = zip(*found, strict=True)
-    assert all(a >= b for a, b in pairwise(bits))  # whole bytes, so steps may be too small to show
-    assert bits[0] > bits[2] > bits[-1]
+    assert all(a > b for a, b in pairwise(bits))
     assert distortions[0] < distortions[2] < distortions[-1]
 
 

@@ -7,13 +7,13 @@ import json
 from typing import Any
 
 import pytest
-from conftest import CONV, FINE, PATCH
+from conftest import CONV, MASKED, PATCH
 
 from vqcodec.config import ModelConfig, PriorConfig, VQVAEConfig, from_json, to_json
 from vqcodec.errors import ModelError
 
 
-@pytest.mark.parametrize("config", [PATCH, CONV, FINE], ids=lambda config: config.name)
+@pytest.mark.parametrize("config", [PATCH, CONV, MASKED], ids=lambda config: config.name)
 def test_a_round_trip_gives_the_same(config: ModelConfig) -> None:
     text = to_json(config)
     assert from_json(ModelConfig, text) == config
@@ -33,7 +33,7 @@ def test_the_form_is_canonical() -> None:
 def test_later_settings_without_effect_leave_earlier_digests_alone() -> None:
     later = {"masking", "rate_shares"}
     assert later.isdisjoint(json.loads(to_json(PATCH))["vqvae"])
-    assert later <= set(json.loads(to_json(FINE))["vqvae"])
+    assert later <= set(json.loads(to_json(MASKED))["vqvae"])
 
 
 def test_what_has_a_default_may_be_left_out() -> None:

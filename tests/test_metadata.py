@@ -438,7 +438,7 @@ def test_a_location_in_xmp_is_removed(attributes: str, elements: str) -> None:
     assert PLACE.encode() not in new
     assert lost == {"location"}
     assert b'dc:format="A &amp; B"' in new
-    assert '>A "Tïtle" &lt;</rdf:li></rdf:Alt></dc:title>'.encode() in new, "the rest is there"
+    assert '>A &quot;Tïtle&quot; &lt;</rdf:li></rdf:Alt></dc:title>'.encode() in new, "the rest is there"
     assert len(new) < len(data) - 1500, "the padding is not"
     new, lost = xmp.rewrite(data, location=True, limit=LIMIT)
     assert PLACE.encode() in new
@@ -589,6 +589,23 @@ def test_two_of_a_kind_are_damage_and_bombs_cost_no_memory() -> None:
         assert tracemalloc.get_traced_memory()[1] < 4 * LIMIT
     finally:
         tracemalloc.stop()
+
+
+@pytest.mark.parametrize(
+    "hidden",
+    [
+        '<rdf:Description xmlns:tiff="other" tiff:Orientation="6"/>',
+        '<rdf:Description xmlns:tiff="other"><tiff:Orientation>6</tiff:Orientation></rdf:Description>',
+        "<rdf:Description xmlns:d='d' d:x='tiff:Orientation=\"6\"'/>",
+        "<rdf:Description xmlns:d='d'><d:x>tiff:Orientation=\"6\"</d:x></rdf:Description>",
+    ],
+)
+def test_no_text_turns_a_picture(hidden: str) -> None:
+    """Pillow looks for the text tiff:Orientation, not for the property of that name."""
+    rdf = "http://www.w3.org/1999/02/22-rdf-syntax-ns#"
+    found, _ = xmp.rewrite(f'<rdf:RDF xmlns:rdf="{rdf}">{hidden}</rdf:RDF>'.encode(), location=True, limit=9999)
+    data = encode_image(Picture(np.zeros((4, 5, 3), np.uint8), "RGB", metadata=Metadata(b"", found, b"")), "JPEG")
+    assert read_picture(io.BytesIO(data)).pixels.shape == (4, 5, 3)
 
 
 # --- nothing that is inside can do harm

@@ -20,13 +20,14 @@ __all__ = ["rewrite"]
 _PACKET = '<?xpacket begin="\ufeff" id="W5M0MpCehiHzreSzNTczkc9d"?>\n', '\n<?xpacket end="w"?>'
 _GAP = "\f"  # between the parts of a name: it cannot stand in XML
 _DEPTH = 200
+_QUOTE = {'"': "&quot;"}  # so that no text looks like an attribute to readers that search for one
 _TOO_LONG = "it is too long"
 
 _RDF = "http://www.w3.org/1999/02/22-rdf-syntax-ns#"
 _ROOTS = frozenset({("adobe:ns:meta/", "xmpmeta"), (_RDF, "RDF")})
 _DESCRIBES_THE_FILE = {
     "http://ns.adobe.com/tiff/1.0/": {
-        "ImageWidth", "ImageLength", "Orientation", "BitsPerSample", "Compression", "PhotometricInterpretation",
+        "ImageWidth", "ImageLength", "BitsPerSample", "Compression", "PhotometricInterpretation",
         "SamplesPerPixel", "YCbCrSubSampling", "TransferFunction", "WhitePoint", "PrimaryChromaticities",
     },
     "http://ns.adobe.com/exif/1.0/": {
@@ -103,7 +104,7 @@ class _Writer:
         for attribute, value in zip(attributes[::2], attributes[1::2], strict=True):
             space, local, written = _parts(attribute)
             if not self.unwanted(space, local):
-                self.pieces += [" ", written, "=", quoteattr(value)]
+                self.pieces += [" ", written, "=", quoteattr(value, _QUOTE)]
         self.pieces.append(">")
 
     def end(self, _: str) -> None:
@@ -113,10 +114,11 @@ class _Writer:
 
     def text(self, text: str) -> None:
         if self.open[-1]:
-            self.pieces.append(escape(text, {"\r": "&#13;"}))
+            self.pieces.append(escape(text, {"\r": "&#13;"} | _QUOTE))
 
     def unwanted(self, space: str, local: str) -> bool:
-        if local in _DESCRIBES_THE_FILE.get(space, ()):
+        # Readers such as Pillow turn a picture by the text tiff:Orientation, whatever namespace that stands for.
+        if local == "Orientation" or local in _DESCRIBES_THE_FILE.get(space, ()):
             return True
         if (space, local) == _EXTENDED:
             self.lost.add("extended")
