@@ -98,5 +98,7 @@ def test_a_cluster_makes_the_same_files_though_a_worker_is_killed(
     assert [record["input"] for record in records] == [*map(str, sorted(Path("in").rglob("*.png"), key=str)), "in.png"]
     lines = [json.loads(line) for line in Path("m.jsonl").read_text().splitlines()]
     assert sorted(line["output"] for line in lines) == sorted(os.path.abspath(record["output"]) for record in records)
+    pipe.unlink()
+    shutil.copy("in/0/0.png", "in.png")  # another file than before, with the same result
     again = vqcodec_in_process(monkeypatch, *command[:-2], "--jobs", "1")  # without the cluster
-    assert again.err.splitlines()[-1] == "vqcodec: m.jsonl: 0 done, 12 skipped, 1 failed"
+    assert again.err.splitlines()[-1] == "vqcodec: m.jsonl: 1 done, 11 skipped, 1 failed"
