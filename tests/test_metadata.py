@@ -438,7 +438,7 @@ def test_a_location_in_xmp_is_removed(attributes: str, elements: str) -> None:
     assert PLACE.encode() not in new
     assert lost == {"location"}
     assert b'dc:format="A &amp; B"' in new
-    assert '>A &quot;Tïtle&quot; &lt;</rdf:li></rdf:Alt></dc:title>'.encode() in new, "the rest is there"
+    assert ">A &quot;Tïtle&quot; &lt;</rdf:li></rdf:Alt></dc:title>".encode() in new, "the rest is there"
     assert len(new) < len(data) - 1500, "the padding is not"
     new, lost = xmp.rewrite(data, location=True, limit=LIMIT)
     assert PLACE.encode() in new

@@ -132,7 +132,7 @@ def to_json(config: Any) -> str:
 def _plain(value: Any) -> Any:
     if dataclasses.is_dataclass(value):
         names = [f.name for f in dataclasses.fields(value)]
-        kept = [name for name in names if _LATER.get(name, _plain) != getattr(value, name)]
+        kept = [name for name in names if name not in _LATER or getattr(value, name) != _LATER[name]]
         return {name: _plain(getattr(value, name)) for name in kept}
     return [_plain(item) for item in value] if isinstance(value, (list, tuple)) else value
 
