@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import gc
 import json
 import os
 import subprocess
@@ -87,11 +88,13 @@ def write(path: Path, force: bool, last: int) -> int:
         return step
 
     before = sys.gettrace()
+    gc.disable()  # a finaliser of other tests' rubbish would swallow the interrupt, or be counted
     sys.settrace(step)
     try:
         output.write_atomic(path, NEW, force=force)
     finally:
         sys.settrace(before)
+        gc.enable()
     return count
 
 
