@@ -1,0 +1,123 @@
+"""The likelihood table: VQ-VAE beside VAE, VIMCO, Glow and PixelCNN, in bits per dimension on the same pictures.
+
+    python -m benchmarks.likelihood --data FOLDER [FOLDER ...] [--models all] [--minutes 30] --out RUN [--json FILE]
+
+Trains every model as long, measures it on the test pictures, and writes RUN/table.md, RUN/results.json and pictures.
+What was stopped goes on; what is finished is not done again. The folders hold CIFAR-10 or MNIST: see data.py.
+"""
+
+from __future__ import annotations
+
+import argparse
+import platform
+import sys
+from pathlib import Path
+
+import torch
+from rich.console import Console
+
+from benchmarks.likelihood import codecs, table
+from benchmarks.likelihood.data import Dataset, read
+from benchmarks.likelihood.density import FULL, TINY, Budget, Report
+from benchmarks.likelihood.evaluation import draw, evaluate
+from benchmarks.likelihood.models import MODELS
+from benchmarks.likelihood.table import Row
+from vqcodec.errors import UsageError, VqError
+from vqcodec.output import write_atomic
+from vqcodec.train.loop import Status
+
+CODECS = "codecs"  # what --models calls them
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Returns the exit code."""
+    parser = argparse.ArgumentParser(
+        prog="benchmarks.likelihood", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    known = [*MODELS, CODECS]
+    parser.add_argument("--data", type=Path, nargs="+", required=True, metavar="FOLDER")
+    parser.add_argument("--models", default="all", help=f"of {','.join(known)}, with commas between (default: all)")
+    parser.add_argument("--minutes", type=float, default=30.0, help="of training, for each model (default: 30)")
+    parser.add_argument("--steps", type=int, default=0, help="of training instead of minutes")
+    parser.add_argument("--test", type=int, default=2000, help="test pictures at most, the first ones (default: 2000)")
+    parser.add_argument("--tiny", action="store_true", help="small networks, to see that everything works")
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--out", type=Path, required=True, metavar="RUN", help="checkpoints, pictures, results")
+    parser.add_argument("--json", type=Path, help="a file of results; those that are made now are put into it")
+    settings = parser.parse_args(arguments)
+    try:
+        wanted = known if settings.models == "all" else settings.models.split(",")
+        unknown = sorted(set(wanted) - set(known))
+        if unknown or settings.test < 1:
+            reason = f"there is no model {unknown[0]!r}" if unknown else "at least one test picture is needed"
+            raise UsageError(f"{reason}; choose of {', '.join(known)}")
+        rows = []
+        for dataset in [read(folder) for folder in settings.data]:
+            rows += [row for name in wanted for row in rows_of(name, dataset, settings)]
+            finish(rows, settings)
+        for each in table.terminal(rows):
+            Console().print(each)
+    except VqError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    return 0
+
+
+def rows_of(name: str, dataset: Dataset, settings: argparse.Namespace) -> list[Row]:
+    """The rows of a model, or of all codecs; none where it is not for these pictures."""
+    count = min(settings.test, len(dataset.test))
+    about = {"data": dataset.name, "part": dataset.part, "trained_on": dataset.counts[0], "tested_on": count}
+    if name == CODECS:
+        x, _ = dataset.test.first(count)
+        figures = {form: codecs.bits_per_dim(form, x) for form in codecs.available()}
+        return [
+            Row(model=form, title=codecs.TITLES[form], bits={way: (bits, 0.0) for way, bits in ways.items()}, **about)
+            for form, ways in figures.items()
+        ]
+    if not MODELS[name].suits(dataset):
+        return []
+    folder = settings.out / dataset.name.lower() / name
+    size, minutes = "tiny" if settings.tiny else "full", 0.0 if settings.steps else settings.minutes
+    about |= {"model": name, "title": MODELS[name].title, "size": size, "asked": [minutes, settings.steps]}
+    for row in table.load(folder / "row.json"):
+        if all(getattr(row, key) == value for key, value in about.items()):
+            return [row]
+    torch.manual_seed(settings.seed)
+    model = MODELS[name].kind(dataset, TINY if settings.tiny else FULL)
+    steps, seconds = model.fit(dataset, folder, Budget(minutes, settings.steps, settings.seed), reporter(folder))
+    figures = evaluate(model, dataset, count)
+    draw(model, dataset, folder)
+    row = Row(
+        bits={way: (each.mean, each.error) for way, each in figures.items()},
+        parameters=sum(each.numel() for each in model.parameters() if each.requires_grad),
+        minutes=round(seconds / 60, 2),
+        steps=steps,
+        machine=f"{platform.machine()}, {torch.get_num_threads()} threads, torch {torch.__version__}",
+        **about,
+    )
+    table.save(folder / "row.json", [row])
+    return [row]
+
+
+def reporter(folder: Path) -> Report:
+    """Prints a line now and then."""
+
+    def report(status: Status) -> None:
+        figures = "  ".join(f"{key} {value:.4g}" for key, value in status.figures.items())
+        done = f"{status.progress:4.0%}  {status.seconds / 60:.1f} min  step {status.step}"
+        print(f"{folder.parent.name} {folder.name}  {done}  {figures}", flush=True)
+
+    return report
+
+
+def finish(rows: list[Row], settings: argparse.Namespace) -> None:
+    """Write what there is so far."""
+    settings.out.mkdir(parents=True, exist_ok=True)
+    write_atomic(settings.out / "table.md", table.markdown(table.in_order(rows)).encode(), force=True)
+    table.save(settings.out / "results.json", rows)
+    if settings.json:
+        table.save(settings.json, table.merged(table.load(settings.json), rows))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

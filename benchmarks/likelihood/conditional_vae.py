@@ -1,0 +1,86 @@
+"""The conditional VAE (Sohn, Lee & Yan 2015, "Learning structured output representation", section 4.1), on labels.
+
+Encoder and decoder are told the label y, so the latents need not hold it: drawn for one label, they are that digit in
+many hands. The bound is one of log p(x | y). Here the latents are a few numbers for the whole picture, not a grid of
+them; two of them can be laid out on a page, as in figure 4 of Kingma & Welling 2014.
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from benchmarks.likelihood.data import Dataset
+from benchmarks.likelihood.density import Sheets, Size
+from benchmarks.likelihood.networks import STRIDE, Decoder, Encoder
+from benchmarks.likelihood.vae import VAE, interpolated, normal
+
+FLAT_LATENTS = 32
+FEATURES = 32  # channels between the flat latents and the networks
+PAGE = 10  # latents on a page, each way
+
+
+class ConditionalVAE(VAE):
+    """Latents [B, D], and labels."""
+
+    flat_latents = FLAT_LATENTS
+
+    def __init__(self, dataset: Dataset, size: Size) -> None:
+        super().__init__(dataset, size)
+        self.labels = 1 + int(max(split.labels.max() for split in (dataset.train, dataset.held_out, dataset.test)))
+        grid = self.side // STRIDE
+        self.shape = FEATURES, grid, grid
+        self.encoder = Encoder(size, FEATURES)
+        self.decoder = Decoder(size, FEATURES, self.channels)
+        self.to_latents = nn.Linear(FEATURES * grid**2 + self.labels, 2 * self.flat_latents)
+        self.from_latents = nn.Linear(self.flat_latents + self.labels, FEATURES * grid**2)
+
+    def posterior(self, x: Tensor, label: Tensor) -> tuple[Tensor, Tensor]:
+        features = F.relu(self.encoder(x)).flatten(1)
+        mean, log_deviation = self.to_latents(torch.cat([features, self._one_hot(label)], 1)).float().chunk(2, 1)
+        return mean, log_deviation.clamp(-7, 3)
+
+    def log_likelihood(self, x: Tensor, z: Tensor, label: Tensor, noise: torch.Generator) -> Tensor:
+        return self.decoder.log_probability(x, self._features(z, label))
+
+    def decoded(self, z: Tensor, label: Tensor) -> Tensor:
+        return super().decoded(self._features(z, label), label)
+
+    def latent_shape(self, count: int) -> tuple[int, ...]:
+        return count, self.flat_latents
+
+    def sheets(self, x: Tensor, label: Tensor, noise: torch.Generator) -> Sheets:
+        made = super().sheets(x, label, noise)
+        every = torch.arange(self.labels, device=x.device)
+        z = normal((self.labels * 10, self.flat_latents), noise)
+        made["samples"] = [[*row] for row in self.decoded(z, every.repeat_interleave(10)).split(10)]
+        mean = self.posterior(x, label)[0]
+        # The same latents under each label: what is left of a digit when its name is taken away is the hand.
+        made["interpolation"] = [
+            *interpolated(mean, lambda z: self.decoded(z, label[:1].expand(len(z)))),
+            [*self.decoded(mean[:1].expand(self.labels, -1), every)],
+        ]
+        return made
+
+    def _features(self, z: Tensor, label: Tensor) -> Tensor:
+        return F.relu(self.from_latents(torch.cat([z, self._one_hot(label)], 1))).view(-1, *self.shape)
+
+    def _one_hot(self, label: Tensor) -> Tensor:
+        return F.one_hot(label, self.labels).float()
+
+
+class ManifoldVAE(ConditionalVAE):
+    """With two latents, which a page can show."""
+
+    flat_latents = 2
+
+    def sheets(self, x: Tensor, label: Tensor, noise: torch.Generator) -> Sheets:
+        # Equal steps of probability: the page is the whole normal distribution (Kingma & Welling 2014, figure 4).
+        steps = torch.special.ndtri(torch.linspace(0.03, 0.97, PAGE, device=x.device))
+        z = torch.cartesian_prod(steps, steps)
+        pages = {
+            f"manifold of {name}": [[*row] for row in self.decoded(z, torch.full((len(z),), name)).split(PAGE)]
+            for name in range(self.labels)
+        }
+        return super().sheets(x, label, noise) | pages

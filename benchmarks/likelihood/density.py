@@ -1,0 +1,143 @@
+"""What the models have in common: how they are trained, how long, and how they are asked.
+
+In: a `Dataset` and a `Budget`. Out: a trained `Density`, whose `bits` say how many bits per dimension a picture takes.
+The loop, with its optimiser, learning rate, checkpoints and resuming, is the package's own (`vqcodec.train.loop`).
+"""
+
+from __future__ import annotations
+
+import json
+from abc import abstractmethod
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from safetensors import safe_open
+from torch import Tensor, nn
+
+from benchmarks.likelihood.data import Dataset
+from vqcodec.train.distributed import WHOLE, Part, pick_device
+from vqcodec.train.loop import CHECKPOINT, Schedule, Stage, Status, autocast, run
+
+Report = Callable[[Status], None]
+Spent = tuple[int, float]  # steps and seconds of training
+Sheets = dict[str, list[list[Tensor]]]  # name -> rows of pictures [C, H, W], 0 to 1
+
+START_PICTURES = 512  # for what starts from data
+
+
+@dataclass(frozen=True)
+class Size:
+    """How large the networks are. The numbers are those of the VQ-VAE on CIFAR-10 (van den Oord et al. 2017, 4.1)."""
+
+    width: int = 256  # channels of encoder and decoder
+    residual_width: int = 256  # channels inside a residual block
+    residual_blocks: int = 2
+    codebooks: int = 10  # latents at each of the 8 x 8 positions (section 3.2)
+    codes: int = 512  # K
+    code_dim: int = 16
+    latents: int = 64  # continuous ones at each position
+    flow_steps: int = 12  # at each level of Glow
+    flow_width: int = 160
+    prior_channels: int = 96
+    prior_blocks: int = 6
+    batch: int = 32
+    samples: int = 64  # of the importance-weighted bound
+
+
+FULL = Size()
+# The same networks, small enough to be trained while one waits: for tests, and to try a change.
+TINY = Size(16, 16, 1, 2, 8, 4, 4, 2, 16, 16, 2, 8, 4)
+
+
+@dataclass(frozen=True)
+class Budget:
+    """How long a model may train, with all its parts: minutes or steps."""
+
+    minutes: float = 0.0
+    steps: int = 0
+    seed: int = 1
+
+    def schedule(self, share: float, rate: float) -> Schedule:
+        """A share of it, at a learning rate."""
+        steps = max(1, round(share * self.steps)) if self.steps else 0
+        return Schedule(steps=steps, minutes=share * self.minutes, rate=rate, seed=self.seed)
+
+
+class Density(nn.Module):
+    """A model of pictures x [B, C, H, W], uint8, of which labels [B] may be known (-1: not)."""
+
+    hidden: tuple[str, ...] = ()  # names of the modules whose weights are matrices between hidden layers
+    rate = 2e-3  # peak learning rate
+
+    def __init__(self, dataset: Dataset, size: Size) -> None:
+        super().__init__()
+        self.size, self.side, self.channels, self.dims = size, dataset.train.side, dataset.train.channels, dataset.dims
+
+    def start(self, x: Tensor, label: Tensor) -> None:
+        """Set what depends on data before the first step."""
+        return
+
+    @abstractmethod
+    def loss(self, x: Tensor, label: Tensor, noise: torch.Generator) -> Tensor:
+        """What training minimises, in bits per dimension: [B]. All that is drawn comes from `noise`."""
+
+    def learn(self) -> None:
+        """What is learned otherwise than by gradient, after a step."""
+        return
+
+    @abstractmethod
+    def bits(self, x: Tensor, label: Tensor, noise: torch.Generator) -> dict[str, Tensor]:
+        """Bits per dimension [B] of each picture, for each way to count them that belongs into the table."""
+
+    def sheets(self, x: Tensor, label: Tensor, noise: torch.Generator) -> Sheets:
+        """Pictures that show what the model has learned; x are some of the test pictures."""
+        return {}
+
+    def fit(self, dataset: Dataset, folder: Path, budget: Budget, report: Report) -> Spent:
+        """Train, or go on; checkpoints in `folder`."""
+        return train(DensityStage(self, dataset, budget.seed), folder, budget.schedule(1.0, self.rate), report)
+
+
+class DensityStage(Stage):
+    """One step: random pictures, the model's own loss."""
+
+    def __init__(self, model: Density, dataset: Dataset, seed: int) -> None:
+        self.dataset, self.seed = dataset, seed
+        self.device = pick_device()
+        self.network, self.hidden = model, model.hidden
+        torch.manual_seed(seed)
+        x, label = dataset.train.batch(min(START_PICTURES, len(dataset.train)), [seed, 0])
+        with torch.no_grad():
+            model.start(x, label)
+        model.to(self.device)
+
+    def loss(self, step: int, progress: float, part: Part = WHOLE) -> tuple[Tensor, dict[str, float]]:
+        rows = part.rows(self.network.size.batch)
+        x, label = self.dataset.train.batch(rows.stop - rows.start, [self.seed, 1 + step], rows.start)
+        noise = torch.Generator(self.device).manual_seed((self.seed << 40) + (step << 10) + rows.start)
+        with autocast(self.device):
+            loss = self.network.loss(x.to(self.device), label.to(self.device), noise).mean()
+        return loss, {"loss": loss.item()}
+
+    def learn(self) -> None:
+        self.network.learn()
+
+    def validate(self) -> dict[str, float]:
+        """The loss on pictures that are held out of the training."""
+        x, label = self.dataset.held_out.first(len(self.dataset.held_out))
+        noise = torch.Generator(self.device).manual_seed(0)
+        losses = [
+            self.network.loss(some.to(self.device), its.to(self.device), noise)
+            for some, its in zip(x.split(64), label.split(64), strict=True)
+        ]
+        return {"loss": torch.cat(losses).mean().item()}
+
+
+def train(stage: Stage, folder: Path, schedule: Schedule, report: Report) -> Spent:
+    """Train a stage with the package's loop, or go on."""
+    run(stage, folder, schedule, report)
+    with safe_open(folder / CHECKPOINT, "pt") as file:
+        progress = json.loads(file.metadata()["progress"])
+    return progress["step"], progress["seconds"]

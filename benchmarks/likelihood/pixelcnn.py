@@ -1,0 +1,124 @@
+"""The PixelCNN (van den Oord et al. 2016, "Conditional image generation with PixelCNN decoders"): the package's prior.
+
+For the VQ-VAE it is trained on codes as always. As a model of its own it is trained on pixels, which are codes already:
+one of 256 from each of three codebooks (red, green, blue) at each position. Each is predicted from all those before it,
+so the likelihood is exact. And because the prior computes in integers, it is a lossless codec as it stands: the
+package's range coder writes the files, whose bytes the table counts.
+"""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from benchmarks.likelihood.data import Dataset
+from benchmarks.likelihood.density import Budget, Density, Report, Sheets, Size, Spent, train
+from benchmarks.likelihood.likelihoods import LEVELS
+from benchmarks.likelihood.vae import rows
+from vqcodec.coding.integer_prior import IntegerPrior, Layout
+from vqcodec.coding.rangecoder import write_units
+from vqcodec.config import PriorConfig, VQVAEConfig
+from vqcodec.nn.pixelcnn import GatedPixelCNN
+from vqcodec.nn.quantizer import VectorQuantizer
+from vqcodec.nn.vqvae import VQVAE
+from vqcodec.sample import UNKNOWN, Drawing, draw_codes
+from vqcodec.train.loop import Schedule
+from vqcodec.train.prior import PriorStage, PriorTraining
+
+STEP = 4.0  # grey levels, about which the prior's description of a value is finest
+SAMPLES = 16  # pictures that are drawn: a pixel at a time
+
+
+class PixelCNN(Density):
+    """The prior over pixels [B, C, H, W]."""
+
+    def __init__(self, dataset: Dataset, size: Size) -> None:
+        super().__init__(dataset, size)
+        self.pixels = PixelCodes(dataset)
+        self.prior: GatedPixelCNN | None = None  # until it has been trained
+
+    def fit(self, dataset: Dataset, folder: Path, budget: Budget, report: Report) -> Spent:
+        schedule = budget.schedule(1.0, self.rate)
+        self.prior, spent = train_prior(self.pixels, dataset, folder, schedule, self.size, report)
+        return spent
+
+    def bits(self, x: Tensor, label: Tensor, noise: torch.Generator) -> dict[str, Tensor]:
+        assert self.prior is not None
+        return {
+            "exact": bits_of_codes(self.prior, x.long()) / self.dims,
+            "a file each": torch.tensor([8 * len(file) / self.dims for file in self.files(x)]),
+        }
+
+    def files(self, x: Tensor) -> list[bytes]:
+        """What the range coder makes of pictures [B, C, H, W], uint8, each by itself; it reads them back as a proof."""
+        assert self.prior is not None
+        return write_units(in_integers(self.prior), [picture.cpu().numpy().astype(np.int32) for picture in x])
+
+    def sheets(self, x: Tensor, label: Tensor, noise: torch.Generator) -> Sheets:
+        assert self.prior is not None
+        codes = drawn_codes(self.prior, (SAMPLES, self.side, self.side))
+        return {"samples": rows(codes.float() / 255, 8)}
+
+
+class PixelCodes(nn.Module):
+    """Stands where the package expects an autoencoder: the codes of a picture are its pixels."""
+
+    def __init__(self, dataset: Dataset) -> None:
+        super().__init__()
+        # The lambda of which STEP is the step of a quantiser tells the prior how close values are that mean the same.
+        self.config = VQVAEConfig(
+            "conv", 4, 1, 1, 0, 0, ((LEVELS, 1),) * dataset.train.channels, lambdas=(STEP**2 / 8.7,)
+        )
+        self.quantizer = VectorQuantizer(self.config)
+        seen = np.stack(dataset.train.pixels)
+        for g in range(dataset.train.channels):
+            counts = np.bincount(seen[..., g].ravel(), minlength=LEVELS) + 1  # what was never seen may yet come
+            self.quantizer.vectors(g)[0, :, 0] = torch.arange(LEVELS) - 127.5
+            self.quantizer.get_buffer(f"counts{g}")[0] = torch.from_numpy(counts).float()
+
+    def encode(self, pictures: Tensor, quality: int) -> Tensor:
+        """Codes [B, C, H, W] of pictures [B, 3, H, W] in 0 to 1."""
+        return (pictures * (LEVELS - 1)).round().long()[:, : len(self.config.codebooks)]
+
+
+def train_prior(
+    codes: VQVAE | PixelCodes,
+    dataset: Dataset,
+    folder: Path,
+    schedule: Schedule,
+    size: Size,
+    report: Report,
+) -> tuple[GatedPixelCNN, Spent]:
+    """The package's second stage, on the codes of the pictures. Returns the prior, and what its training took."""
+    config = PriorConfig(size.prior_channels, size.prior_blocks, size.prior_channels)
+    settings = PriorTraining(config, schedule, size.batch, dataset.train.side)
+    stage = PriorStage(settings, codes, dataset.train, dataset.held_out)  # type: ignore[arg-type]
+    spent = train(stage, folder, schedule, report)
+    return stage.network.eval(), spent
+
+
+def bits_of_codes(prior: GatedPixelCNN, codes: Tensor) -> Tensor:
+    """Bits that each grid of codes [B, G, H, W] takes, in the arithmetic of the integers: [B]."""
+    logits = prior(codes, 0, exact=True)
+    nats = [F.cross_entropy(x.permute(0, 3, 1, 2).float(), codes[:, g], reduction="none") for g, x in enumerate(logits)]
+    return torch.stack(nats).flatten(2).sum((0, 2)) / math.log(2)
+
+
+def in_integers(prior: GatedPixelCNN) -> IntegerPrior:
+    """The prior as the range coder takes it."""
+    settings, sizes = prior.prior, tuple(size for size, _ in prior.config.codebooks)
+    layout = Layout(sizes, 1, settings.channels, settings.head_channels, settings.blocks)
+    return IntegerPrior({name: tensor.numpy() for name, tensor in prior.integers().items()}, layout, 0)
+
+
+def drawn_codes(prior: GatedPixelCNN, shape: tuple[int, int, int]) -> Tensor:
+    """Codes [N, G, H, W] drawn from the prior."""
+    count, height, width = shape
+    grids = np.full((count, len(prior.config.codebooks), height, width), UNKNOWN, np.int32)
+    draw_codes(in_integers(prior), list(grids), Drawing(count))
+    return torch.from_numpy(grids).long()

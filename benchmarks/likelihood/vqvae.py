@@ -1,0 +1,96 @@
+"""The VQ-VAE (van den Oord, Vinyals & Kavukcuoglu 2017), the package's own, with a likelihood of pixels.
+
+The encoder takes one code from each codebook at each position, z = z(x), without chance. As q(z | x) is 1 there,
+
+    log p(x)  >=  log p(x | z(x)) + log p(z(x))        (section 3.2)
+
+and the bound is what a lossless file would take: the codes, then the pixels given the codes. With a uniform p(z) every
+code takes log2 K bits; with the PixelCNN, trained on the codes afterwards, as many as it could not foresee.
+"""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from benchmarks.likelihood.data import Dataset
+from benchmarks.likelihood.density import Budget, Density, Report, Sheets, Size, Spent
+from benchmarks.likelihood.likelihoods import bits_of_probability, discretized_logistic
+from benchmarks.likelihood.networks import (
+    HIDDEN,
+    STRIDE,
+    config_of,
+    mean_and_scale,
+    no_quality,
+    shown,
+    to_unit,
+    with_scales,
+)
+from benchmarks.likelihood.pixelcnn import bits_of_codes, drawn_codes, train_prior
+from benchmarks.likelihood.vae import rows
+from vqcodec.nn.pixelcnn import GatedPixelCNN
+from vqcodec.nn.vqvae import VQVAE, ConvDecoder
+
+NETWORKS_SHARE = 0.65  # of the time; the rest is the prior's
+COMMITMENT = 0.25  # beta (section 3.2)
+START_LATENTS = 16384
+
+
+class VQVAEDensity(Density):
+    """Codes [B, G, H/4, W/4] by the package's encoder and quantiser; its decoder tells means and scales."""
+
+    hidden = HIDDEN
+
+    def __init__(self, dataset: Dataset, size: Size) -> None:
+        super().__init__(dataset, size)
+        self.vqvae = VQVAE(config_of(size, ((size.codes, size.code_dim),) * size.codebooks))
+        assert isinstance(self.vqvae.decoder, ConvDecoder)
+        with_scales(self.vqvae.decoder, self.channels)
+        self.prior: GatedPixelCNN | None = None  # until it has been trained
+
+    def start(self, x: Tensor, label: Tensor) -> None:
+        """k-means on the latents of the networks as they are, before any training."""
+        latents = self.vqvae.encoder(to_unit(x), no_quality(x)).permute(0, 2, 3, 1).flatten(0, 2)
+        self.vqvae.quantizer.start_from(latents[:START_LATENTS], 0)
+
+    def loss(self, x: Tensor, label: Tensor, noise: torch.Generator) -> Tensor:
+        output = self.vqvae(to_unit(x), no_quality(x))
+        pixels = bits_of_probability(discretized_logistic(x, *mean_and_scale(output.reconstruction)), self.dims)
+        return pixels + COMMITMENT * output.quantized.commitment_loss / self.vqvae.config.latent_dim
+
+    def learn(self) -> None:
+        self.vqvae.quantizer.learn()
+
+    def fit(self, dataset: Dataset, folder: Path, budget: Budget, report: Report) -> Spent:
+        """The networks, then the prior on their codes."""
+        networks = Budget(budget.minutes * NETWORKS_SHARE, math.ceil(budget.steps * NETWORKS_SHARE), budget.seed)
+        one = super().fit(dataset, folder / "networks", networks, report)
+        rest = budget.schedule(1 - NETWORKS_SHARE, self.rate)
+        self.prior, other = train_prior(self.vqvae, dataset, folder / "prior", rest, self.size, report)
+        return one[0] + other[0], one[1] + other[1]
+
+    def bits(self, x: Tensor, label: Tensor, noise: torch.Generator) -> dict[str, Tensor]:
+        assert self.prior is not None
+        codes = self.vqvae.encode(to_unit(x), 0)
+        pixels = bits_of_probability(discretized_logistic(x, *self._decoded(codes)), self.dims)
+        uniform = self.size.codebooks * math.log2(self.size.codes) * codes[0, 0].numel() / self.dims
+        return {
+            "uniform prior": pixels + uniform,
+            "PixelCNN prior": pixels + bits_of_codes(self.prior, codes) / self.dims,
+            "of these, pixels given the codes": pixels,
+        }
+
+    def sheets(self, x: Tensor, label: Tensor, noise: torch.Generator) -> Sheets:
+        assert self.prior is not None
+        again = shown(self._decoded(self.vqvae.encode(to_unit(x[:8]), 0))[0])
+        codes = drawn_codes(self.prior, (64, self.side // STRIDE, self.side // STRIDE)).to(x.device)
+        return {
+            "reconstructions": [[*(x.float() / 255)[:8]], [*again]],
+            "samples": rows(shown(self._decoded(codes)[0]), 8),
+        }
+
+    def _decoded(self, codes: Tensor) -> tuple[Tensor, Tensor]:
+        return mean_and_scale(self.vqvae.decode(codes, 0))
