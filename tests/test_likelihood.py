@@ -145,7 +145,7 @@ class TestVIMCO:
 
     def test_codes_are_drawn_as_often_as_they_are_likely(self):
         log_q = torch.tensor([0.7, 0.2, 0.1]).log().expand(1, 1, 50_000, 3)
-        codes = drawn(log_q, noise())
+        codes = drawn(log_q, 1, noise())[0]
         assert codes.flatten().bincount().div(50_000).tolist() == pytest.approx([0.7, 0.2, 0.1], abs=0.01)
         assert log_probability(log_q, codes)[0].item() == pytest.approx(log_q[0, 0, 0][codes].sum().item(), rel=1e-4)
 

@@ -31,7 +31,8 @@ class Encoder(nn.Module):
 
     def __init__(self, size: Size, outputs: int) -> None:
         super().__init__()
-        self.net = ConvEncoder(config_of(size, ((2, outputs),)))
+        self.net = ConvEncoder(config_of(size, ((2, 1),)))
+        self.net.out = nn.Conv2d(size.width, outputs, 1)
 
     def forward(self, x: Tensor) -> Tensor:
         return self.net(to_unit(x), no_quality(x))

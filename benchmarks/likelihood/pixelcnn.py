@@ -9,6 +9,7 @@ package's range coder writes the files, whose bytes the table counts.
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -44,7 +45,8 @@ class PixelCNN(Density):
 
     def fit(self, dataset: Dataset, folder: Path, budget: Budget, report: Report) -> Spent:
         schedule = budget.schedule(1.0, self.rate)
-        self.prior, spent = train_prior(self.pixels, dataset, folder, schedule, self.size, report)
+        size = replace(self.size, batch=self.size.batch // 2)  # a picture has 16 times as many positions as with codes
+        self.prior, spent = train_prior(self.pixels, dataset, folder, schedule, size, report)
         return spent
 
     def bits(self, x: Tensor, label: Tensor, noise: torch.Generator) -> dict[str, Tensor]:

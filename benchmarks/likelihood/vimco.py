@@ -43,7 +43,7 @@ class VIMCO(Density):
     def loss(self, x: Tensor, label: Tensor, noise: torch.Generator) -> Tensor:
         log_q = self.log_posterior(x)
         weights, chances = [], []
-        for codes in (drawn(log_q, noise) for _ in range(TRAINING_SAMPLES)):
+        for codes in drawn(log_q, TRAINING_SAMPLES, noise):
             chance = log_probability(log_q, codes)
             weights.append(self.joint(x, codes) - chance)
             chances.append(chance)
@@ -52,7 +52,7 @@ class VIMCO(Density):
 
     def bits(self, x: Tensor, label: Tensor, noise: torch.Generator) -> dict[str, Tensor]:
         log_q = self.log_posterior(x)
-        samples = [drawn(log_q, noise) for _ in range(self.size.samples)]
+        samples = drawn(log_q, self.size.samples, noise)
         weights = torch.stack([self.joint(x, codes) - log_probability(log_q, codes) for codes in samples])
         return {
             "ELBO": bits_of_probability(weights.mean(0), self.dims),
@@ -75,7 +75,7 @@ class VIMCO(Density):
         return vectors.transpose(2, 3).flatten(1, 2).unflatten(2, (self.grid, self.grid))
 
     def sheets(self, x: Tensor, label: Tensor, noise: torch.Generator) -> Sheets:
-        again = shown(self.decoder(self.embedded(drawn(self.log_posterior(x), noise)))[0])
+        again = shown(self.decoder(self.embedded(drawn(self.log_posterior(x), 1, noise)[0]))[0])
         shape = 64, self.size.codebooks, self.grid**2
         codes = torch.randint(self.size.codes, shape, generator=noise, device=noise.device)
         return {
@@ -96,10 +96,10 @@ def surrogate(log_weights: Tensor, log_chances: Tensor) -> Tensor:
     return bound + push - push.detach()
 
 
-def drawn(log_q: Tensor, noise: torch.Generator) -> Tensor:
-    """Codes [B, G, N] drawn from log q [B, G, N, K]: the largest of logits with Gumbel noise."""
-    uniform = torch.rand(log_q.shape, generator=noise, device=noise.device).clamp_min(1e-20)
-    return (log_q.detach() - (-uniform.log()).log()).argmax(3)
+def drawn(log_q: Tensor, count: int, noise: torch.Generator) -> Tensor:
+    """Several times codes [B, G, N], drawn from log q [B, G, N, K]: [count, B, G, N]."""
+    codes = torch.multinomial(log_q.detach().exp().flatten(0, 2), count, replacement=True, generator=noise)
+    return codes.T.view(count, *log_q.shape[:3])
 
 
 def log_probability(log_q: Tensor, codes: Tensor) -> Tensor:
