@@ -307,6 +307,15 @@ class TestTable:
         assert "step" not in capsys.readouterr().out.partition("┏")[0]  # nothing was trained again
         assert table.load(tmp_path / "all.json") == rows
 
+    def test_the_page_shows_the_results_that_are_kept(self):
+        page = (ROOT / "benchmarks" / "likelihood" / "README.md").read_text(encoding="utf-8")
+        rows = table.load(ROOT / "benchmarks" / "results" / "likelihood.json")
+        assert len(rows) > 4
+        assert table.in_page(page, rows) == page
+        assert table.in_page(page, rows[1:]) != page
+        with pytest.raises(UsageError, match="no place for a table"):
+            table.in_page("without marks", rows)
+
     def test_a_model_learns(self, tmp_path):
         dataset = small_dataset(28, 1)
         for name in ("vae", "vimco", "vqvae", "glow", "pixelcnn"):

@@ -2,7 +2,7 @@
 
     python -m benchmarks.likelihood --data FOLDER [FOLDER ...] [--models all] [--minutes 30] --out RUN [--json FILE]
 
-Trains every model as long, measures it on the test pictures, and writes RUN/table.md, RUN/results.json and pictures.
+Trains each model for the same time, measures it on test pictures, writes RUN/table.md, RUN/results.json and pictures.
 What was stopped goes on; what is finished is not done again. The folders hold CIFAR-10 or MNIST: see data.py.
 """
 
@@ -44,6 +44,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--out", type=Path, required=True, metavar="RUN", help="checkpoints, pictures, results")
     parser.add_argument("--json", type=Path, help="a file of results; those that are made now are put into it")
+    parser.add_argument("--page", type=Path, help="a page of Markdown, of which the table of that file becomes a part")
     settings = parser.parse_args(arguments)
     try:
         wanted = known if settings.models == "all" else settings.models.split(",")
@@ -116,7 +117,11 @@ def finish(rows: list[Row], settings: argparse.Namespace) -> None:
     write_atomic(settings.out / "table.md", table.markdown(table.in_order(rows)).encode(), force=True)
     table.save(settings.out / "results.json", rows)
     if settings.json:
-        table.save(settings.json, table.merged(table.load(settings.json), rows))
+        rows = table.merged(table.load(settings.json), rows)
+        table.save(settings.json, rows)
+    if settings.page:
+        page = table.in_page(settings.page.read_text(encoding="utf-8"), rows)
+        write_atomic(settings.page, page.encode(), force=True)
 
 
 if __name__ == "__main__":

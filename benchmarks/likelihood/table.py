@@ -24,6 +24,7 @@ KINDS = {
     "a file each": "file",
     "all in one file": "file",
 }
+MARKS = "<!-- table -->", "<!-- end of table -->"  # in a page
 HEAD = ("model", "counted as", "bits/dim", "is", "parameters", "trained", "published")
 
 
@@ -82,6 +83,15 @@ def markdown(rows: list[Row]) -> str:
         lines = ["| " + " | ".join(cells) + " |" for cells in [HEAD, ("---",) * len(HEAD), *cells_of(some)]]
         parts.append(f"{caption(some)}\n\n" + "\n".join(lines) + "\n")
     return "\n".join(parts)
+
+
+def in_page(page: str, rows: list[Row]) -> str:
+    """The page with these tables in the place of those between the two marks. Raises `UsageError` without marks."""
+    before, found, rest = page.partition(MARKS[0])
+    _, ended, after = rest.partition(MARKS[1])
+    if not (found and ended):
+        raise UsageError(f"the page has no place for a table; put {MARKS[0]} and {MARKS[1]} into it")
+    return f"{before}{MARKS[0]}\n\n{markdown(rows)}\n{MARKS[1]}{after}"
 
 
 def terminal(rows: list[Row]) -> list[Table]:
