@@ -52,11 +52,12 @@ def main(arguments: list[str] | None = None) -> int:
         if unknown or settings.test < 1:
             reason = f"there is no model {unknown[0]!r}" if unknown else "at least one test picture is needed"
             raise UsageError(f"{reason}; choose of {', '.join(known)}")
-        rows = []
+        rows: list[Row] = []
         for dataset in [read(folder) for folder in settings.data]:
-            rows += [row for name in wanted for row in rows_of(name, dataset, settings)]
-            finish(rows, settings)
-        for each in table.terminal(rows):
+            for name in wanted:
+                rows += rows_of(name, dataset, settings)
+                keep(rows, settings)
+        for each in table.terminal(table.in_order(rows)):
             Console().print(each)
     except VqError as error:
         print(f"error: {error}", file=sys.stderr)
@@ -111,16 +112,16 @@ def reporter(folder: Path) -> Report:
     return report
 
 
-def finish(rows: list[Row], settings: argparse.Namespace) -> None:
-    """Write what there is so far."""
+def keep(rows: list[Row], settings: argparse.Namespace) -> None:
+    """Write what there is so far, with what earlier commands have left."""
     settings.out.mkdir(parents=True, exist_ok=True)
-    write_atomic(settings.out / "table.md", table.markdown(table.in_order(rows)).encode(), force=True)
-    table.save(settings.out / "results.json", rows)
-    if settings.json:
-        rows = table.merged(table.load(settings.json), rows)
-        table.save(settings.json, rows)
+    here = settings.out / "results.json"
+    for path in filter(None, (here, settings.json)):
+        table.save(path, table.merged(table.load(path), rows))
+    write_atomic(settings.out / "table.md", table.markdown(table.load(here)).encode(), force=True)
     if settings.page:
-        page = table.in_page(settings.page.read_text(encoding="utf-8"), rows)
+        all_rows = table.load(settings.json or here)
+        page = table.in_page(settings.page.read_text(encoding="utf-8"), all_rows)
         write_atomic(settings.page, page.encode(), force=True)
 
 
