@@ -111,7 +111,7 @@ class DensityStage(Stage):
         x, label = dataset.train.batch(min(START_PICTURES, len(dataset.train)), [seed, 0])
         with torch.no_grad():
             model.start(x, label)
-        model.to(self.device)
+        model.to(self.device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
     def loss(self, step: int, progress: float, part: Part = WHOLE) -> tuple[Tensor, dict[str, float]]:
         rows = part.rows(self.network.size.batch)
