@@ -45,10 +45,8 @@ FINE = ModelConfig(
     unit=4,
     default_quality=2,
 )
-MASKED = dataclasses.replace(
-    FINE,
-    name="tiny-masked",
-    vqvae=dataclasses.replace(FINE.vqvae, rate_shares=((0.5, 0.3, 0.8, 0.7, 1.0),) * 3, masking=(0.3, 0.2)),
+SHARED = dataclasses.replace(
+    FINE, name="tiny-shared", vqvae=dataclasses.replace(FINE.vqvae, rate_shares=((0.5, 0.3, 0.8, 0.7, 1.0),) * 3)
 )
 CONV = ModelConfig(
     "tiny-conv",
@@ -187,9 +185,9 @@ def fine_model(tmp_path_factory: pytest.TempPathFactory) -> Model:
 
 
 @pytest.fixture(scope="session")
-def masked_model(tmp_path_factory: pytest.TempPathFactory) -> Model:
+def shared_model(tmp_path_factory: pytest.TempPathFactory) -> Model:
     """As the fine model, with a lambda that follows texture and what the prior leaves."""
-    return make_model(MASKED, tmp_path_factory.mktemp("models") / "masked")
+    return make_model(SHARED, tmp_path_factory.mktemp("models") / "shared")
 
 
 @pytest.fixture(scope="session")

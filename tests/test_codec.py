@@ -232,23 +232,12 @@ def test_errors_are_those_of_the_decoded_picture(fine_model: Model) -> None:
     assert errors[1, 10] == pytest.approx(block, rel=1e-5)
 
 
-def test_lambda_grows_with_the_texture_of_the_whole_picture_and_of_each_place(masked_model: Model) -> None:
-    networks = tiled.Tiled(masked_model.network(), 1)
-    pixels = synthetic(61, 83, 5)
-    x = torch.from_numpy(np.pad(pixels, ((0, 3), (0, 5), (0, 0)), mode="edge")).permute(2, 0, 1)[None] / 255
-    factors = networks.rate_factors(pixels)
-    np.testing.assert_allclose(factors, networks.network.rate_factors(x)[0].numpy(), rtol=1e-4)
-    assert factors.max() > 1.1 * factors.min()
-    assert np.all(networks.rate_factors(np.full_like(pixels, 9)) < factors)
-    assert np.array_equal(networks.network.encode(x, 1)[0].numpy(), networks.encode(pixels))
-
-
 @pytest.mark.parametrize("window", [8, 24])
 @pytest.mark.parametrize("effort", EFFORTS)
 def test_windows_leave_no_trace_at_any_effort(
-    masked_model: Model, monkeypatch: pytest.MonkeyPatch, window: int, effort: int
+    shared_model: Model, monkeypatch: pytest.MonkeyPatch, window: int, effort: int
 ) -> None:
-    codec, source = Codec(masked_model), picture(61, 83, 5)
+    codec, source = Codec(shared_model), picture(61, 83, 5)
     whole_picture = codec.encode(source.pixels, 1, effort=effort)
     monkeypatch.setattr(tiled, "WINDOW", window)
     assert np.array_equal(codec.encode(source.pixels, 1, effort=effort), whole_picture)
@@ -277,14 +266,13 @@ def test_codes_are_chosen_by_distance_and_the_bits_of_their_place(fine_model: Mo
     network, rng = fine_model.network(), np.random.default_rng(0)
     latents = rng.normal(0, 20, (16, 3, 4)).astype(np.float32)
     bits = [rng.uniform(0, 12, (12, size)).astype(np.float32) for size, _ in fine_model.config.vqvae.codebooks]
-    factors = rng.uniform(0.2, 5, (3, 4)).astype(np.float32)
-    codes = tiled.Tiled(network, 1, 0.7).choose(latents, bits, 0.6, factors)
+    codes = tiled.Tiled(network, 1, 0.7).choose(latents, bits, 0.6)
     assert (codes.shape, codes.dtype) == ((5, 3, 4), np.int32)
     rate, start = 0.7 * 0.6 * fine_model.config.vqvae.lambdas[1], 0
     for g, (_, dim) in enumerate(fine_model.config.vqvae.codebooks):
         vectors, live = network.quantizer.vectors(g)[1].double().numpy(), int(network.quantizer.live(g)[1])
         parts = latents[start : start + dim].reshape(dim, 12).T
-        costs = np.square(parts[:, None] - vectors).sum(2) + rate * factors.reshape(12, 1) * bits[g]
+        costs = np.square(parts[:, None] - vectors).sum(2) + rate * bits[g]
         assert np.array_equal(codes[g].ravel(), costs[:, :live].argmin(1))
         start += dim
 

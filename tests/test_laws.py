@@ -42,7 +42,6 @@ ORDER = [
     "coding/integer_prior",
     "coding/wavefront",
     "coding/rangecoder",
-    "nn/masking",
     "nn/codebooks",
     "nn/quantizer",
     "nn/vqvae",

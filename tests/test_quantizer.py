@@ -37,10 +37,10 @@ def make(config: VQVAEConfig = CONFIG) -> VectorQuantizer:
     return quantizer.eval()
 
 
-def brute_force(quantizer: VectorQuantizer, z: Tensor, quality: int, factors: Tensor) -> Tensor:
+def brute_force(quantizer: VectorQuantizer, z: Tensor, quality: int) -> Tensor:
     """Codes [B, G, H, W] by the definition: for every position the code of least |z - e|^2 + lambda * bits.
 
-    Lambda is multiplied by the codebook's share of the bits that the prior leaves, and by the place's factor.
+    Lambda is multiplied by the codebook's share of the bits that the prior leaves.
     """
     batch, _, height, width = z.shape
     codes = torch.zeros(batch, len(DIMS), height, width, dtype=torch.long)
@@ -53,7 +53,7 @@ def brute_force(quantizer: VectorQuantizer, z: Tensor, quality: int, factors: Te
                     start += dim
                     counts = quantizer.get_buffer(f"counts{g}")[quality].double()
                     bits = -(counts / counts.sum()).log2()
-                    lam = CONFIG.lambdas[quality] * CONFIG.rate_shares[quality][g] * float(factors[b, i, j])
+                    lam = CONFIG.lambdas[quality] * CONFIG.rate_shares[quality][g]
                     vectors = quantizer.vectors(g)[quality].double()
                     codes[b, g, i, j] = ((part - vectors).square().sum(1) + lam * bits).argmin()
     return codes
@@ -62,22 +62,9 @@ def brute_force(quantizer: VectorQuantizer, z: Tensor, quality: int, factors: Te
 @pytest.mark.parametrize("quality", [0, 1, 2])
 def test_the_code_of_least_cost_is_chosen(quality: int) -> None:
     quantizer, z = make(), torch.randn(2, 5, 4, 6)
-    everywhere = torch.ones(2, 4, 6)
-    expected = brute_force(quantizer, z, quality, everywhere)
+    expected = brute_force(quantizer, z, quality)
     assert torch.equal(quantizer.encode(z, quality), expected)
     assert torch.equal(quantizer(z, torch.tensor([quality] * 2)).codes, expected)
-    factors = 8 ** (2 * torch.rand(2, 4, 6) - 1)
-    placed = brute_force(quantizer, z, quality, factors)
-    assert torch.equal(quantizer.encode(z, quality, 1.0, factors), placed)
-    assert torch.equal(quantizer(z, torch.tensor([quality] * 2), factors).codes, placed)
-    assert torch.equal(placed, expected) == (quality == 0)
-
-
-def test_an_error_weighs_less_where_lambda_is_larger() -> None:
-    quantizer, z = make(), torch.randn(1, 5, 4, 6)
-    factors = torch.full((1, 4, 6), 4.0)
-    loss = quantizer(z, torch.tensor([0]), factors).commitment_loss
-    torch.testing.assert_close(4 * loss, quantizer(z, torch.tensor([0])).commitment_loss)
 
 
 def test_the_rate_term_changes_the_choice() -> None:
@@ -232,8 +219,8 @@ def test_the_soft_rate_is_an_expected_number_of_bits() -> None:
 
 def plain_soft_rate(part: Tensor, vectors: Tensor, bits: Tensor, lam: Tensor) -> Tensor:
     """Expected bits by the definition, which autograd differentiates: [B]."""
-    cost = (part[:, :, None] - vectors[:, None]).square().sum(3) + lam[:, :, None] * bits[:, None]
-    share = torch.softmax(-cost / (module.RATE_TEMPERATURE * lam)[:, :, None], 2)
+    cost = (part[:, :, None] - vectors[:, None]).square().sum(3) + (lam[:, None] * bits)[:, None]
+    share = torch.softmax(-cost / (module.RATE_TEMPERATURE * lam)[:, None, None], 2)
     return (share * bits[:, None]).sum(2).mean(1)
 
 
@@ -254,7 +241,7 @@ def test_the_gradient_of_the_soft_rate_is_that_of_its_formula(
         return torch.randn(*shape, generator=generator, dtype=torch.double) * spread
 
     vectors, bits = drawn(2, size, dim), drawn(2, size).abs() * 4
-    lambdas = lam * (0.1 + torch.rand(2, 6, generator=generator, dtype=torch.double))
+    lambdas = lam * (0.1 + torch.rand(2, generator=generator, dtype=torch.double))
     first = drawn(2, 6, dim).requires_grad_()
     second = first.detach().clone().requires_grad_()
     cost = VectorQuantizer._cost(first.detach(), vectors, bits, lambdas)
@@ -269,7 +256,7 @@ def test_the_soft_rate_is_exact_while_products_are_in_bf16() -> None:
     """Its gradient is a sum of large vectors with weights that cancel: rounded to 8 bits, it would be noise."""
     vectors = torch.linspace(-200, 200, 256)[None, :, None]
     bits = torch.rand(1, 256) * 3 + 5
-    lam = torch.full((1, 500), 3.0)
+    lam = torch.full((1,), 3.0)
     part = torch.rand(1, 500, 1) * 300 - 150
     cost = VectorQuantizer._cost(part, vectors, bits, lam)
     rates, gradients = [], []

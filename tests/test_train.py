@@ -526,13 +526,3 @@ def test_the_grid_is_the_central_crop() -> None:
     assert np.array_equal(grid.permute(0, 2, 3, 1).numpy(), wide[None, 5:25, 15:35])
     with pytest.raises(UsageError, match="20 pixels"):
         Pictures([small], ["b"]).grid(20)
-
-
-def test_an_error_counts_for_less_where_lambda_is_larger(data: list[Path], monkeypatch: pytest.MonkeyPatch) -> None:
-    config = dataclasses.replace(PATCH.vqvae, lambdas=(0.0, 0.0))  # so that lambda itself changes nothing
-    settings = vqvae_module.VQVAETraining(config, Schedule(steps=1), batch=4, crop=CROP)
-    stage = vqvae_module.VQVAEStage(settings, *load_pictures(data, CROP))
-    stage.network.eval()
-    plain = stage.loss(3, 0.0)[0].item()
-    monkeypatch.setattr(stage.network, "rate_factors", lambda x: torch.full((4, CROP // 8, CROP // 8), 4.0))
-    assert stage.loss(3, 0.0)[0].item() == pytest.approx(plain / 4, rel=1e-3)

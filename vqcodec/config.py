@@ -18,7 +18,7 @@ from vqcodec.errors import ModelError
 __all__ = ["ModelConfig", "PriorConfig", "VQVAEConfig", "from_json", "to_json"]
 
 T = TypeVar("T")
-_LATER = {"rate_shares": (), "masking": (0.0, 0.0)}  # settings of later versions, where they change nothing
+_LATER: dict[str, Any] = {"rate_shares": ()}  # settings of later versions, where they change nothing
 
 
 @dataclass(frozen=True)
@@ -32,7 +32,6 @@ class VQVAEConfig:
     `lambdas` holds one Lagrange multiplier per quality, worst picture first: latent squared error per bit of a code
     (ECVQ, Chou, Lookabaugh & Gray 1989); 0 is the plain nearest code. `rate_shares` says, for each quality and
     codebook, what share of the zero-order bits the prior will leave, which is what lambda is then meant for.
-    `masking` holds two exponents of nn/masking.py: lambda grows where there is texture, around a place and in all.
     """
 
     stem: Literal["conv", "patch", "scaled"]
@@ -47,7 +46,6 @@ class VQVAEConfig:
     codebook_learning: Literal["ema", "gradient"] = "ema"
     restart_dead_codes: bool = False
     rate_shares: tuple[tuple[float, ...], ...] = ()  # [qualities][codebooks]; empty: all 1
-    masking: tuple[float, float] = (0.0, 0.0)  # by the deviation around a place, and of the whole picture
 
     def __post_init__(self) -> None:
         _require(self.stem in ("conv", "patch", "scaled"), f"stem {self.stem!r} is not 'conv', 'patch' or 'scaled'")
@@ -65,7 +63,6 @@ class VQVAEConfig:
         _require(len(shares) in (0, len(self.lambdas)), "rate_shares needs a row for each quality")
         _require(all(len(row) == len(self.codebooks) for row in shares), "rate_shares needs a share for each codebook")
         _require(all(0 < share <= 1 for row in shares for share in row), "rate_shares must be above 0 and at most 1")
-        _require(all(0 <= exponent <= 1 for exponent in self.masking), "the exponents of masking must be 0 to 1")
 
     @property
     def transform(self) -> bool:

@@ -1,10 +1,9 @@
 """Codes -> better codes for their bits: the encoder's search, which any decoder may be ignorant of.
 
 In: codes [G, h, w] of a picture. Out: codes whose decoded picture has a smaller distortion + lambda * bits, with the
-prior's real bits and the factors of lambda of each place. A code that is nearest in the latents need not be best in the
-picture: so the latents go a gradient step down the error of the *decoded* picture and are quantised anew (proximal
-gradient descent, Beck & Teboulle 2009, section 2.2). How long a step may be depends on the decoder and the place; so a
-unit goes back where it got worse.
+prior's real bits. A code that is nearest in the latents need not be best in the picture: so the latents go a gradient
+step down the error of the *decoded* picture and are quantised anew (proximal gradient descent, Beck & Teboulle 2009,
+section 2.2). How long a step may be depends on the decoder and the place; so a unit goes back where it got worse.
 """
 
 from __future__ import annotations
@@ -41,17 +40,15 @@ def refine(
     """Codes [G, h, w] of pixels [H, W, 3], improved in place by steps of the given lengths; returns them."""
     if not steps:
         return codes
-    factors = networks.rate_factors(pixels)
-    costs = _costs(codes, pixels, factors, networks, prior, unit, None)
+    costs = _costs(codes, pixels, networks, prior, unit, None)
     share = 1 / len(steps)  # of a step; two thirds for the descent, one for its judgement
     for index, step in enumerate(steps):
         start, middle = index * share, (index + 2 / 3) * share
         before = codes.copy()  # a window must not see what was chosen in others
         for place, latents in networks.descend(before, pixels, step, unit, share_of(progress, start, middle)):
-            parts = (codes[(slice(None), *place)], latents, factors[place][None])
-            for grid, target, here in _units(unit, *parts):
-                grid[:] = networks.choose(target, prior.bits(grid), step, here[0])
-        found = _costs(codes, pixels, factors, networks, prior, unit, share_of(progress, middle, start + share))
+            for grid, target in _units(unit, codes[(slice(None), *place)], latents):
+                grid[:] = networks.choose(target, prior.bits(grid), step)
+        found = _costs(codes, pixels, networks, prior, unit, share_of(progress, middle, start + share))
         grids = _units(unit, codes, before)
         for place_index, (grid, earlier) in enumerate(grids):
             if found[place_index] >= costs[place_index]:
@@ -64,14 +61,13 @@ def refine(
 def _costs(
     codes: Codes,
     pixels: Samples,
-    factors: Latents,
     networks: Tiled,
     prior: IntegerPrior,
     unit: int,
     progress: Progress | None,
 ) -> list[float]:
-    """distortion + lambda * bits of each unit, row-major; where lambda is larger, distortion counts for less."""
-    errors = networks.errors(codes, pixels, progress) / factors
+    """distortion + lambda * bits of each unit, row-major."""
+    errors = networks.errors(codes, pixels, progress)
     costs = []
     for grid, error in _units(unit, codes, errors[None]):
         prices = prior.bits(grid)

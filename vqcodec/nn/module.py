@@ -50,7 +50,7 @@ class CompressionModule(nn.Module):
         height, width = self._check(x)
         quality = torch.full((len(x),), self.quality - 1, device=x.device)
         pictures = self._padded(x)
-        output = self.network(pictures, quality, self.network.rate_factors(pictures))
+        output = self.network(pictures, quality)
         grids = output.quantized.codes.cpu().numpy().astype(np.int32)
         likelihoods = np.stack([self._likelihoods(grid) for grid in grids])
         return {

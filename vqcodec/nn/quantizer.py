@@ -36,7 +36,7 @@ class Quantized:
     codes: Tensor  # [B, G, H, W], int64
     rate: Tensor  # [B], soft expected bits per position, differentiable; 0 where lambda is 0
     codebook_loss: Tensor  # [B], |sg(z) - e|^2 per position; 0 when the codebooks learn by EMA
-    commitment_loss: Tensor  # [B], |z - sg(e)|^2 per position, over the factors of lambda where there are some
+    commitment_loss: Tensor  # [B], |z - sg(e)|^2 per position
 
 
 class VectorQuantizer(Codebooks):
@@ -55,14 +55,11 @@ class VectorQuantizer(Codebooks):
         """
         return torch.where(self.get_buffer(f"counts{g}") > 0, self.bits(g) * self.shares[:, g, None], NOT_IN_USE)
 
-    def forward(self, z: Tensor, quality: Tensor, factors: Tensor | None = None) -> Quantized:
-        """Quantise z [B, D, H, W] at the qualities [B] (0-based); while training, see what `learn` needs.
-
-        `factors` [B, H, W] multiply lambda, place by place.
-        """
+    def forward(self, z: Tensor, quality: Tensor) -> Quantized:
+        """Quantise z [B, D, H, W] at the qualities [B] (0-based); while training, see what `learn` needs."""
         batch, _, height, width = z.shape
         parts = torch.split(z.float().flatten(2).transpose(1, 2), self.dims, 2)  # G x [B, N, dim]
-        lam = _spread(self.lambdas[quality], height * width, factors)
+        lam = self.lambdas[quality]
         zero = z.new_zeros(batch, dtype=torch.float32)
         chosen, codes, rate, codebook_loss, commitment = [], [], zero, zero, zero
         for g, part in enumerate(parts):
@@ -76,9 +73,9 @@ class VectorQuantizer(Codebooks):
             if not self.ema:
                 codebook_loss = codebook_loss + (part.detach() - picked).square().sum(2).mean(1)
             distance = (part - picked.detach()).square().sum(2)
-            commitment = commitment + (distance if factors is None else distance / factors.flatten(1)).mean(1)
+            commitment = commitment + distance.mean(1)
             if self.training:
-                self.see(g, quality, part.detach(), index, distance.detach() / lam.clamp_min(1e-6))
+                self.see(g, quality, part.detach(), index, distance.detach() / lam[:, None].clamp_min(1e-6))
             chosen.append(picked.detach())
             codes.append(index)
         flat = torch.cat(chosen, 2).transpose(1, 2).reshape(z.shape)
@@ -95,16 +92,15 @@ class VectorQuantizer(Codebooks):
         z: Tensor,
         quality: int,
         scale: float = 1.0,
-        factors: Tensor | None = None,
         given: Sequence[Tensor] | None = None,
     ) -> Tensor:
         """Codes [B, G, H, W] of latents z [B, D, H, W] at one quality (0-based), with lambda times `scale`.
 
-        `factors` [B, H, W] multiply lambda as well, place by place. `given`: the bits of each code where they are
-        known to depend on the position, for each codebook [B, H * W, K], K being at least the number of codes in use.
+        `given`: the bits of each code where they are known to depend on the position, for each codebook [B, H * W, K],
+        K being at least the number of codes in use.
         """
         batch, _, height, width = z.shape
-        lam = _spread(self.lambdas[quality].expand(batch) * scale, height * width, factors)
+        lam = (self.lambdas[quality] * scale).expand(batch)
         codes = []
         for g, part in enumerate(torch.split(z.float().flatten(2).transpose(1, 2), self.dims, 2)):
             live = int(self.live(g)[quality])
@@ -113,7 +109,7 @@ class VectorQuantizer(Codebooks):
                 cost = self._cost(part, vectors, self.prices(g)[quality, :live].expand(batch, -1), lam)
             else:
                 cost = self._cost(part, vectors, torch.zeros_like(vectors[:, :, 0]), lam)
-                cost += lam[:, :, None] * given[g][:, :, :live]
+                cost += lam[:, None, None] * given[g][:, :, :live]
             codes.append(cost.argmin(2))
         return torch.stack(codes, 1).view(batch, len(codes), height, width)
 
@@ -129,7 +125,7 @@ class VectorQuantizer(Codebooks):
         `mass` is the weight that the start has in the moving averages, in positions of one training step.
         """
         for g, part in enumerate(torch.split(latents.float(), self.dims, 1)):
-            lam = (self.lambdas[quality] * self.shares[quality, g]).expand(1, len(part))
+            lam = (self.lambdas[quality] * self.shares[quality, g])[None]
             size = self.codebooks[g][0]
             vectors = part[torch.randperm(len(part))[:size]]
             vectors = F.pad(vectors, (0, 0, 0, size - len(vectors)))  # fewer latents than codes
@@ -148,18 +144,10 @@ class VectorQuantizer(Codebooks):
 
     @staticmethod
     def _cost(part: Tensor, vectors: Tensor, bits: Tensor, lam: Tensor) -> Tensor:
-        """|z - e_k|^2 - |z|^2 + lambda * bits_k: [B, N, K] from [B, N, dim], [B, K, dim], [B, K] and [B, N]."""
+        """|z - e_k|^2 - |z|^2 + lambda * bits_k: [B, N, K] from [B, N, dim], [B, K, dim], [B, K] and [B]."""
         with torch.autocast(part.device.type, enabled=False):  # argmin between close codes needs all 24 bits
-            # One product for both terms, which spares a pass over [B, N, K].
-            left = torch.cat([part, lam[:, :, None]], 2)
-            right = torch.cat([-2 * vectors, bits[:, :, None]], 2)
-            return torch.baddbmm(vectors.square().sum(2)[:, None, :], left, right.transpose(1, 2))
-
-
-def _spread(lam: Tensor, positions: int, factors: Tensor | None) -> Tensor:
-    """Lambda of each position, [B, N], of lambdas [B] and their factors [B, H, W]."""
-    lam = lam[:, None].expand(-1, positions)
-    return lam if factors is None else lam * factors.flatten(1)
+            fixed = vectors.square().sum(2) + lam[:, None] * bits
+            return torch.baddbmm(fixed[:, None, :], part, vectors.transpose(1, 2), alpha=-2)
 
 
 def _soft_rate(part: Tensor, cost: Tensor, vectors: Tensor, bits: Tensor, lam: Tensor) -> Tensor:
@@ -167,10 +155,10 @@ def _soft_rate(part: Tensor, cost: Tensor, vectors: Tensor, bits: Tensor, lam: T
 
     The gradient towards the latents `part` [B, N, dim] is written out, which spares several passes over [B, N, K]:
     with w_k the probabilities and r the expected bits, dr/dz = (2 / temperature) sum_k w_k (bits_k - r) e_k.
-    `lam` is [B, N].
+    `lam` is [B].
     """
     with torch.no_grad(), torch.autocast(part.device.type, enabled=False):  # bits_k - r: in bf16 r would be noise
-        temperature = (RATE_TEMPERATURE * lam).clamp_min(1e-6)[:, :, None]
+        temperature = (RATE_TEMPERATURE * lam).clamp_min(1e-6)[:, None, None]
         share = torch.softmax(cost / -temperature, 2)
         expected = torch.bmm(share, bits[:, :, None])  # [B, N, 1]
         slope = torch.bmm(share.mul_(bits[:, None, :] - expected), vectors) * (2 / temperature)

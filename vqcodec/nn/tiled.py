@@ -13,7 +13,6 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from vqcodec.nn.masking import block_deviations, rate_factors
 from vqcodec.nn.vqvae import PIXEL_SCALE, VQVAE
 from vqcodec.windows import Window, cover
 
@@ -38,23 +37,11 @@ class Tiled:
         """Pixels [H, W, 3] -> codes [G, h, w]."""
         height, width = (-(-side // self.stride) for side in pixels.shape[:2])
         codes = np.empty((len(self.network.config.codebooks), height, width), np.int32)
-        factors = self.rate_factors(pixels)
         for window in self._windows(height, width, self.network.encoder_reach, progress):
             part = _padded(pixels[window.outer(self.stride)], self.stride)
-            here = torch.from_numpy(factors[window.outer()])[None]
-            found = self.network.encode(_tensor(part), self.quality, self.rate_scale, here)[0]
+            found = self.network.encode(_tensor(part), self.quality, self.rate_scale)[0]
             codes[(slice(None), *window.core())] = found.numpy()[(slice(None), *window.inner())]
         return codes
-
-    def rate_factors(self, pixels: Samples) -> Latents:
-        """What lambda is multiplied by at each position of pixels [H, W, 3]: [h, w]; see nn/masking.py."""
-        height, width = (-(-side // self.stride) for side in pixels.shape[:2])
-        deviations = np.zeros((height, width), np.float32)
-        if any(self.network.config.masking):
-            for window in self._windows(height, width, 0, None):
-                part = _tensor(_padded(pixels[window.core(self.stride)], self.stride))
-                deviations[window.core()] = block_deviations(part, self.stride)[0].numpy()
-        return rate_factors(torch.from_numpy(deviations)[None], *self.network.config.masking)[0].numpy()
 
     def descend(
         self, codes: Codes, pixels: Samples, step: float, multiple: int = 1, progress: Progress | None = None
@@ -72,15 +59,11 @@ class Tiled:
             moved = self.network.descend(part, x, self.quality, step)[0]
             yield window.core(), moved.numpy()[(slice(None), *window.inner())]
 
-    def choose(self, latents: Latents, bits: Sequence[npt.NDArray[np.float32]], step: float, factors: Latents) -> Codes:
-        """Latents [D, h, w] -> codes [G, h, w] at given costs: G arrays [h * w, K] of bits.
-
-        Lambda is multiplied by `step`, and by `factors` [h, w].
-        """
+    def choose(self, latents: Latents, bits: Sequence[npt.NDArray[np.float32]], step: float) -> Codes:
+        """Latents [D, h, w] -> codes [G, h, w] at given costs: G arrays [h * w, K] of bits, lambda times `step`."""
         z = torch.from_numpy(np.ascontiguousarray(latents))[None]
         costs = [torch.from_numpy(each)[None] for each in bits]
-        here = torch.from_numpy(np.ascontiguousarray(factors))[None]
-        codes = self.network.quantizer.encode(z, self.quality, self.rate_scale * step, here, costs)[0]
+        codes = self.network.quantizer.encode(z, self.quality, self.rate_scale * step, costs)[0]
         return codes.numpy().astype(np.int32)
 
     @property

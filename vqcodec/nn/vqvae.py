@@ -19,7 +19,6 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from vqcodec.config import VQVAEConfig
-from vqcodec.nn.masking import block_deviations, rate_factors
 from vqcodec.nn.quantizer import Quantized, VectorQuantizer
 
 __all__ = ["VQVAE", "Output", "start_from_pca"]
@@ -46,27 +45,16 @@ class VQVAE(nn.Module):
         self.quantizer = VectorQuantizer(config)
         self.decoder: nn.Module = PatchDecoder(config) if config.transform else ConvDecoder(config)
 
-    def forward(self, pictures: Tensor, quality: Tensor, factors: Tensor | None = None) -> Output:
-        """Reconstruct pictures [B, 3, H, W] at the qualities [B]; `factors` of lambda as from `rate_factors`."""
-        quantized = self.quantizer(self.encoder(pictures, quality), quality, factors)
+    def forward(self, pictures: Tensor, quality: Tensor) -> Output:
+        """Reconstruct pictures [B, 3, H, W] at the qualities [B]."""
+        quantized = self.quantizer(self.encoder(pictures, quality), quality)
         return Output(self.decoder(quantized.latents, quality), quantized)
 
     @torch.no_grad()
-    def encode(self, pictures: Tensor, quality: int, scale: float = 1.0, factors: Tensor | None = None) -> Tensor:
-        """Codes [B, G, H/stride, W/stride] of pictures [B, 3, H, W] at one quality, lambda times `scale`.
-
-        `factors` [B, H/stride, W/stride] of lambda, where the pictures are parts of larger ones; else their own.
-        """
+    def encode(self, pictures: Tensor, quality: int, scale: float = 1.0) -> Tensor:
+        """Codes [B, G, H/stride, W/stride] of pictures [B, 3, H, W] at one quality, lambda times `scale`."""
         index = torch.full((len(pictures),), quality, device=pictures.device)
-        factors = self.rate_factors(pictures) if factors is None else factors
-        return self.quantizer.encode(self.encoder(pictures, index), quality, scale, factors)
-
-    @torch.no_grad()
-    def rate_factors(self, pictures: Tensor) -> Tensor | None:
-        """What lambda is multiplied by at each position of pictures [B, 3, H, W], if anything: [B, h, w]."""
-        if not any(self.config.masking):
-            return None
-        return rate_factors(block_deviations(pictures, self.config.stride), *self.config.masking)
+        return self.quantizer.encode(self.encoder(pictures, index), quality, scale)
 
     @torch.no_grad()
     def descend(self, codes: Tensor, pictures: Tensor, quality: int, step: float) -> Tensor:

@@ -12,7 +12,6 @@ from pathlib import Path
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from vqcodec.config import VQVAEConfig
@@ -98,14 +97,10 @@ class VQVAEStage(Stage):
         x = pictures.contiguous(memory_format=torch.channels_last).float() / 255
         rng = np.random.default_rng(seed)
         quality = torch.from_numpy(rng.integers(settings.config.qualities, size=settings.batch)[rows]).to(self.device)
-        factors = self.network.rate_factors(x)
         with autocast(self.device):
-            output = self.network(x, quality, factors)
-        error = (output.reconstruction - x).square()
-        psnr = -10 * error.detach().mean((1, 2, 3)).clamp_min(1e-10).log10().mean()
-        if factors is not None:  # where lambda is larger an error counts for less, by as much
-            error = F.avg_pool2d(error.mean(1), settings.config.stride) / factors
-        error = error.flatten(1).mean(1)  # [B]
+            output = self.network(x, quality)
+        error = (output.reconstruction - x).square().mean((1, 2, 3))  # [B]
+        psnr = -10 * error.detach().clamp_min(1e-10).log10().mean()
         quantized = output.quantized
         lam = self.network.quantizer.lambdas[quality]
         terms = quantized.codebook_loss + settings.config.commitment * quantized.commitment_loss + lam * quantized.rate
