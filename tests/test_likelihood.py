@@ -302,6 +302,11 @@ class TestTable:
         assert written == table.markdown(rows)
         assert "9" in table.caption(rows)
 
+        assert main([*command, "--models", "vae,glow", "--beta", "4", "--json", str(tmp_path / "beta.json")]) == 0
+        beta, glow = table.load(tmp_path / "beta.json")
+        assert (beta.model, beta.title, glow) == ("vae-beta4", "VAE, β = 4", next(r for r in rows if r.model == "glow"))
+        assert beta.bits != rows[0].bits
+
         capsys.readouterr()
         assert main([*command, "--models", "glow,codecs", "--json", str(tmp_path / "all.json")]) == 0
         assert "step" not in capsys.readouterr().out.partition("┏")[0]  # nothing was trained again
@@ -332,6 +337,7 @@ class TestTable:
         [
             (["--models", "vae,gan"], "no model 'gan'"),
             (["--test", "0"], "at least one"),
+            (["--beta", "-1"], "0 or more"),
             (["--data", "nowhere"], "no pictures to train on"),
         ],
     )

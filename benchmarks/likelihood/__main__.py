@@ -21,7 +21,8 @@ from benchmarks.likelihood.data import Dataset, read
 from benchmarks.likelihood.density import FULL, TINY, Budget, Report
 from benchmarks.likelihood.evaluation import draw, evaluate
 from benchmarks.likelihood.models import MODELS
-from benchmarks.likelihood.table import Row
+from benchmarks.likelihood.table import BETA, Row
+from benchmarks.likelihood.vae import VAE
 from vqcodec.errors import UsageError, VqError
 from vqcodec.output import write_atomic
 from vqcodec.train.loop import Status
@@ -39,6 +40,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--models", default="all", help=f"of {','.join(known)}, with commas between (default: all)")
     parser.add_argument("--minutes", type=float, default=30.0, help="of training, for each model (default: 30)")
     parser.add_argument("--steps", type=int, default=0, help="of training instead of minutes")
+    parser.add_argument("--beta", type=float, default=1.0, help="weight of the VAEs' KL term in training (default: 1)")
     parser.add_argument("--test", type=int, default=2000, help="test pictures at most, the first ones (default: 2000)")
     parser.add_argument("--tiny", action="store_true", help="small networks, to see that everything works")
     parser.add_argument("--seed", type=int, default=1)
@@ -49,9 +51,10 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         wanted = known if settings.models == "all" else settings.models.split(",")
         unknown = sorted(set(wanted) - set(known))
-        if unknown or settings.test < 1:
-            reason = f"there is no model {unknown[0]!r}" if unknown else "at least one test picture is needed"
-            raise UsageError(f"{reason}; choose of {', '.join(known)}")
+        if unknown:
+            raise UsageError(f"there is no model {unknown[0]!r}; choose of {', '.join(known)}")
+        if settings.test < 1 or settings.beta < 0:
+            raise UsageError("at least one test picture is needed, and --beta must be 0 or more")
         rows: list[Row] = []
         for dataset in [read(folder) for folder in settings.data]:
             for name in wanted:
@@ -78,14 +81,19 @@ def rows_of(name: str, dataset: Dataset, settings: argparse.Namespace) -> list[R
         ]
     if not MODELS[name].suits(dataset):
         return []
+    kind, title = MODELS[name].kind, MODELS[name].title
+    if settings.beta != 1 and issubclass(kind, VAE):  # a model of its own
+        name, title = f"{name}{BETA}{settings.beta:g}", f"{title}, β = {settings.beta:g}"
     folder = settings.out / dataset.name.lower() / name
     size, minutes = "tiny" if settings.tiny else "full", 0.0 if settings.steps else settings.minutes
-    about |= {"model": name, "title": MODELS[name].title, "size": size, "asked": [minutes, settings.steps]}
+    about |= {"model": name, "title": title, "size": size, "asked": [minutes, settings.steps]}
     for row in table.load(folder / "row.json"):
         if all(getattr(row, key) == value for key, value in about.items()):
             return [row]
     torch.manual_seed(settings.seed)
-    model = MODELS[name].kind(dataset, TINY if settings.tiny else FULL)
+    model = kind(dataset, TINY if settings.tiny else FULL)
+    if isinstance(model, VAE):
+        model.beta = settings.beta
     steps, seconds = model.fit(dataset, folder, Budget(minutes, settings.steps, settings.seed), reporter(folder))
     figures = evaluate(model, dataset, count)
     draw(model, dataset, folder)

@@ -25,6 +25,7 @@ KINDS = {
     "all in one file": "file",
 }
 MARKS = "<!-- table -->", "<!-- end of table -->"  # in a page
+BETA = "-beta"  # in the key of a VAE that was trained with another weight of the KL term
 HEAD = ("model", "counted as", "bits/dim", "is", "parameters", "trained", "published")
 
 
@@ -72,7 +73,7 @@ def merged(old: Iterable[Row], new: Iterable[Row]) -> list[Row]:
 def in_order(rows: Iterable[Row]) -> list[Row]:
     """By data set, then as the models are listed, codecs last."""
     place = {name: index for index, name in enumerate(MODELS)}
-    return sorted(rows, key=lambda row: (row.data, place.get(row.model, len(place)), row.title))
+    return sorted(rows, key=lambda row: (row.data, place.get(row.model.partition(BETA)[0], len(place)), row.title))
 
 
 def markdown(rows: list[Row]) -> str:
