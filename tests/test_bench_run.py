@@ -281,7 +281,8 @@ def test_tasks_in_processes() -> None:
 
 
 INTERRUPTED = """
-import sys
+import signal, sys
+signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored where the tests were started with & by a script
 sys.argv[0] = "vqcodec"
 from vqcodec.cli import main
 if __name__ == "__main__":
