@@ -38,7 +38,7 @@ class VqImageFile(ImageFile.ImageFile):
 
     format = _FORMAT
     format_description = "vqcodec, neural image compression"
-    _waiting = False  # for its pixels; what was made of an image by a copy or a pickle has them
+    _waiting = False  # for its pixels; what was made of an image by copying has them
 
     def _open(self) -> None:
         assert self.fp is not None
