@@ -19,7 +19,7 @@ from rich.console import Console
 from benchmarks.likelihood import codecs, table
 from benchmarks.likelihood.data import Dataset, read
 from benchmarks.likelihood.density import FULL, TINY, Budget, Report
-from benchmarks.likelihood.evaluation import draw, evaluate
+from benchmarks.likelihood.evaluation import Figure, draw, evaluate
 from benchmarks.likelihood.models import MODELS
 from benchmarks.likelihood.table import BETA, Row
 from benchmarks.likelihood.vae import VAE
@@ -76,7 +76,7 @@ def rows_of(name: str, dataset: Dataset, settings: argparse.Namespace) -> list[R
         x, _ = dataset.test.first(count)
         figures = {form: codecs.bits_per_dim(form, x) for form in codecs.available()}
         return [
-            Row(model=form, title=codecs.TITLES[form], bits={way: (bits, 0.0) for way, bits in ways.items()}, **about)
+            Row(model=form, title=codecs.TITLES[form], bits={way: Figure(bits) for way, bits in ways.items()}, **about)
             for form, ways in figures.items()
         ]
     if not MODELS[name].suits(dataset):
@@ -95,16 +95,15 @@ def rows_of(name: str, dataset: Dataset, settings: argparse.Namespace) -> list[R
     if isinstance(model, VAE):
         model.beta = settings.beta
     steps, seconds = model.fit(dataset, folder, Budget(minutes, settings.steps, settings.seed), reporter(folder))
-    figures = evaluate(model, dataset, count)
-    draw(model, dataset, folder)
     row = Row(
-        bits={way: (each.mean, each.error) for way, each in figures.items()},
+        bits=evaluate(model, dataset, count),
         parameters=sum(each.numel() for each in model.parameters() if each.requires_grad),
         minutes=round(seconds / 60, 2),
         steps=steps,
         machine=f"{platform.machine()}, {torch.get_num_threads()} threads, torch {torch.__version__}",
         **about,
     )
+    draw(model, dataset, folder)
     table.save(folder / "row.json", [row])
     return [row]
 

@@ -26,8 +26,7 @@ class ConditionalVAE(VAE):
 
     flat_latents = FLAT_LATENTS
 
-    def __init__(self, dataset: Dataset, size: Size) -> None:
-        super().__init__(dataset, size)
+    def build(self, dataset: Dataset, size: Size) -> None:
         self.labels = 1 + int(max(split.labels.max() for split in (dataset.train, dataset.held_out, dataset.test)))
         grid = self.side // STRIDE
         self.shape = FEATURES, grid, grid

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -20,12 +20,11 @@ SHOWN = 8  # test pictures that are reconstructed
 ENLARGED = 3  # times, each way: 28 pixels are small on a screen
 
 
-@dataclass(frozen=True)
-class Figure:
-    """Bits per dimension, mean over the test pictures, and the standard error of that mean."""
+class Figure(NamedTuple):
+    """Bits per dimension, mean over the test pictures, and the standard error of that mean; 0 where it is no mean."""
 
     mean: float
-    error: float
+    error: float = 0.0
 
 
 @torch.no_grad()

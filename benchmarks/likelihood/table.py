@@ -9,6 +9,7 @@ from pathlib import Path
 
 from rich.table import Table
 
+from benchmarks.likelihood.evaluation import Figure
 from benchmarks.likelihood.models import MODELS, PUBLISHED
 from vqcodec.errors import UsageError
 from vqcodec.output import write_atomic
@@ -39,7 +40,7 @@ class Row:
     tested_on: int
     model: str  # key of MODELS, or a codec
     title: str
-    bits: dict[str, tuple[float, float]]  # way to count -> mean and its standard error; 0 where it is no mean
+    bits: dict[str, Figure]  # way to count -> bits per dimension
     parameters: int = 0
     asked: list[float] = field(default_factory=list)  # minutes, or steps
     minutes: float = 0.0  # of training
@@ -54,7 +55,7 @@ def load(path: Path) -> list[Row]:
         return []
     try:
         rows = json.loads(path.read_text(encoding="utf-8"))["rows"]
-        return [Row(**row | {"bits": {way: tuple(pair) for way, pair in row["bits"].items()}}) for row in rows]
+        return [Row(**row | {"bits": {way: Figure(*pair) for way, pair in row["bits"].items()}}) for row in rows]
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise UsageError(f"{path}: not a file of this benchmark's results ({error})") from None
 

@@ -41,6 +41,10 @@ class VAE(Density):
 
     def __init__(self, dataset: Dataset, size: Size) -> None:
         super().__init__(dataset, size)
+        self.build(dataset, size)
+
+    def build(self, dataset: Dataset, size: Size) -> None:
+        """Make the networks."""
         self.encoder = Encoder(size, 2 * size.latents)
         self.decoder = Decoder(size, size.latents, self.channels)
 
