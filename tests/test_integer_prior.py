@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from vqcodec.coding import integer_prior
 from vqcodec.coding.exp_table import EXP
 from vqcodec.coding.formats import BLOCK_TAPS, COUNT_BITS, ENTRY_TAPS, SUM_BOUND
-from vqcodec.coding.integer_prior import Floats, IntegerPrior, Layout, Product, gather_taps
+from vqcodec.coding.integer_prior import MAX_SHIFT, Floats, IntegerPrior, Layout, Product, gather_taps
 from vqcodec.errors import ModelError
 
 LABELLED = dataclasses.replace(SMALL, labels=2)
@@ -81,31 +81,32 @@ def check_counts(counts: Floats, shape: tuple[int, int]) -> None:
 
 def in_float64(product: Product, x: Floats) -> Floats:
     y = x.astype(np.float64) @ product.weight.astype(np.float64) + product.bias
-    return np.floor(y * product.scale).astype(np.float32)
+    return np.floor(y).astype(np.float32)
 
 
 def reversed_columns(product: Product, x: Floats) -> Floats:
     y = np.ascontiguousarray(x[:, ::-1]) @ np.ascontiguousarray(product.weight[::-1])
-    return np.floor((y + product.bias) * product.scale)
+    return np.floor(y + product.bias)
 
 
 def split(product: Product, x: Floats) -> Floats:
     half = x.shape[1] // 3
     y = product.bias + x[:, half:] @ product.weight[half:]
-    return np.floor((y + x[:, :half] @ product.weight[:half]) * product.scale)
+    return np.floor(y + x[:, :half] @ product.weight[:half])
 
 
 def one_after_the_other(product: Product, x: Floats) -> Floats:
     y = np.zeros((len(x), len(product.bias)), np.float32)
     for column, row in zip(x.T, product.weight, strict=True):
         y += column[:, None] * row
-    return np.floor((y + product.bias) * product.scale)
+    return np.floor(y + product.bias)
 
 
 def in_integers(product: Product, x: Floats) -> Floats:
-    y = x.astype(np.int64) @ product.weight.astype(np.int64) + product.bias.astype(np.int64)
-    shift = -np.log2(product.scale).astype(np.int64)
-    return (y >> shift).astype(np.float32)
+    weight, bias = (
+        np.ldexp(each.astype(np.float64), MAX_SHIFT).astype(np.int64) for each in (product.weight, product.bias)
+    )
+    return ((x.astype(np.int64) @ weight + bias) >> MAX_SHIFT).astype(np.float32)
 
 
 @pytest.mark.parametrize("layout", [SMALL, WIDE], ids=["small", "wide"])

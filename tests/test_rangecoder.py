@@ -79,8 +79,13 @@ def test_bytes_that_no_code_needs_are_refused(payload: bytes) -> None:
 def test_a_code_that_the_prior_does_not_know_gets_no_file_out() -> None:
     grid = np.zeros((2, 3, 3), np.int32)
     grid[1, 2, 2] = 1
-    with pytest.raises(VqError, match="differ from those written"):
+    with pytest.raises(VqError, match="codebook 1 has 1 codes"):
         write_units(ALL_CONSTANT, [grid])
+    for wrong in (-1, SMALL.sizes[2]):
+        grids = grids_of([(3, 3), (2, 4)])
+        grids[1][2, 1, 3] = wrong
+        with pytest.raises(VqError, match=f"codebook 2 has {SMALL.sizes[2]} codes"):
+            write_units(PRIOR, grids)
 
 
 def test_no_units_at_all() -> None:

@@ -10,9 +10,10 @@ from conftest import SMALL, Recorder, formula_codes, formula_tensors
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from vqcodec.coding import wavefront
 from vqcodec.coding.formats import BLOCK_TAPS, ENTRY_TAPS
 from vqcodec.coding.integer_prior import Codes, Floats, IntegerPrior, Layout
-from vqcodec.coding.wavefront import traverse, waves
+from vqcodec.coding.wavefront import sweep, traverse, waves
 
 SIDES = st.integers(1, 9)
 SHAPES = st.lists(st.tuples(SIDES, SIDES), min_size=1, max_size=4)
@@ -115,8 +116,33 @@ def test_codebooks_of_one_code_are_passed_over(sizes: tuple[int, ...]) -> None:
     assert all(not grid[g].any() for g, size in enumerate(sizes) if size == 1)
 
 
+@settings(max_examples=60, deadline=None)
+@given(
+    shape=st.one_of(st.tuples(SIDES, SIDES), THIN),
+    sizes=st.sampled_from([(3, 4, 2), (1, 4, 3), (5, 1, 4), (4, 3, 1), (1, 1)]),
+    swept=st.sampled_from([1, 4, 10, 256]),
+)
+def test_a_sweep_hands_over_what_the_traversal_does(shape: tuple[int, int], sizes: tuple[int, ...], swept: int) -> None:
+    """The same symbols, counts and order: so what one writes the other reads."""
+    layout = Layout(sizes, 1, 5, 4, 2)
+    prior = IntegerPrior(formula_tensors(layout), layout, 0)
+    grid = formula_codes(sizes, *shape)
+    one, other, told = Recorder(), Recorder(), []
+    traverse(prior, [grid.copy()], one)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(wavefront, "SWEPT", swept)
+        sweep(prior, grid, other, 0, told.append)
+    assert len(one.calls) == len(other.calls)
+    for (_, symbols, counts), (unit, its_symbols, its_counts) in zip(one.calls, other.calls, strict=True):
+        assert unit == 0
+        assert np.array_equal(symbols, its_symbols)
+        assert np.array_equal(counts, its_counts)
+    assert told == sorted(told)
+    assert told[-1] == 1
+
+
 def test_the_symbols_are_those_of_the_grid_and_what_comes_back_is_kept() -> None:
-    """The one traversal serves both directions: what the coder returns is what the grid holds afterwards."""
+    """What the coder returns is what the grid holds afterwards."""
 
     class Inverter(Recorder):
         def code(self, unit: int, symbols: Codes, counts: Floats) -> Codes:

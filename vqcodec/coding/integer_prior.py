@@ -6,7 +6,8 @@ up, whose sum is a little below 2^22 at most) that the range coder takes as prob
 All values are integers held in float32; `vqcodec.coding.formats` has their ranges. A product of 8-bit values whose sum
 of magnitudes stays below 2^24 is exact in float32 in any order, on any BLAS, with or without fused multiply-add, so
 a plain matrix product is a reproducible one. `IntegerPrior` refuses weights that could break that bound. Requantising
-is a floor after a multiplication by a power of two, `exp` is a committed table: nothing is ever rounded.
+is a floor after a multiplication by a power of two, done to the weights beforehand (their products and sums are the
+same integers, times that power), `exp` is a committed table: nothing is ever rounded.
 
 In real numbers this is `vqcodec.nn.pixelcnn.GatedPixelCNN` with `exact=True`; see there for the sources.
 """
@@ -39,6 +40,7 @@ Tensors = Mapping[str, npt.NDArray[np.generic]]
 
 _EXP = np.array(EXP, np.float32)
 MAX_SHIFT = 30
+ROWS = 128  # of counts that are computed at once: larger arrays take new memory from the system every time
 
 
 @dataclass(frozen=True)
@@ -55,17 +57,15 @@ class Layout:
 
 @dataclass(frozen=True)
 class Product:
-    """floor((x @ weight + bias) * scale): scale holds powers of two, bias contains the half that rounds."""
+    """floor(x @ weight + bias): integers times a power of two for each output; bias contains the half that rounds."""
 
     weight: Floats  # [I, O]
     bias: Floats  # [O]
-    scale: Floats  # [O]
 
     def __call__(self, x: Floats) -> Floats:
         """[N, I] -> [N, O]."""
         y: Floats = x @ self.weight
         y += self.bias
-        y *= self.scale
         return np.floor(y, out=y)
 
 
@@ -117,7 +117,11 @@ class IntegerPrior:
 
     def constant(self, g: int) -> bool:
         """Whether codebook g has a single code in use: then it is 0 everywhere and costs nothing."""
-        return len(self._embeddings[g]) == 1
+        return self.size(g) == 1
+
+    def size(self, g: int) -> int:
+        """How many codes of codebook g are in use, the first ones."""
+        return len(self._embeddings[g])
 
     def embed(self, codes: Codes) -> Floats:
         """Codes [N, G] -> the cells' embeddings [N, C]."""
@@ -134,13 +138,10 @@ class IntegerPrior:
         """The state [N, C] -> counts [N, K] of the codes in use of codebook g, integers, none of them zero."""
         hidden = np.clip(self._heads[g](_clamp(state)), 0, WEIGHT_MAX)
         logits = self._outs[g](hidden)
-        below = logits.max(axis=1, keepdims=True) - logits
-        counts: Floats = _EXP[np.minimum(below, len(EXP) - 1, out=below).astype(np.uint8)]
-        # Sums in float64 are exact here; a power of two brings them below 2^COUNT_BITS, flooring only lowers them.
-        _, exponent = np.frexp(counts.sum(axis=1, dtype=np.float64))
-        counts *= np.ldexp(np.float32(1), COUNT_BITS - exponent)[:, None]
-        np.floor(counts, out=counts)
-        return np.maximum(counts, 1, out=counts)
+        counts = np.empty_like(logits)
+        for first in range(0, len(logits), ROWS):
+            _exponentials(logits[first : first + ROWS], counts[first : first + ROWS])
+        return counts
 
     def advance(self, g: int, state: Floats, codes: Codes) -> Floats:
         """The state [N, C] after the codes [N] of codebook g are known."""
@@ -157,18 +158,24 @@ class IntegerPrior:
 
     def evaluate(self, codes: Codes) -> list[Floats]:
         """Counts [H * W, K] of every codebook for a whole grid of known codes [G, H, W], all cells at once."""
+        return self.evaluate_cells(self.states(codes), codes.reshape(len(codes), -1))
+
+    def states(self, codes: Codes) -> Floats:
+        """The state [H * W, C] that the heads read at every cell of a whole grid of known codes [G, H, W]."""
         count, height, width = codes.shape
-        flat = codes.reshape(count, -1).T
-        x = self.embed(flat).reshape(height, width, -1)
+        x = self.embed(codes.reshape(count, -1).T).reshape(height, width, -1)
         h = self.entry(gather_taps(x, ENTRY_TAPS))
         for block in self.blocks:
             context = gather_taps(h.reshape(height, width, -1), BLOCK_TAPS)
             h = _clamp(h + block(context))
-        state = self.state(h)
+        return self.state(h)
+
+    def evaluate_cells(self, state: Floats, codes: Codes) -> list[Floats]:
+        """Counts [N, K] of every codebook at cells of the state [N, C] whose codes [G, N] are known."""
         counts = []
-        for g in range(count):
+        for g, known in enumerate(codes):
             counts.append(self.counts(g, state))
-            state = self.advance(g, state, flat[:, g])
+            state = self.advance(g, state, known)
         return counts
 
 
@@ -214,11 +221,8 @@ class _Loader:
             raise ModelError(f"the model's {name} may sum to {largest}, beyond the 2^24 that is exact everywhere")
         if weight.min() < -WEIGHT_MAX or shift.min() < 0 or shift.max() > MAX_SHIFT:
             raise ModelError(f"the model's {name} has weights or shifts out of range")
-        return Product(
-            np.ascontiguousarray(weight.T, np.float32),
-            bias.astype(np.float32),
-            np.ldexp(np.float32(1), -shift).astype(np.float32),
-        )
+        scale = np.ldexp(np.float32(1), -shift)
+        return Product(np.ascontiguousarray(weight.T, np.float32) * scale, bias.astype(np.float32) * scale)
 
     def rows(self, name: str, most: int) -> int:
         """How many codes the table knows."""
@@ -242,6 +246,18 @@ class _Loader:
         if not fits or tensor.dtype != kind or (shape[0] is None and tensor.shape[0] <= self.quality):
             raise ModelError(f"the model's {name} is {tensor.dtype} {tensor.shape}, not {kind.__name__} {shape}")
         return tensor
+
+
+def _exponentials(logits: Floats, counts: Floats) -> None:
+    """Logits [N, K] -> counts [N, K], which are written into an array that is there."""
+    below = logits.max(axis=1, keepdims=True) - logits
+    np.minimum(below, len(EXP) - 1, out=below)
+    _EXP.take(below.astype(np.uint8), out=counts, mode="clip")
+    # Sums in float64 are exact here; a power of two brings them below 2^COUNT_BITS, flooring only lowers them.
+    _, exponent = np.frexp(counts.sum(axis=1, dtype=np.float64))
+    counts *= np.ldexp(np.float32(1), COUNT_BITS - exponent)[:, None]
+    np.floor(counts, out=counts)
+    np.maximum(counts, 1, out=counts)
 
 
 def _clamp(x: Floats) -> Floats:

@@ -7,14 +7,15 @@ the counts go in as float32, which is part of the format: float64 counts would g
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import constriction
 import numpy as np
 
 from vqcodec.coding.integer_prior import Codes, Floats, IntegerPrior
-from vqcodec.coding.wavefront import traverse
+from vqcodec.coding.wavefront import sweep, traverse
 from vqcodec.errors import DamagedFile, VqError
+from vqcodec.progress import Progress, share_of
 
 __all__ = ["Reader", "Writer", "read_units", "write_units"]
 
@@ -67,27 +68,36 @@ class Reader:
 def write_units(
     prior: IntegerPrior,
     grids: Sequence[Codes],
-    progress: Callable[[float], None] | None = None,
+    progress: Progress | None = None,
     batch: int = BATCH,
     *,
     prove: bool = True,
 ) -> list[bytes]:
     """Payloads of the grids [G, H, W] of codes. They are read back before they are returned, unless not to `prove`.
 
-    Raises `VqError` where what was read differs from what was written, which only a broken machine or library
-    can cause.
+    Raises `VqError` for a code that the prior does not know, and where what was read differs from what was written,
+    which only a broken machine or library can cause.
     """
+    for g in range(len(prior.layout.sizes)):
+        if not all(((grid[g] >= 0) & (grid[g] < prior.size(g))).all() for grid in grids):
+            raise VqError(
+                f"codebook {g} has {prior.size(g)} codes at this quality, and there are others; nothing was saved"
+            )
     payloads: list[bytes] = []
+    total = len(grids)
     for first in range(0, len(grids), batch):
         group = [np.array(grid, np.int32) for grid in grids[first : first + batch]]
         writer = Writer(len(group))
-        traverse(prior, group, writer, _part(progress, first, len(group), len(grids), 0.0))
+        for unit, grid in enumerate(group):
+            start = (first + unit / 2) / total
+            sweep(prior, grid, writer, unit, share_of(progress, start, start + 0.5 / total))
         written = writer.payloads()
         payloads += written
         if not prove:
             continue
         shapes = [(grid.shape[1], grid.shape[2]) for grid in group]
-        proof = read_units(prior, written, shapes, _part(progress, first, len(group), len(grids), 0.5))
+        middle, end = (first + len(group) / 2) / total, (first + len(group)) / total
+        proof = read_units(prior, written, shapes, share_of(progress, middle, end))
         if not all(np.array_equal(a, b) for a, b in zip(proof, group, strict=True)):
             raise VqError("the codes read back differ from those written; nothing was saved")
     return payloads
@@ -97,7 +107,7 @@ def read_units(
     prior: IntegerPrior,
     payloads: Sequence[bytes],
     shapes: Sequence[tuple[int, int]],
-    progress: Callable[[float], None] | None = None,
+    progress: Progress | None = None,
     batch: int = BATCH,
 ) -> list[Codes]:
     """Grids [G, H, W] of codes of payloads with the given (H, W). Raises `DamagedFile`."""
@@ -106,26 +116,11 @@ def read_units(
         some = slice(first, first + batch)
         group = [np.zeros((len(prior.layout.sizes), *shape), np.int32) for shape in shapes[some]]
         reader = Reader(payloads[some])
-        share = len(group) / len(payloads)
-        inner = None if progress is None else _scaled(progress, first / len(payloads), share)
-        traverse(prior, group, reader, inner)
+        done, more = first / len(payloads), len(group) / len(payloads)
+        traverse(prior, group, reader, share_of(progress, done, done + more))
         reader.finish()
         grids += group
     return grids
-
-
-def _part(
-    progress: Callable[[float], None] | None, first: int, count: int, total: int, half: float
-) -> Callable[[float], None] | None:
-    """Progress of the writing (half 0) or the proof (half 0.5) of units first..first + count of total."""
-    if progress is None:
-        return None
-    share = count / total
-    return _scaled(progress, first / total + half * share, share / 2)
-
-
-def _scaled(progress: Callable[[float], None], start: float, share: float) -> Callable[[float], None]:
-    return lambda done: progress(start + share * done)
 
 
 def _trim(stream: bytes) -> bytes:
