@@ -9,7 +9,6 @@ What was stopped goes on; what is finished is not done again. The folders hold C
 from __future__ import annotations
 
 import argparse
-import platform
 import sys
 from pathlib import Path
 
@@ -25,6 +24,7 @@ from benchmarks.likelihood.table import BETA, Row
 from benchmarks.likelihood.vae import VAE
 from vqcodec.errors import UsageError, VqError
 from vqcodec.output import write_atomic
+from vqcodec.train.distributed import pick_device
 from vqcodec.train.loop import Status
 
 CODECS = "codecs"  # what --models calls them
@@ -100,12 +100,22 @@ def rows_of(name: str, dataset: Dataset, settings: argparse.Namespace) -> list[R
         parameters=sum(each.numel() for each in model.parameters() if each.requires_grad),
         minutes=round(seconds / 60, 2),
         steps=steps,
-        machine=f"{platform.machine()}, {torch.get_num_threads()} threads, torch {torch.__version__}",
+        on=processor(),
+        software=f"torch {torch.__version__}",
         **about,
     )
     draw(model, dataset, folder)
     table.save(folder / "row.json", [row])
     return [row]
+
+
+def processor() -> str:
+    """What a model is trained on here, in words."""
+    device = pick_device()
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    threads = torch.get_num_threads()
+    return f"{threads} CPU thread{'s' * (threads != 1)}"
 
 
 def reporter(folder: Path) -> Report:

@@ -46,7 +46,8 @@ class Row:
     minutes: float = 0.0  # of training
     steps: int = 0
     size: str = ""
-    machine: str = ""
+    on: str = ""  # what it was trained on
+    software: str = ""
 
 
 def load(path: Path) -> list[Row]:
@@ -119,7 +120,7 @@ def cells_of(rows: list[Row]) -> list[tuple[str, ...]]:
     """The cells of the rows: a line for each way to count, the model named in the first."""
     lines = []
     for row in rows:
-        trained = f"{row.minutes:g} min, {row.steps:,} steps" if row.steps else "–"
+        trained = f"{round(row.minutes, 1):g} min on {row.on}, {row.steps:,} steps" if row.steps else "–"
         for way, (mean, error) in row.bits.items():
             known = PUBLISHED.get((row.data, row.model, way))
             figure = f"{mean:.3f} ± {error:.3f}" if error else f"{mean:.3f}"
