@@ -20,7 +20,7 @@ from PIL import Image
 from stand_in import DIGESTS, FakeCodec, describe, fake_model, install, png, replace
 
 from vqcodec import cli, jobs
-from vqcodec.codec import DEFAULT_EFFORT, STEPS
+from vqcodec.codec import DEFAULT_EFFORT, ROUNDS
 from vqcodec.errors import OutputError, UsageError
 from vqcodec.image import Picture, read_picture
 from vqcodec.options import parse_count, parse_size
@@ -325,11 +325,11 @@ def head(name: str) -> dict[str, Any]:
 def test_the_effort_reaches_the_codec(run: Run, target: list[str]) -> None:
     assert run("compress", png("a.png"), *target).code == 0
     assert head("a.vq")["effort"] == DEFAULT_EFFORT
-    for effort in range(len(STEPS)):
+    for effort in range(len(ROUNDS)):
         assert run("compress", "a.png", "--force", "--effort", str(effort), *target).code == 0
         assert head("a.vq")["effort"] == effort
-    assert run("compress", "a.png", "--force", "--effort", str(len(STEPS)), *target).code == 2
-    assert f"0 to {len(STEPS) - 1}; default {DEFAULT_EFFORT}" in " ".join(run("compress", "--help").out.split())
+    assert run("compress", "a.png", "--force", "--effort", str(len(ROUNDS)), *target).code == 2
+    assert f"0 to {len(ROUNDS) - 1}; default {DEFAULT_EFFORT}" in " ".join(run("compress", "--help").out.split())
 
 
 def test_a_target_is_for_each_of_several_pictures(run: Run) -> None:

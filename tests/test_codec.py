@@ -15,7 +15,7 @@ from PIL import Image
 
 import vqcodec
 from vqcodec import codec as module
-from vqcodec import container, store
+from vqcodec import container, refine, store
 from vqcodec.codec import Codec, describe, grid_shape, read_codes, split
 from vqcodec.container import VqFile
 from vqcodec.errors import BadFile, DamagedFile, LimitExceeded, UnknownModel, UsageError
@@ -89,13 +89,12 @@ def test_a_window_is_really_a_part(model: Model, monkeypatch: pytest.MonkeyPatch
     for name, seen in sides.items():
         hook = lambda _, inputs, seen=seen: seen.append(max(inputs[0].shape[2:]))  # noqa: E731
         getattr(network, name).register_forward_pre_hook(hook)
-    codes = codec.encode(synthetic(90, 200), 1, effort=len(module.STEPS) - 1)
-    steps = len(module.STEPS[-1]) if model.config.vqvae.stem == "patch" else 0
+    codes = codec.encode(synthetic(90, 200), 1, effort=len(module.ROUNDS) - 1)
+    rounds = module.ROUNDS[-1] if model.config.vqvae.stem == "patch" else 0
     windows, stride, unit = 6 * 13, model.config.vqvae.stride, model.config.unit
     side = max(unit, 16 // stride)  # of a window of the search, which holds whole units
     searched = -(-codes.shape[1] // side) * -(-codes.shape[2] // side)
-    judged = (steps + 1) * windows if steps else 0
-    assert (len(sides["encoder"]), len(sides["decoder"])) == (windows, steps * searched + judged)
+    assert (len(sides["encoder"]), len(sides["decoder"])) == (windows, rounds * (searched + windows))
     assert max(sides["encoder"]) <= 16 + 2 * network.encoder_reach * stride
     assert max([*sides["decoder"], 0]) <= side + 4 * network.decoder_reach
     sides["decoder"].clear()
@@ -161,7 +160,7 @@ def test_progress_rises_to_one(model: Model, monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setattr(tiled, "WINDOW", 24)
     codec = Codec(model)
     told: list[float] = []
-    for effort in range(len(module.STEPS)):
+    for effort in range(len(module.ROUNDS)):
         told.clear()
         data = codec.compress(picture(70, 50), progress=told.append, effort=effort)
         assert told == sorted(told)
@@ -174,7 +173,7 @@ def test_progress_rises_to_one(model: Model, monkeypatch: pytest.MonkeyPatch) ->
 
 # Effort.
 
-EFFORTS = range(len(module.STEPS))
+EFFORTS = range(len(module.ROUNDS))
 
 
 def cost(codec: Codec, source: Picture, quality: int, **options: float) -> tuple[float, float, float]:
@@ -209,14 +208,18 @@ def test_effort_gives_a_better_picture_for_its_bits(fine_model: Model, quality: 
     assert max(np.mean(costs[effort]) for effort in EFFORTS[2:]) < 1.0005 * np.mean(costs[1])
 
 
-def test_a_step_that_makes_a_unit_worse_is_taken_back(fine_model: Model, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_steps_that_are_too_long_are_taken_back_where_they_are(
+    fine_model: Model, monkeypatch: pytest.MonkeyPatch
+) -> None:
     codec, source = Codec(fine_model), picture(60, 75)
-    codes = codec.encode(source.pixels, 2, effort=0)
-    monkeypatch.setattr(module, "STEPS", ((), (50.0,), (50.0, 0.3)))
-    assert np.array_equal(codec.encode(source.pixels, 2, effort=1), codes), "far too long"
-    found = codec.encode(source.pixels, 2, effort=2)
-    assert not np.array_equal(found, codes)
-    assert cost(codec, source, 2, effort=2)[0] < cost(codec, source, 2, effort=0)[0]
+    costs = []
+    for name in ("FIRST_STEP", "LONGEST", "LONGEST_AT_LAST"):
+        monkeypatch.setattr(refine, name, 50.0)
+    for rounds in range(12):  # 50, 25, 12.5, ... until they are short enough
+        monkeypatch.setattr(module, "ROUNDS", (rounds,))
+        costs.append(cost(codec, source, 2, effort=0)[0])
+    assert max(costs) < 1.02 * costs[0]
+    assert costs[-1] < 0.995 * costs[0]
 
 
 def test_errors_are_those_of_the_decoded_picture(fine_model: Model) -> None:
@@ -252,23 +255,27 @@ def test_windows_leave_no_trace_in_a_step_towards_the_picture(
     networks = tiled.Tiled(fine_model.network(), 0)
     pixels = synthetic(61, 83, 5)
     codes = networks.encode(pixels)
-    ((place, expected),) = networks.descend(codes, pixels, 0.6)
+    steps = np.random.default_rng(0).uniform(0, 1, codes.shape[1:]).astype(np.float32)
+    ((place, expected, errors),) = networks.descend(codes, pixels, steps)
     assert place == (slice(0, codes.shape[1]), slice(0, codes.shape[2]))
+    assert np.array_equal(errors, networks.errors(codes, pixels))
     monkeypatch.setattr(tiled, "WINDOW", window)
-    parts = list(networks.descend(codes, pixels, 0.6, multiple=2))
+    parts = list(networks.descend(codes, pixels, steps, multiple=2))
     assert len(parts) > 1
-    assert all(side.start % 2 == 0 for place, _ in parts for side in place)
-    for place, latents in parts:
+    assert all(side.start % 2 == 0 for place, *_ in parts for side in place)
+    for place, latents, found in parts:
         np.testing.assert_allclose(latents, expected[(slice(None), *place)], atol=1e-3)
+        np.testing.assert_allclose(found, errors[place], rtol=0.01, atol=0.1)
 
 
 def test_codes_are_chosen_by_distance_and_the_bits_of_their_place(fine_model: Model) -> None:
     network, rng = fine_model.network(), np.random.default_rng(0)
     latents = rng.normal(0, 20, (16, 3, 4)).astype(np.float32)
     bits = [rng.uniform(0, 12, (12, size)).astype(np.float32) for size, _ in fine_model.config.vqvae.codebooks]
-    codes = tiled.Tiled(network, 1, 0.7).choose(latents, bits, 0.6)
+    steps = rng.uniform(0.1, 2, (3, 4)).astype(np.float32)
+    codes = tiled.Tiled(network, 1, 0.7).choose(latents, bits, steps)
     assert (codes.shape, codes.dtype) == ((5, 3, 4), np.int32)
-    rate, start = 0.7 * 0.6 * fine_model.config.vqvae.lambdas[1], 0
+    rate, start = 0.7 * fine_model.config.vqvae.lambdas[1] * steps.reshape(12, 1), 0
     for g, (_, dim) in enumerate(fine_model.config.vqvae.codebooks):
         vectors, live = network.quantizer.vectors(g)[1].double().numpy(), int(network.quantizer.live(g)[1])
         parts = latents[start : start + dim].reshape(dim, 12).T

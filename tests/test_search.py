@@ -98,7 +98,7 @@ def test_what_the_default_quality_meets_is_a_plain_file(fine_model: Model, kind:
     assert compress_to(codec, source, Target(kind, value)) == plain  # type: ignore[arg-type]
 
 
-@pytest.mark.parametrize("effort", range(len(codec_module.STEPS)))
+@pytest.mark.parametrize("effort", range(len(codec_module.ROUNDS)))
 def test_targets_are_met_with_the_effort_that_was_asked_for(fine_model: Model, effort: int) -> None:
     codec, source = Codec(fine_model), picture((120, 150))
     plain = codec.compress(source, 1, effort=effort)
@@ -147,7 +147,8 @@ def test_a_target_between_two_figures_far_apart_gets_the_one_that_holds(
         assert result == (low if kind == "bytes" else high)
 
 
-def test_few_encodings_are_tried(fine_model: Model, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(("effort", "most"), [(0, 7), (1, 8)])
+def test_few_encodings_are_tried(fine_model: Model, monkeypatch: pytest.MonkeyPatch, effort: int, most: int) -> None:
     codec, counts = Codec(fine_model), []
     encode = codec.encode
     monkeypatch.setattr(codec, "encode", lambda *args: counts.append(1) or encode(*args))
@@ -155,8 +156,8 @@ def test_few_encodings_are_tried(fine_model: Model, monkeypatch: pytest.MonkeyPa
         source = picture((120, 150), seed)
         low, high = ends(Codec(fine_model), source, "bytes")
         for share in (0.2, 0.4, 0.6, 0.8):
-            compress_to(codec, source, Target("bytes", low + share * (high - low)))
-    assert len(counts) / 8 < 7
+            compress_to(codec, source, Target("bytes", low + share * (high - low)), None, effort)
+    assert len(counts) / 8 < most
 
 
 @pytest.mark.parametrize("share", [0.0, 0.3, 0.8])

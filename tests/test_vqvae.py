@@ -193,7 +193,7 @@ def test_of_an_orthonormal_decoder_one_whole_step_finds_the_optimum(quality: int
     latents = network.encoder(x, torch.full((4,), quality))
     best = network.encode(x, quality)
     for codes in (best, torch.zeros_like(best), best.flip(2)):
-        moved = network.descend(codes, x, quality, 1.0)
+        moved, _ = network.descend(codes, x, quality, 1.0)
         torch.testing.assert_close(moved, latents, atol=1e-3, rtol=0)
         assert torch.equal(network.quantizer.encode(moved, quality), best)
 
@@ -206,7 +206,7 @@ def test_steps_lower_distortion_plus_rate(quality: int, size: tuple[int, int]) -
     part = x[:, :, : size[0], : size[1]]
     costs = [cost(network, codes, part, quality)]
     for step in (0.6, 0.6, 0.5):
-        codes = network.quantizer.encode(network.descend(codes, part, quality, step), quality, step)
+        codes = network.quantizer.encode(network.descend(codes, part, quality, step)[0], quality, step)
         costs.append(cost(network, codes, part, quality))
     assert costs == sorted(costs, reverse=True)
     assert costs[1] < 0.99 * costs[0]
@@ -216,7 +216,7 @@ def test_the_step_goes_along_the_gradient_of_the_decoded_error() -> None:
     network, x = orthonormal(0.2)
     codes = network.encode(x, 0)
     latents = network.quantizer.decode(codes, 0)
-    moved = network.descend(codes, x, 0, 0.25) - latents
+    moved = network.descend(codes, x, 0, 0.25)[0] - latents
 
     def half_error(shift: float) -> float:
         decoded = network.decoder(latents + shift * moved / moved.norm(), torch.zeros(4, dtype=torch.long))
@@ -226,6 +226,16 @@ def test_the_step_goes_along_the_gradient_of_the_decoded_error() -> None:
     assert slope == pytest.approx(-moved.norm().item() / 0.25, rel=0.02)
 
 
+def test_each_position_goes_its_own_step() -> None:
+    network, x = orthonormal(0.2)
+    codes = network.encode(x, 0)
+    latents = network.quantizer.decode(codes, 0)
+    lengths = torch.rand(latents.shape[2:])
+    whole = network.descend(codes, x, 0, 1.0)[0] - latents
+    moved = network.descend(codes, x, 0, lengths)[0] - latents
+    torch.testing.assert_close(moved, lengths * whole, atol=1e-4, rtol=1e-4)
+
+
 @pytest.mark.parametrize("size", [(41, 64), (48, 57), (33, 63)])
 def test_what_lies_beyond_the_picture_counts_for_nothing(size: tuple[int, int]) -> None:
     """As if the decoder had met it exactly."""
@@ -233,9 +243,15 @@ def test_what_lies_beyond_the_picture_counts_for_nothing(size: tuple[int, int]) 
     codes = network.encode(x, 1)
     met = network.decode(codes, 1)
     met[:, :, : size[0], : size[1]] = x[:, :, : size[0], : size[1]]
-    short = network.descend(codes, x[:, :, : size[0], : size[1]], 1, 0.6)
-    torch.testing.assert_close(short, network.descend(codes, met, 1, 0.6), atol=1e-4, rtol=1e-4)
-    assert not torch.allclose(short, network.descend(codes, x, 1, 0.6))
+    short, errors = network.descend(codes, x[:, :, : size[0], : size[1]], 1, 0.6)
+    torch.testing.assert_close(short, network.descend(codes, met, 1, 0.6)[0], atol=1e-4, rtol=1e-4)
+    whole, others = network.descend(codes, x, 1, 0.6)
+    assert not torch.allclose(short, whole)
+    rows, columns = (side // network.config.stride for side in size)  # that lie within as a whole
+    assert torch.equal(errors[:, :rows, :columns], others[:, :rows, :columns])
+    others = others[:, : errors.shape[1], : errors.shape[2]]
+    assert (errors <= others).all()
+    assert (errors < others).any()
 
 
 @pytest.mark.parametrize("blocks", [0, 1, 2])
@@ -245,19 +261,20 @@ def test_no_step_depends_on_codes_or_pixels_beyond_the_reach(blocks: int) -> Non
     middle = 2 * reach + 1
     side = 2 * middle + 1
     codes, x = torch.randint(8, (1, 2, side, side)), torch.rand(1, 3, side * 4, side * 4)
-    before = network.descend(codes, x, 0, 0.6)
+    before, _ = network.descend(codes, x, 0, 0.6)
     others = codes.clone()
     others[0, :, middle, middle] = (others[0, :, middle, middle] + 3) % 8
-    assert reach < spread(network.descend(others, x, 0, 0.6) - before, middle, 1) <= 2 * reach
+    assert reach < spread(network.descend(others, x, 0, 0.6)[0] - before, middle, 1) <= 2 * reach
     changed = x.clone()
     changed[0, :, middle * 4 : middle * 4 + 4, middle * 4 : middle * 4 + 4] += 1
-    assert blocks <= spread(network.descend(codes, changed, 0, 0.6) - before, middle, 1) <= reach
+    assert blocks <= spread(network.descend(codes, changed, 0, 0.6)[0] - before, middle, 1) <= reach
 
 
 def test_a_step_leaves_the_network_as_it_was() -> None:
     network = tiny("patch", 8)
     before = {name: value.clone() for name, value in network.state_dict().items()}
-    moved = network.descend(torch.zeros(1, 2, 4, 4, dtype=torch.long), pictures(32, 32), 0, 0.6)
+    moved, errors = network.descend(torch.zeros(1, 2, 4, 4, dtype=torch.long), pictures(32, 32), 0, 0.6)
     assert not moved.requires_grad
+    assert not errors.requires_grad
     assert all(p.grad is None for p in network.parameters())
     assert all(torch.equal(value, before[name]) for name, value in network.state_dict().items())

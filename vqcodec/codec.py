@@ -42,9 +42,8 @@ Samples = npt.NDArray[np.uint8]
 Latents = npt.NDArray[np.float32]
 
 NETWORK_SHARE = 0.3  # of the time, as progress is told
-# Step sizes of the search for better codes (see refine.py) at each effort: long steps first.
-STEPS: tuple[tuple[float, ...], ...] = ((), (0.3,), (0.4, 0.2), (0.6, 0.4, 0.2, 0.1))
-DEFAULT_EFFORT = 0  # for networks whose decoder is far from linear, as those of `photo`, the search gains little
+ROUNDS = (0, 1, 3, 8)  # of the search for better codes (refine.py) at each effort
+DEFAULT_EFFORT = 1
 
 
 @dataclass(frozen=True)
@@ -198,16 +197,16 @@ class Codec:
         `rate_scale` multiplies lambda: more than 1 gives a smaller file with the codebooks of the same quality. With
         `effort` the codes then move, step by step, to where the decoded picture is better for its bits (refine.py).
         """
-        if not 0 <= effort < len(STEPS):
-            raise UsageError(f"the effort is 0 to {len(STEPS) - 1}, not {effort}")
+        if not 0 <= effort < len(ROUNDS):
+            raise UsageError(f"the effort is 0 to {len(ROUNDS) - 1}, not {effort}")
         self.refuse_beyond_limits(*pixels.shape[:2])
         networks = self._networks(quality, rate_scale)
         config = self.model.config
-        steps = STEPS[effort] if config.vqvae.transform else ()
-        share = 1 / (1 + 3 * len(steps))
+        rounds = ROUNDS[effort] if config.vqvae.transform else 0
+        share = 1 / (1 + 3 * rounds)
         codes = networks.encode(pixels, share_of(progress, 0, share))
         return refine(
-            codes, pixels, networks, self.prior(quality - 1), config.unit, steps, share_of(progress, share, 1)
+            codes, pixels, networks, self.prior(quality - 1), config.unit, rounds, share_of(progress, share, 1)
         )
 
     def decode(self, codes: Codes, quality: int, progress: Progress | None = None) -> Samples:

@@ -69,7 +69,7 @@ Quality = Annotated[
     int | None, typer.Option("--quality", "-q", min=1, help="1 (smallest file) to what `models` lists.")
 ]
 Effort = Annotated[
-    int | None, typer.Option("--effort", min=0, max=3, help="Longer search for better codes, 0 to 3; default 0.")
+    int | None, typer.Option("--effort", min=0, max=3, help="Longer search for better codes, 0 to 3; default 1.")
 ]
 ModelName = Annotated[str | None, typer.Option("--model", metavar="NAME|FOLDER", help="A model; see `models`.")]
 Force = Annotated[bool, typer.Option("--force", "-f", help="Replace existing files.")]

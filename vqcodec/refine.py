@@ -3,12 +3,14 @@
 In: codes [G, h, w] of a picture. Out: codes whose decoded picture has a smaller distortion + lambda * bits, with the
 prior's real bits. A code that is nearest in the latents need not be best in the picture: so the latents go a gradient
 step down the error of the *decoded* picture and are quantised anew (proximal gradient descent, Beck & Teboulle 2009,
-section 2.2). How long a step may be depends on the decoder and the place; so a unit goes back where it got worse.
+section 2.2). All positions move at once, though what one does shows in the pixels of its neighbours, so how long a step
+may be depends on the place. There it is found: a position goes back where its neighbourhood got worse, and tries half
+the step; where it got better, a longer one. In the last round steps are short, for nothing corrects them.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from itertools import chain
 from typing import TYPE_CHECKING, Any
 
@@ -25,7 +27,12 @@ if TYPE_CHECKING:
 __all__ = ["refine"]
 
 Samples = npt.NDArray[np.uint8]
-Latents = npt.NDArray[np.float32]
+Map = npt.NDArray[np.float32]  # a number for each position: [h, w]
+
+FIRST_STEP, LONGEST, LONGEST_AT_LAST = 1.0, 4.0, 0.55
+SHORTER, LONGER = 0.5, 1.3
+# A bit counts for less than lambda: with all of it the PSNR gains a little, but the MS-SSIM loses more.
+RATE = 0.8
 
 
 def refine(
@@ -34,46 +41,46 @@ def refine(
     networks: Tiled,
     prior: IntegerPrior,
     unit: int,
-    steps: Sequence[float],
+    rounds: int,
     progress: Progress | None = None,
 ) -> Codes:
-    """Codes [G, h, w] of pixels [H, W, 3], improved in place by steps of the given lengths; returns them."""
-    if not steps:
-        return codes
-    costs = _costs(codes, pixels, networks, prior, unit, None)
-    share = 1 / len(steps)  # of a step; two thirds for the descent, one for its judgement
-    for index, step in enumerate(steps):
-        start, middle = index * share, (index + 2 / 3) * share
-        before = codes.copy()  # a window must not see what was chosen in others
-        for place, latents in networks.descend(before, pixels, step, unit, share_of(progress, start, middle)):
-            for grid, target in _units(unit, codes[(slice(None), *place)], latents):
-                grid[:] = networks.choose(target, prior.bits(grid), step)
-        found = _costs(codes, pixels, networks, prior, unit, share_of(progress, middle, start + share))
-        grids = _units(unit, codes, before)
-        for place_index, (grid, earlier) in enumerate(grids):
-            if found[place_index] >= costs[place_index]:
-                grid[:] = earlier
-            else:
-                costs[place_index] = found[place_index]
+    """Codes [G, h, w] of pixels [H, W, 3], improved in place; returns them."""
+    steps = np.full((1, *codes.shape[1:]), FIRST_STEP, np.float32)
+    rate = RATE * networks.price
+    for index in range(rounds):
+        start, end = index / rounds, (index + 1) / rounds
+        middle = (start + 2 * end) / 3  # two thirds for the descent, one for its judgement
+        np.minimum(steps, LONGEST_AT_LAST if index == rounds - 1 else LONGEST, out=steps)
+        tried = codes.copy()
+        gain = np.empty_like(steps)  # of distortion + lambda * bits
+        descent = networks.descend(codes, pixels, steps[0], unit, share_of(progress, start, middle))
+        for place, latents, errors in descent:
+            gain[0][place] = errors
+            here = (each[(slice(None), *place)] for each in (codes, tried, steps, gain))
+            for target, before, after, lengths, saved in _units(unit, latents, *here):
+                bits = prior.bits(before)
+                after[:] = networks.choose(target, bits, RATE * lengths[0])
+                saved += rate * (_taken(bits, before) - _taken(bits, after))
+        gain -= networks.errors(tried, pixels, share_of(progress, middle, end))
+        better = _around(gain[0]) > 0
+        np.copyto(codes, tried, where=better)
+        steps = np.where(better, LONGER * steps, SHORTER * steps)
     return codes
 
 
-def _costs(
-    codes: Codes,
-    pixels: Samples,
-    networks: Tiled,
-    prior: IntegerPrior,
-    unit: int,
-    progress: Progress | None,
-) -> list[float]:
-    """distortion + lambda * bits of each unit, row-major."""
-    errors = networks.errors(codes, pixels, progress)
-    costs = []
-    for grid, error in _units(unit, codes, errors[None]):
-        prices = prior.bits(grid)
-        bits = sum(float(each[np.arange(len(each)), grid[g].ravel()].sum()) for g, each in enumerate(prices))
-        costs.append(float(error.sum()) + networks.price * bits)
-    return costs
+def _taken(bits: list[npt.NDArray[np.float32]], codes: Codes) -> Map:
+    """The bits of codes [G, h, w], of those that every code would take, G x [h * w, K]: [h, w]."""
+    cells = np.arange(codes[0].size)
+    total: Map = sum(each[cells, codes[g].ravel()] for g, each in enumerate(bits)).reshape(codes.shape[1:])
+    return total
+
+
+def _around(values: Map) -> Map:
+    """The sum of each 3 x 3 neighbourhood, of what lies on the grid."""
+    padded = np.pad(values, 1)
+    rows = padded[:-2] + padded[1:-1] + padded[2:]
+    total: Map = rows[:, :-2] + rows[:, 1:-1] + rows[:, 2:]
+    return total
 
 
 def _units(unit: int, *grids: npt.NDArray[Any]) -> Iterator[tuple[npt.NDArray[Any], ...]]:

@@ -91,25 +91,26 @@ class VectorQuantizer(Codebooks):
         self,
         z: Tensor,
         quality: int,
-        scale: float = 1.0,
+        scale: float | Tensor = 1.0,
         given: Sequence[Tensor] | None = None,
     ) -> Tensor:
         """Codes [B, G, H, W] of latents z [B, D, H, W] at one quality (0-based), with lambda times `scale`.
 
         `given`: the bits of each code where they are known to depend on the position, for each codebook [B, H * W, K],
-        K being at least the number of codes in use.
+        K being at least the number of codes in use. Then the scale may depend on it too: [B, H * W].
         """
         batch, _, height, width = z.shape
-        lam = (self.lambdas[quality] * scale).expand(batch)
+        lam = self.lambdas[quality] * scale
+        free = torch.zeros(batch)
         codes = []
         for g, part in enumerate(torch.split(z.float().flatten(2).transpose(1, 2), self.dims, 2)):
             live = int(self.live(g)[quality])
             vectors = self.vectors(g)[quality, :live].expand(batch, -1, -1)
             if given is None:
-                cost = self._cost(part, vectors, self.prices(g)[quality, :live].expand(batch, -1), lam)
+                cost = self._cost(part, vectors, self.prices(g)[quality, :live].expand(batch, -1), lam.expand(batch))
             else:
-                cost = self._cost(part, vectors, torch.zeros_like(vectors[:, :, 0]), lam)
-                cost += lam[:, None, None] * given[g][:, :, :live]
+                cost = self._cost(part, vectors, torch.zeros_like(vectors[:, :, 0]), free)
+                cost += lam.expand(batch, height * width)[:, :, None] * given[g][:, :, :live]
             codes.append(cost.argmin(2))
         return torch.stack(codes, 1).view(batch, len(codes), height, width)
 

@@ -13,7 +13,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from vqcodec.nn.vqvae import PIXEL_SCALE, VQVAE
+from vqcodec.nn.vqvae import VQVAE
 from vqcodec.windows import Window, cover
 
 __all__ = ["Tiled"]
@@ -21,6 +21,7 @@ __all__ = ["Tiled"]
 Samples = npt.NDArray[np.uint8]
 Codes = npt.NDArray[np.int32]
 Latents = npt.NDArray[np.float32]
+Map = npt.NDArray[np.float32]  # a number for each position: [h, w]
 Progress = Callable[[float], None]
 
 WINDOW = 1024  # pixels, of the side of a window's core
@@ -44,59 +45,58 @@ class Tiled:
         return codes
 
     def descend(
-        self, codes: Codes, pixels: Samples, step: float, multiple: int = 1, progress: Progress | None = None
-    ) -> Iterator[tuple[tuple[slice, slice], Latents]]:
-        """Latents, a gradient step from those of the codes towards pixels [H, W, 3]; see `VQVAE.descend`.
+        self, codes: Codes, pixels: Samples, steps: Map, multiple: int = 1, progress: Progress | None = None
+    ) -> Iterator[tuple[tuple[slice, slice], Latents, Map]]:
+        """Latents, a gradient step of lengths [h, w] from those of the codes towards pixels [H, W, 3].
 
-        Window by window: rows and columns of the grid, and the latents [D, rows, columns] there, which begin at
-        multiples of `multiple` positions. `codes` must stay as they are meanwhile.
+        Window by window: rows and columns of the grid, which begin at multiples of `multiple` positions; the latents
+        [D, rows, columns] there; and the `errors` [rows, columns] of the codes. See `VQVAE.descend`. `codes` must stay
+        as they are meanwhile.
         """
         _, height, width = codes.shape
         # What a code does shows in the pixels around it, which other codes around them also make.
         for window in self._windows(height, width, 2 * self.network.decoder_reach, progress, multiple):
             part = torch.from_numpy(codes[(slice(None), *window.outer())].astype(np.int64))[None]
             x = _tensor(pixels[window.outer(self.stride)])
-            moved = self.network.descend(part, x, self.quality, step)[0]
-            yield window.core(), moved.numpy()[(slice(None), *window.inner())]
+            lengths = torch.from_numpy(np.ascontiguousarray(steps[window.outer()]))
+            moved, errors = (each[0].numpy() for each in self.network.descend(part, x, self.quality, lengths))
+            yield window.core(), moved[(slice(None), *window.inner())], errors[window.inner()]
 
-    def choose(self, latents: Latents, bits: Sequence[npt.NDArray[np.float32]], step: float) -> Codes:
-        """Latents [D, h, w] -> codes [G, h, w] at given costs: G arrays [h * w, K] of bits, lambda times `step`."""
+    def choose(self, latents: Latents, bits: Sequence[npt.NDArray[np.float32]], steps: Map) -> Codes:
+        """Latents [D, h, w] -> codes [G, h, w] at given costs: G arrays [h * w, K] of bits, lambda times `steps`."""
         z = torch.from_numpy(np.ascontiguousarray(latents))[None]
         costs = [torch.from_numpy(each)[None] for each in bits]
-        codes = self.network.quantizer.encode(z, self.quality, self.rate_scale * step, costs)[0]
-        return codes.numpy().astype(np.int32)
+        scale = torch.from_numpy(self.rate_scale * steps).view(1, -1)
+        return self.network.quantizer.encode(z, self.quality, scale, costs)[0].numpy().astype(np.int32)
 
     @property
     def price(self) -> float:
         """Lambda: what a bit costs, in the unit of `errors`."""
         return float(self.network.quantizer.lambdas[self.quality]) * self.rate_scale
 
-    def errors(self, codes: Codes, pixels: Samples, progress: Progress | None = None) -> Latents:
+    def errors(self, codes: Codes, pixels: Samples, progress: Progress | None = None) -> Map:
         """Squared errors of the decoded codes from pixels [H, W, 3], in the unit of the latents: [h, w]."""
         _, height, width = codes.shape
         errors = np.empty((height, width), np.float32)
         for window in self._windows(height, width, self.network.decoder_reach, progress):
-            x = pixels[window.core(self.stride)].astype(np.float32)
-            difference = self._decoded(codes, window).astype(np.float32)
-            difference[: len(x), : len(x[0])] -= x
-            difference[len(x) :], difference[:, len(x[0]) :] = 0, 0  # beyond the picture
-            rows, columns = len(difference) // self.stride, len(difference[0]) // self.stride
-            blocks = np.square(difference).reshape(rows, self.stride, columns, self.stride * 3)
-            errors[window.core()] = blocks.sum((1, 3)) * (PIXEL_SCALE / 255) ** 2
+            x = _tensor(pixels[window.outer(self.stride)])
+            found = self.network.errors(self._decoded(codes, window), x)[0].numpy()
+            errors[window.core()] = found[window.inner()]
         return errors
 
-    def _decoded(self, codes: Codes, window: Window) -> Samples:
-        """The pixels of a window's core."""
+    def _decoded(self, codes: Codes, window: Window) -> Tensor:
+        """What the network makes of a window, the core and what surrounds it: [1, 3, H, W], not clipped."""
         part = torch.from_numpy(codes[(slice(None), *window.outer())].astype(np.int64))[None]
-        y = self.network.decode(part, self.quality)[0].permute(1, 2, 0)
-        return (y * 255).round().clamp(0, 255).to(torch.uint8).numpy()[window.inner(self.stride)]
+        return self.network.decode(part, self.quality)
 
     def decode(self, codes: Codes, progress: Progress | None = None) -> Samples:
         """Codes [G, h, w] -> pixels [h * stride, w * stride, 3]."""
         _, height, width = codes.shape
         pixels = np.empty((height * self.stride, width * self.stride, 3), np.uint8)
         for window in self._windows(height, width, self.network.decoder_reach, progress):
-            pixels[window.core(self.stride)] = self._decoded(codes, window)
+            y = self._decoded(codes, window)[0].permute(1, 2, 0)
+            samples = (y * 255).round().clamp(0, 255).to(torch.uint8)
+            pixels[window.core(self.stride)] = samples.numpy()[window.inner(self.stride)]
         return pixels
 
     def _windows(

@@ -57,24 +57,36 @@ class VQVAE(nn.Module):
         return self.quantizer.encode(self.encoder(pictures, index), quality, scale)
 
     @torch.no_grad()
-    def descend(self, codes: Tensor, pictures: Tensor, quality: int, step: float) -> Tensor:
-        """Latents [B, D, h, w] from which the decoder makes better pictures [B, 3, H, W] than from those of the codes.
+    def descend(
+        self, codes: Tensor, pictures: Tensor, quality: int, step: float | Tensor = 1.0
+    ) -> tuple[Tensor, Tensor]:
+        """Latents [B, D, h, w] that decode to better pictures [B, 3, H, W] than the codes do; and the codes' `errors`.
 
-        One gradient step on the squared error of the *decoded* picture. Quantised at `step` times lambda it is one of
-        proximal gradient descent (Beck & Teboulle 2009, section 2.2) on |picture - decoder(e)|^2 + lambda * bits. In
-        the patch family the decoder is near to orthonormal, so steps of 0.5 to 0.7 lower that sum. H and W may fall
-        short of whole positions: what lies beyond is not part of the picture and counts for nothing.
+        One gradient step on the squared error of the *decoded* picture, its length that of all positions or of each
+        [h, w]. Quantised at `step` times lambda it is one of proximal gradient descent (Beck & Teboulle 2009, section
+        2.2) on |picture - decoder(e)|^2 + lambda * bits. H and W may fall short of whole positions: what lies beyond
+        is not part of the picture and counts for nothing.
         """
         assert self.config.transform, "only its latents measure pixels"
         index = torch.full((len(codes),), quality, device=codes.device)
         latents = self.quantizer.decode(codes, quality)
         with torch.enable_grad():
             latents.requires_grad_()
-            decoded = self.decoder(latents, index)[:, :, : pictures.shape[2], : pictures.shape[3]]
-            error = (decoded - pictures).square().sum() * (PIXEL_SCALE**2 / 2)
-            (gradient,) = torch.autograd.grad(error, latents)
-        moved: Tensor = latents.detach() - step * gradient
-        return moved
+            decoded = self.decoder(latents, index)
+            difference = decoded[:, :, : pictures.shape[2], : pictures.shape[3]] - pictures
+            (gradient,) = torch.autograd.grad(difference.square().sum() * (PIXEL_SCALE**2 / 2), latents)
+        return latents.detach() - step * gradient, self.errors(decoded.detach(), pictures)
+
+    def errors(self, decoded: Tensor, pictures: Tensor) -> Tensor:
+        """Squared errors of decoded pictures, as samples of 8 bits, from pictures [B, 3, H, W]; [B, h, w].
+
+        In the unit of the latents; of positions that lie across the edge of the picture only what lies within.
+        """
+        height, width = pictures.shape[2:]
+        difference = (decoded[:, :, :height, :width] * 255).round().clamp(0, 255) / 255 - pictures
+        squares = difference.square().sum(1, keepdim=True) * PIXEL_SCALE**2
+        whole = F.pad(squares, (0, -width % self.config.stride, 0, -height % self.config.stride))
+        return F.avg_pool2d(whole, self.config.stride, divisor_override=1)[:, 0]
 
     @torch.no_grad()
     def decode(self, codes: Tensor, quality: int) -> Tensor:
