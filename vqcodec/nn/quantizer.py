@@ -101,7 +101,7 @@ class VectorQuantizer(Codebooks):
         """
         batch, _, height, width = z.shape
         lam = self.lambdas[quality] * scale
-        free = torch.zeros(batch)
+        free = lam.new_zeros(batch)
         codes = []
         for g, part in enumerate(torch.split(z.float().flatten(2).transpose(1, 2), self.dims, 2)):
             live = int(self.live(g)[quality])
