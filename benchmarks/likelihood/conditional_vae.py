@@ -16,7 +16,7 @@ from benchmarks.likelihood.density import Sheets, Size
 from benchmarks.likelihood.networks import STRIDE, Decoder, Encoder
 from benchmarks.likelihood.vae import VAE, interpolated, normal
 
-FLAT_LATENTS = 32
+FLAT_LATENTS = 4  # with 32 they hold the digit as well, and the label is ignored
 FEATURES = 32  # channels between the flat latents and the networks
 PAGE = 10  # latents on a page, each way
 
@@ -56,10 +56,12 @@ class ConditionalVAE(VAE):
         made["samples"] = [[*row] for row in self.decoded(z, every.repeat_interleave(10)).split(10)]
         mean = self.posterior(x, label)[0]
         # The same latents under each label: what is left of a digit when its name is taken away is the hand.
-        made["interpolation"] = [
-            *interpolated(mean, lambda z: self.decoded(z, label[:1].expand(len(z)))),
-            [*self.decoded(mean[:1].expand(self.labels, -1), every)],
+        between = [
+            row
+            for one in range(0, len(mean) - 1, 2)  # under the label of the first
+            for row in interpolated(mean[one : one + 2], lambda z, one=one: self.decoded(z, label[[one] * len(z)]))
         ]
+        made["interpolation"] = [*between, [*self.decoded(mean[:1].expand(self.labels, -1), every)]]
         return made
 
     def _features(self, z: Tensor, label: Tensor) -> Tensor:
