@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import warnings
 from collections.abc import Callable
 from itertools import pairwise
 from pathlib import Path
@@ -282,6 +283,21 @@ def test_codes_are_chosen_by_distance_and_the_bits_of_their_place(fine_model: Mo
         costs = np.square(parts[:, None] - vectors).sum(2) + rate * bits[g]
         assert np.array_equal(codes[g].ravel(), costs[:, :live].argmin(1))
         start += dim
+
+
+def test_pixels_may_be_read_only(model: Model) -> None:
+    """As those of a Pillow picture are, and of those that other processes share."""
+    pixels = synthetic(33, 40)
+    expected = [Codec(model).encode(pixels, 1, effort=effort) for effort in EFFORTS]
+    pixels.flags.writeable = False
+    torch.set_warn_always(True)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            for effort in EFFORTS:
+                assert np.array_equal(Codec(model).encode(pixels, 1, effort=effort), expected[effort])
+    finally:
+        torch.set_warn_always(False)
 
 
 def test_the_conv_family_has_nothing_to_search(conv_model: Model) -> None:

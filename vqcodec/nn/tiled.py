@@ -113,7 +113,7 @@ class Tiled:
 
 def _tensor(pixels: Samples) -> Tensor:
     """Pixels [H, W, 3] -> a batch of one, [1, 3, H, W] in [0, 1]."""
-    x = torch.from_numpy(np.ascontiguousarray(pixels)).permute(2, 0, 1)[None].float() / 255
+    x = torch.from_numpy(pixels.astype(np.float32)).permute(2, 0, 1)[None] / 255  # a copy: pixels may be read-only
     return x.contiguous(memory_format=torch.channels_last)
 
 
