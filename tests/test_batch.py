@@ -134,6 +134,7 @@ def foreign() -> None:
         (lambda: png("in/d.png"), [], "1 done, 3 skipped, 0 failed"),
         (nothing, ["-q", "3"], "0 done, 3 skipped, 0 failed"),  # the default, said aloud
         (nothing, ["-q", "1"], "3 done, 0 skipped, 0 failed"),
+        (nothing, ["--effort", "1"], "0 done, 3 skipped, 0 failed"),  # so is this
         (nothing, ["--effort", "2"], "3 done, 0 skipped, 0 failed"),
         (nothing, ["--target-size", "50k"], "3 done, 0 skipped, 0 failed"),
         (nothing, ["--model", "paper"], "3 done, 0 skipped, 0 failed"),

@@ -14,10 +14,10 @@ import torch
 from PIL import Image, ImageDraw
 
 from vqcodec.codec import DEFAULT_EFFORT, Codec, split
-from vqcodec.coding.integer_prior import Codes
+from vqcodec.coding.integer_prior import Codes, bits_taken
 from vqcodec.image import Picture
 from vqcodec.metrics import psnr
-from vqcodec.nn.vqvae import VQVAE
+from vqcodec.nn.vqvae import VQVAE, to_samples
 from vqcodec.progress import Progress, share_of
 
 __all__ = ["NAMES", "PICTURE_NAMES", "Shown", "bits_of", "show_model", "show_picture"]
@@ -85,12 +85,11 @@ def show_picture(
 def bits_of(codec: Codec, codes: Codes, quality: int) -> Floats:
     """What the codes [G, h, w] cost by the prior, in bits: [h, w]."""
     prior = codec.prior(quality - 1)
-    bits = np.zeros(codes.shape[1:], np.float32)
+    bits = np.empty(codes.shape[1:], np.float32)
     unit = codec.model.config.unit
     for units, targets in zip(split(codes, unit), split(bits[None], unit), strict=True):
         for part, target in zip(units, targets, strict=True):
-            for g, costs in enumerate(prior.bits(part)):
-                target[0] += np.take_along_axis(costs, part[g].reshape(-1, 1), 1).reshape(target[0].shape)
+            target[0] = bits_taken(prior.bits(part), part)
     return bits
 
 
@@ -146,7 +145,7 @@ def code_sheet(network: VQVAE, quality: int) -> Image.Image:
             blocks.append((network.decode(codes, quality) - around)[:, :, across, across])
         found = torch.cat(blocks)
         found = found / (2 * float(found.abs().max()) + 1e-9) + 0.5
-        rows.append((found * 255).round().clamp(0, 255).to(torch.uint8).permute(0, 2, 3, 1).numpy())
+        rows.append(to_samples(found).to(torch.uint8).permute(0, 2, 3, 1).numpy())
     indent = 28
     sheet = Image.new("RGB", (indent + SHEET * (CELL + 1), len(rows) * (CELL + 1)), "white")
     draw = ImageDraw.Draw(sheet)

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from vqcodec.coding.integer_prior import Codes, IntegerPrior
+from vqcodec.coding.integer_prior import Codes, IntegerPrior, bits_taken
 from vqcodec.progress import Progress, share_of
 from vqcodec.windows import split
 
@@ -60,19 +60,12 @@ def refine(
             for target, before, after, lengths, saved in _units(unit, latents, *here):
                 bits = prior.bits(before)
                 after[:] = networks.choose(target, bits, RATE * lengths[0])
-                saved += rate * (_taken(bits, before) - _taken(bits, after))
+                saved += rate * (bits_taken(bits, before) - bits_taken(bits, after))
         gain -= networks.errors(tried, pixels, share_of(progress, middle, end))
         better = _around(gain[0]) > 0
         np.copyto(codes, tried, where=better)
         steps = np.where(better, LONGER * steps, SHORTER * steps)
     return codes
-
-
-def _taken(bits: list[npt.NDArray[np.float32]], codes: Codes) -> Map:
-    """The bits of codes [G, h, w], of those that every code would take, G x [h * w, K]: [h, w]."""
-    cells = np.arange(codes[0].size)
-    total: Map = sum(each[cells, codes[g].ravel()] for g, each in enumerate(bits)).reshape(codes.shape[1:])
-    return total
 
 
 def _around(values: Map) -> Map:

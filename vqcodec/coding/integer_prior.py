@@ -14,7 +14,7 @@ In real numbers this is `vqcodec.nn.pixelcnn.GatedPixelCNN` with `exact=True`; s
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -32,7 +32,7 @@ from vqcodec.coding.formats import (
 )
 from vqcodec.errors import ModelError
 
-__all__ = ["IntegerPrior", "Layout", "gather_taps"]
+__all__ = ["IntegerPrior", "Layout", "bits_taken", "gather_taps"]
 
 Floats = npt.NDArray[np.float32]  # integers in float32
 Codes = npt.NDArray[np.int32]
@@ -177,6 +177,14 @@ class IntegerPrior:
             counts.append(self.counts(g, state))
             state = self.advance(g, state, known)
         return counts
+
+
+def bits_taken(bits: Sequence[Floats], codes: Codes) -> Floats:
+    """The bits [H, W] that codes [G, H, W] take, of what `IntegerPrior.bits` says every code would: G x [H * W, K]."""
+    total = np.zeros(codes[0].size, np.float32)
+    for costs, taken in zip(bits, codes, strict=True):
+        total += np.take_along_axis(costs, taken.reshape(-1, 1), axis=1)[:, 0]
+    return total.reshape(codes.shape[1:])
 
 
 def gather_taps(x: Floats, taps: tuple[tuple[int, int], ...]) -> Floats:

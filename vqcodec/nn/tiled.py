@@ -13,7 +13,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from vqcodec.nn.vqvae import VQVAE
+from vqcodec.nn.vqvae import VQVAE, to_samples
 from vqcodec.windows import Window, cover
 
 __all__ = ["Tiled"]
@@ -58,7 +58,7 @@ class Tiled:
         for window in self._windows(height, width, 2 * self.network.decoder_reach, progress, multiple):
             part = torch.from_numpy(codes[(slice(None), *window.outer())].astype(np.int64))[None]
             x = _tensor(pixels[window.outer(self.stride)])
-            lengths = torch.from_numpy(np.ascontiguousarray(steps[window.outer()]))
+            lengths = torch.from_numpy(steps[window.outer()])
             moved, errors = (each[0].numpy() for each in self.network.descend(part, x, self.quality, lengths))
             yield window.core(), moved[(slice(None), *window.inner())], errors[window.inner()]
 
@@ -94,8 +94,7 @@ class Tiled:
         _, height, width = codes.shape
         pixels = np.empty((height * self.stride, width * self.stride, 3), np.uint8)
         for window in self._windows(height, width, self.network.decoder_reach, progress):
-            y = self._decoded(codes, window)[0].permute(1, 2, 0)
-            samples = (y * 255).round().clamp(0, 255).to(torch.uint8)
+            samples = to_samples(self._decoded(codes, window)[0]).to(torch.uint8).permute(1, 2, 0)
             pixels[window.core(self.stride)] = samples.numpy()[window.inner(self.stride)]
         return pixels
 

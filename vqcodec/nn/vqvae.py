@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from vqcodec.config import VQVAEConfig
 from vqcodec.nn.quantizer import Quantized, VectorQuantizer
 
-__all__ = ["VQVAE", "Output", "start_from_pca"]
+__all__ = ["VQVAE", "Output", "start_from_pca", "to_samples"]
 
 # Latents of the patch family measure pixels in steps of 1/32 of the range (8 of 255 grey levels).
 PIXEL_SCALE = 32.0
@@ -57,9 +57,7 @@ class VQVAE(nn.Module):
         return self.quantizer.encode(self.encoder(pictures, index), quality, scale)
 
     @torch.no_grad()
-    def descend(
-        self, codes: Tensor, pictures: Tensor, quality: int, step: float | Tensor = 1.0
-    ) -> tuple[Tensor, Tensor]:
+    def descend(self, codes: Tensor, pictures: Tensor, quality: int, step: float | Tensor) -> tuple[Tensor, Tensor]:
         """Latents [B, D, h, w] that decode to better pictures [B, 3, H, W] than the codes do; and the codes' `errors`.
 
         One gradient step on the squared error of the *decoded* picture, its length that of all positions or of each
@@ -83,7 +81,7 @@ class VQVAE(nn.Module):
         In the unit of the latents; of positions that lie across the edge of the picture only what lies within.
         """
         height, width = pictures.shape[2:]
-        difference = (decoded[:, :, :height, :width] * 255).round().clamp(0, 255) / 255 - pictures
+        difference = to_samples(decoded[:, :, :height, :width]) / 255 - pictures
         squares = difference.square().sum(1, keepdim=True) * PIXEL_SCALE**2
         whole = F.pad(squares, (0, -width % self.config.stride, 0, -height % self.config.stride))
         return F.avg_pool2d(whole, self.config.stride, divisor_override=1)[:, 0]
@@ -105,6 +103,11 @@ class VQVAE(nn.Module):
     def decoder_reach(self) -> int:
         """How many latent positions beside its own a pixel depends on, each way."""
         return self.config.decoder_blocks + 1  # a pixel's side decides which way the transposed convolutions lean
+
+
+def to_samples(pictures: Tensor) -> Tensor:
+    """Pictures on 0 to 1, not clipped -> samples of 8 bits: whole numbers from 0 to 255, still floats."""
+    return (pictures * 255).round().clamp(0, 255)
 
 
 class ResidualBlock(nn.Module):
