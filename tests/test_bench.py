@@ -16,6 +16,7 @@ from PIL import Image
 from stand_in import FakeCodec, fake_model, png
 
 from vqcodec.bench import report, tables
+from vqcodec.bench.html import to_html
 from vqcodec.bench.means import mean
 from vqcodec.bench.measure import measure
 from vqcodec.bench.peers import Encoded, PillowPeer, peer
@@ -214,6 +215,18 @@ def test_the_tables() -> None:
     assert "not measured here" in text
     assert "88.9%" in text  # the first codebook's share of the bits
     assert "Picture by picture" not in text
+
+
+def test_the_table_picture_by_picture() -> None:
+    single = replace(COMPARISON, picture_rate=-7.25, fewer=2, compared=3)
+    assert "picture by picture" not in printed(replace(RESULTS, bd=(replace(single, fewer=1, compared=1),)))
+    [line] = [
+        line
+        for line in printed(replace(RESULTS, bd=(single, NO_OVERLAP))).split("picture by picture")[1].splitlines()
+        if line.split()[:1] == ["photo"]
+    ][:1]
+    assert line.split() == ["photo", "-7.2", "%", "2", "of", "3", "-", "-", "-", "-"]
+    assert "2 of 3" in to_html(replace(RESULTS, bd=(single,)))
 
 
 def test_no_cell_of_a_table_is_cut() -> None:

@@ -93,13 +93,27 @@ def test_only_pictures_that_all_codecs_have() -> None:
     assert (found.bd_rate, found.pictures) == (pytest.approx(-50), 1)
 
 
+def test_picture_by_picture_all_pictures_count_alike() -> None:
+    """The curve of the means follows the picture that needs many bits."""
+    hard = [row("b", r.codec, r.quality, 9 * r.bpp, r.psnr) for r in rows("webp") + rows("photo", 0.5)]
+    [found] = by_psnr(compare(rows("webp") + rows("photo", 2) + hard, [], "webp"))
+    assert found.bd_rate == pytest.approx(100 * ((2 + 0.5 * 9) / 10 - 1))
+    assert (found.picture_rate, found.fewer, found.compared) == (pytest.approx((100 - 50) / 2), 1, 2)
+    far = rows("webp", image="c") + rows("photo", 1, 20, "c")  # nothing in common
+    [found] = by_psnr(compare(rows("webp") + rows("photo", 2) + hard + far, [], "webp"))
+    assert (found.picture_rate, found.fewer, found.compared, found.pictures) == (pytest.approx(25), 1, 2, 3)
+    [found] = by_psnr(compare(rows("webp") + rows("photo", 1, 20), [], "webp"))
+    assert math.isnan(found.picture_rate)
+    assert (found.fewer, found.compared) == (0, 0)
+
+
 def test_published_curves_take_part_and_are_marked() -> None:
     points = [
         Published("VTM", bpp, psnr, math.nan, math.nan, math.nan, "s")
         for bpp, psnr in zip(RATES, QUALITIES, strict=True)
     ]
     found = compare(rows("webp"), points, "webp")
-    assert [(c.codec, c.measure, c.published) for c in found] == [("VTM", "psnr", True)]
+    assert [(c.codec, c.measure, c.published, c.compared) for c in found] == [("VTM", "psnr", True, 0)]
     assert found[0].bd_rate == pytest.approx(0, abs=1e-9)
     [found_back] = by_psnr(compare(rows("webp", 2), points, "VTM"))
     assert (found_back.codec, found_back.bd_rate) == ("webp", pytest.approx(100))

@@ -27,16 +27,23 @@ def compare(rows: Sequence[Row], published: Sequence[Published], anchor: str) ->
     """
     kept = common(rows)
     means = mean(kept)
+    pictures: dict[str, list[Row]] = {}
+    for row in kept:
+        pictures.setdefault(row.image, []).append(row)
     labels = list(dict.fromkeys(row.codec for row in rows))
     outside = [name for name in dict.fromkeys(point.codec for point in published) if name not in labels]
-    pictures = len({row.image for row in kept})
     found = []
     for label in (name for name in [*labels, *outside] if name != anchor):
         for measure in MEASURES:
             base = _curve(anchor, measure, means, published)
             curve = _curve(label, measure, means, published)
             if (base and curve) or (measure == "psnr" and label in labels):
-                found.append(_compared(label, anchor, measure, curve, base, pictures, label in outside))
+                whole = _compared(label, anchor, measure, curve, base, len(pictures), label in outside)
+                single = _picture_rates(label, anchor, measure, pictures.values())
+                if single:
+                    average, fewer = sum(single) / len(single), sum(rate < 0 for rate in single)
+                    whole = replace(whole, picture_rate=average, compared=len(single), fewer=fewer)
+                found.append(whole)
     return found
 
 
@@ -93,6 +100,16 @@ def _compared(
         found = replace(found, bd_quality=quality, low_bpp=low, high_bpp=high, rate_share=share)
     missing = [name for name, figure in (("quality", rate), ("rate", quality)) if math.isnan(figure)]
     return replace(found, reason=f"the curves have no {' and no '.join(missing)} in common") if missing else found
+
+
+def _picture_rates(label: str, anchor: str, measure: str, pictures: Iterable[list[Row]]) -> list[float]:
+    """The BD-rates of one picture after the other, of those whose two curves overlap; none for published curves."""
+    rates = []
+    for rows in pictures:
+        curve, base = (_curve(name, measure, rows, ()) for name in (label, anchor))
+        if _reason(curve, base) is None:
+            rates.append(bd_rate(*zip(*base, strict=True), *zip(*curve, strict=True)))
+    return [rate for rate in rates if math.isfinite(rate)]
 
 
 def _reason(curve: Points, base: Points) -> str | None:

@@ -74,6 +74,8 @@ BD: tuple[Column[Comparison], ...] = (
     Column("bits, equal quality", lambda bd: bd.bd_rate, "+.1f", " %"),
     Column("over", lambda bd: _span(bd.low, bd.high, ".2f", " dB")),
     Column("overlap", lambda bd: 100 * bd.share, ".0f", " %"),
+    Column("the same, picture by picture", lambda bd: bd.picture_rate, "+.1f", " %"),
+    Column("fewer bits on", lambda bd: f"{bd.fewer} of {bd.compared}" if bd.compared else None),
     Column("quality, equal bits", lambda bd: bd.bd_quality, "+.2f", " dB"),
     Column("over", lambda bd: _span(bd.low_bpp, bd.high_bpp, ".3f", " bpp")),
     Column("overlap", lambda bd: 100 * bd.rate_share, ".0f", " %"),

@@ -5,6 +5,7 @@ Made by `runner`, `curves`, `anatomy` and `published`; read by `report` and `htm
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
@@ -66,6 +67,8 @@ class Comparison:
     both curves reach, and share: how much that is of the range of `codec`. bd_quality: mean difference at equal bpp in
     dB, positive if `codec` is better; low_bpp, high_bpp and rate_share likewise.
     nan, with the reason, where the curves do not overlap. published: `codec` was not measured here.
+    picture_rate: the mean of the bd_rates of single pictures, so that those that need many bits count as others do;
+    compared: of how many, those whose curves overlap; fewer: on how many of them `codec` needs fewer bits.
     """
 
     codec: str
@@ -82,6 +85,9 @@ class Comparison:
     pictures: int  # that the means are taken over; 0 if unknown
     published: bool = False
     reason: str | None = None
+    picture_rate: float = math.nan
+    compared: int = 0
+    fewer: int = 0
 
 
 @dataclass(frozen=True)

@@ -35,6 +35,8 @@ def tables(results: Results) -> Iterator[Table]:
         yield _wins(results)
     if any(comparison.reason is None for comparison in results.bd):
         yield _comparisons(results)
+    if any(comparison.compared > 1 for comparison in results.bd):
+        yield _picture_rates(results)
     if results.published:
         yield _published(results)
     if results.anatomy:
@@ -104,6 +106,21 @@ def _comparisons(results: Results) -> Table:
     over = f"{count} picture{'' if count == 1 else 's'}"
     title = f"Against {results.anchor}, over {over}; by PSNR, by MS-SSIM (dB), by PSNR of luma. "
     return Table(title + "Negative rates: fewer bits for the same quality", headings, lines, 1)
+
+
+def _picture_rates(results: Results) -> Table:
+    lines = []
+    for codec in dict.fromkeys(comparison.codec for comparison in results.bd if comparison.compared):
+        found = {c.measure: c for c in results.bd if c.codec == codec}
+        line = [codec]
+        for comparison in map(found.get, ("psnr", "ms_ssim", "psnr_y")):
+            if comparison is None or not comparison.compared:
+                line += ["-", "-"]
+            else:
+                line += [f"{comparison.picture_rate:+.1f} %", f"{comparison.fewer} of {comparison.compared}"]
+        lines.append(line)
+    title = f"Against {results.anchor}, picture by picture: the mean BD-rate, and on how many fewer bits are needed"
+    return Table(title, ["codec", "by PSNR", "fewer on", "by MS-SSIM", "fewer on", "by PSNR Y", "fewer on"], lines, 1)
 
 
 def _published(results: Results) -> Table:
