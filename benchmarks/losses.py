@@ -28,6 +28,7 @@ from numpy.typing import NDArray
 from vqcodec.codec import Codec, split
 from vqcodec.image import read_picture
 from vqcodec.jobs import pictures_in
+from vqcodec.prices import prices
 from vqcodec.store import open_model
 
 SIDE = 512
@@ -87,15 +88,17 @@ def measure(codec: Codec, pictures: list[NDArray[np.uint8]], quality: int) -> di
         latents.append(z[0].flatten(1).T.numpy())
         codes = codec.encode(pixels, quality, effort=0)
         grids.append(codes)
-        whole = coded_bits(prior.bits(codes), codes).sum()
-        parts = sum(coded_bits(prior.bits(unit), unit).sum() for row in split(codes, config.unit // 2) for unit in row)
+        whole = coded_bits(prices(prior, codes), codes).sum()
+        parts = sum(
+            coded_bits(prices(prior, unit), unit).sum() for row in split(codes, config.unit // 2) for unit in row
+        )
         edges.append(parts / whole - 1)
     positions = sum(codes[0].size for codes in grids)
     zero = np.zeros(len(config.vqvae.codebooks))
     for g, (size, _) in enumerate(config.vqvae.codebooks):
         share = np.bincount(np.concatenate([codes[g].ravel() for codes in grids]), minlength=size) / positions
         zero[g] = -(share[share > 0] * np.log2(share[share > 0])).sum()
-    real = sum(coded_bits(prior.bits(codes), codes) for codes in grids) / positions
+    real = sum(coded_bits(prices(prior, codes), codes) for codes in grids) / positions
     return {
         "quality": quality,
         "transform_psnr": float(np.mean(transform)),

@@ -24,6 +24,7 @@ from vqcodec.image import Picture
 from vqcodec.limits import Limits
 from vqcodec.metrics import psnr
 from vqcodec.nn import tiled
+from vqcodec.prices import bits_taken, prices
 from vqcodec.store import Model
 
 SIZES = [(1, 1), (1, 40), (40, 1), (37, 3), (3, 37), (8, 8), (9, 65), (64, 8), (50, 70), (100, 33)]
@@ -93,11 +94,10 @@ def test_a_window_is_really_a_part(model: Model, monkeypatch: pytest.MonkeyPatch
     codes = codec.encode(synthetic(90, 200), 1, effort=len(module.ROUNDS) - 1)
     rounds = module.ROUNDS[-1] if model.config.vqvae.stem == "patch" else 0
     windows, stride, unit = 6 * 13, model.config.vqvae.stride, model.config.unit
-    side = max(unit, 16 // stride)  # of a window of the search, which holds whole units
-    searched = -(-codes.shape[1] // side) * -(-codes.shape[2] // side)
-    assert (len(sides["encoder"]), len(sides["decoder"])) == (windows, rounds * (searched + windows))
+    units = -(-codes.shape[1] // unit) * -(-codes.shape[2] // unit)
+    assert (len(sides["encoder"]), len(sides["decoder"])) == (windows, 2 * rounds * units)
     assert max(sides["encoder"]) <= 16 + 2 * network.encoder_reach * stride
-    assert max([*sides["decoder"], 0]) <= side + 4 * network.decoder_reach
+    assert max([*sides["decoder"], 0]) <= unit + 2 * refine.SURROUNDINGS
     sides["decoder"].clear()
     codec.decode(codes, 1)
     assert len(sides["decoder"]) == windows
@@ -223,7 +223,8 @@ def test_steps_that_are_too_long_are_taken_back_where_they_are(
     assert costs[-1] < 0.995 * costs[0]
 
 
-def test_errors_are_those_of_the_decoded_picture(fine_model: Model) -> None:
+def test_errors_are_those_of_the_decoded_picture(fine_model: Model, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tiled, "BF16", ())
     networks = tiled.Tiled(fine_model.network(), 1)
     pixels = synthetic(61, 83, 5)
     codes = networks.encode(pixels)
@@ -249,24 +250,65 @@ def test_windows_leave_no_trace_at_any_effort(
         assert not np.array_equal(codec.encode(source.pixels, 1, effort=0), whole_picture)
 
 
-@pytest.mark.parametrize("window", [8, 24])
-def test_windows_leave_no_trace_in_a_step_towards_the_picture(
-    fine_model: Model, monkeypatch: pytest.MonkeyPatch, window: int
-) -> None:
-    networks = tiled.Tiled(fine_model.network(), 0)
-    pixels = synthetic(61, 83, 5)
+def costs_of(model: Model, codes: np.ndarray, pixels: np.ndarray, quality: int) -> np.ndarray:
+    """Distortion + lambda * bits at each position: [h, w]."""
+    networks, prior, unit = tiled.Tiled(model.network(), quality - 1), model.prior(quality - 1), model.config.unit
+    costs = networks.errors(codes, pixels)
+    for row, bits_row in zip(split(codes, unit), split(costs[None], unit), strict=True):
+        for grid, total in zip(row, bits_row, strict=True):
+            total += networks.price * bits_taken(prices(prior, grid), grid)
+    return costs
+
+
+def test_a_unit_is_searched_without_a_change_around_it(fine_model: Model) -> None:
+    networks, unit = tiled.Tiled(fine_model.network(), 1), fine_model.config.unit
+    pixels = synthetic(8 * (unit + 8), 8 * (unit + 5), 5)
     codes = networks.encode(pixels)
-    steps = np.random.default_rng(0).uniform(0, 1, codes.shape[1:]).astype(np.float32)
-    ((place, expected, errors),) = networks.descend(codes, pixels, steps)
-    assert place == (slice(0, codes.shape[1]), slice(0, codes.shape[2]))
-    assert np.array_equal(errors, networks.errors(codes, pixels))
-    monkeypatch.setattr(tiled, "WINDOW", window)
-    parts = list(networks.descend(codes, pixels, steps, multiple=2))
-    assert len(parts) > 1
-    assert all(side.start % 2 == 0 for place, *_ in parts for side in place)
-    for place, latents, found in parts:
-        np.testing.assert_allclose(latents, expected[(slice(None), *place)], atol=1e-3)
-        np.testing.assert_allclose(found, errors[place], rtol=0.01, atol=0.1)
+    found, inner = codes.copy(), (slice(4, unit + 4), slice(2, unit + 2))
+    refine._search(found, pixels, inner, networks, fine_model.prior(1), 3, None)
+    changed = (found != codes).any(0)
+    assert changed[inner].mean() > 0.02
+    changed[inner] = False
+    assert not changed.any()
+
+
+def test_there_is_no_seam_between_units_that_were_searched(fine_model: Model) -> None:
+    """Positions at the edges of units gain as much as others."""
+    codec, unit = Codec(fine_model), fine_model.config.unit
+    edges = np.isin(np.arange(40) % unit, (0, unit - 1))
+    edges = edges[:, None] | edges
+    gains = []
+    for seed in range(4):
+        pixels = synthetic(320, 320, seed)
+        before, after = (costs_of(fine_model, codec.encode(pixels, 2, effort=effort), pixels, 2) for effort in (0, 2))
+        gains.append([1 - after[place].sum() / before[place].sum() for place in (edges, ~edges)])
+    at_edges, elsewhere = np.mean(gains, axis=0)
+    assert at_edges > 0.8 * elsewhere > 0.01
+
+
+def test_products_are_quick_only_where_the_processor_has_them(
+    fine_model: Model, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    networks, pixels = tiled.Tiled(fine_model.network(), 1), synthetic(61, 83, 5)
+    codes = networks.encode(pixels)
+    steps = np.ones(codes.shape[1:], np.float32)
+
+    def moved(**capabilities: bool) -> np.ndarray:
+        monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: capabilities, raising=False)
+        return networks.descend(codes, pixels, steps)[0]
+
+    exact = moved(avx2=True, avx512_bf16=False)
+    assert np.array_equal(moved(), exact)
+    for name in ("avx512_bf16", "amx_bf16"):
+        quick = moved(**{name: True})
+        assert not np.array_equal(quick, exact)
+        np.testing.assert_allclose(quick, exact, atol=0.02 * np.abs(exact).max())
+    monkeypatch.delattr(torch.cpu, "get_capabilities")  # which older versions lack
+    assert np.array_equal(networks.descend(codes, pixels, steps)[0], exact)
+    decoded = networks.decode(codes)
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"avx512_bf16": True}, raising=False)
+    assert np.array_equal(networks.decode(codes), decoded)
+    assert np.array_equal(networks.encode(pixels), codes)
 
 
 def test_codes_are_chosen_by_distance_and_the_bits_of_their_place(fine_model: Model) -> None:

@@ -41,8 +41,10 @@ __all__ = [
 Samples = npt.NDArray[np.uint8]
 Latents = npt.NDArray[np.float32]
 
-NETWORK_SHARE = 0.3  # of the time, as progress is told
-ROUNDS = (0, 1, 3, 8)  # of the search for better codes (refine.py) at each effort
+# What parts of the work take, in passes of the encoder, as progress is told: see benchmarks/speed.py.
+DECODER, PACKING, READING = 1, 8, 5
+PRICES, ROUND = 2, 2  # of the search
+ROUNDS = (0, 3, 8, 20)  # of the search for better codes (refine.py) at each effort
 DEFAULT_EFFORT = 1
 
 
@@ -127,8 +129,10 @@ class Codec:
         the result.
         """
         quality = self.quality(quality)
-        codes = self.encode(picture.pixels, quality, share_of(progress, 0, NETWORK_SHARE), effort)
-        return self.pack(picture, codes, quality, share_of(progress, NETWORK_SHARE, 1))
+        passes = self._passes(self._rounds(effort))
+        encoded = passes / (passes + PACKING)
+        codes = self.encode(picture.pixels, quality, share_of(progress, 0, encoded), effort)
+        return self.pack(picture, codes, quality, share_of(progress, encoded, 1))
 
     def pack(
         self, picture: Picture, codes: Codes, quality: int, progress: Progress | None = None, *, prove: bool = True
@@ -156,9 +160,10 @@ class Codec:
     def decompress(self, data: bytes, progress: Progress | None = None) -> Picture:
         """The picture of a .vq file. Raises `BadFile`, or `UnknownModel` when another model wrote it."""
         file = container.unpack(data, self.limits)
-        codes = read_codes(file, self.model, self.prior, share_of(progress, 0, 1 - NETWORK_SHARE))
+        read = READING / (READING + DECODER)
+        codes = read_codes(file, self.model, self.prior, share_of(progress, 0, read))
         shape = (file.height, file.width)
-        pixels = self.render(codes, file.quality + 1, shape, file.mode, share_of(progress, 1 - NETWORK_SHARE, 1))
+        pixels = self.render(codes, file.quality + 1, shape, file.mode, share_of(progress, read, 1))
         alpha = None if file.alpha is None else decode_alpha(file.alpha, file.height, file.width)
         return Picture(pixels, file.mode, alpha, metadata=file.metadata)
 
@@ -197,17 +202,15 @@ class Codec:
         `rate_scale` multiplies lambda: more than 1 gives a smaller file with the codebooks of the same quality. With
         `effort` the codes then move, step by step, to where the decoded picture is better for its bits (refine.py).
         """
-        if not 0 <= effort < len(ROUNDS):
-            raise UsageError(f"the effort is 0 to {len(ROUNDS) - 1}, not {effort}")
+        rounds = self._rounds(effort)
         self.refuse_beyond_limits(*pixels.shape[:2])
         networks = self._networks(quality, rate_scale)
-        config = self.model.config
-        rounds = ROUNDS[effort] if config.vqvae.transform else 0
-        share = 1 / (1 + 3 * rounds)
+        share = 1 / self._passes(rounds)
         codes = networks.encode(pixels, share_of(progress, 0, share))
-        return refine(
-            codes, pixels, networks, self.prior(quality - 1), config.unit, rounds, share_of(progress, share, 1)
-        )
+        if rounds:
+            prior, rest = self.prior(quality - 1), share_of(progress, share, 1)
+            refine(codes, pixels, networks, prior, self.model.config.unit, rounds, rest)
+        return codes
 
     def decode(self, codes: Codes, quality: int, progress: Progress | None = None) -> Samples:
         """Codes [G, h, w] -> pixels [h * stride, w * stride, 3]."""
@@ -222,6 +225,17 @@ class Codec:
         if height * width > limits.pixels:
             over = f"{width}x{height} is beyond the limit of {limits.pixels} pixels"
             raise LimitExceeded(f"{over}; raise it with --max-pixels {height * width}, or cut the picture into parts")
+
+    def _rounds(self, effort: int) -> int:
+        """Of the search; none where the latents do not measure pixels."""
+        if not 0 <= effort < len(ROUNDS):
+            raise UsageError(f"the effort is 0 to {len(ROUNDS) - 1}, not {effort}")
+        return ROUNDS[effort] if self.model.config.vqvae.transform else 0
+
+    @staticmethod
+    def _passes(rounds: int) -> int:
+        """What encoding takes, in passes of the encoder."""
+        return 1 + (PRICES + ROUND * rounds if rounds else 0)
 
     def _networks(self, quality: int, rate_scale: float = 1.0) -> Tiled:
         from vqcodec.nn.tiled import Tiled

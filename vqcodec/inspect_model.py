@@ -14,10 +14,11 @@ import torch
 from PIL import Image, ImageDraw
 
 from vqcodec.codec import DEFAULT_EFFORT, Codec, split
-from vqcodec.coding.integer_prior import Codes, bits_taken
+from vqcodec.coding.integer_prior import Codes
 from vqcodec.image import Picture
 from vqcodec.metrics import psnr
 from vqcodec.nn.vqvae import VQVAE, to_samples
+from vqcodec.prices import bits_taken, prices
 from vqcodec.progress import Progress, share_of
 
 __all__ = ["NAMES", "PICTURE_NAMES", "Shown", "bits_of", "show_model", "show_picture"]
@@ -89,7 +90,7 @@ def bits_of(codec: Codec, codes: Codes, quality: int) -> Floats:
     unit = codec.model.config.unit
     for units, targets in zip(split(codes, unit), split(bits[None], unit), strict=True):
         for part, target in zip(units, targets, strict=True):
-            target[0] = bits_taken(prior.bits(part), part)
+            target[0] = bits_taken(prices(prior, part), part)
     return bits
 
 

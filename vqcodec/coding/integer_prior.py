@@ -14,7 +14,7 @@ In real numbers this is `vqcodec.nn.pixelcnn.GatedPixelCNN` with `exact=True`; s
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -32,7 +32,7 @@ from vqcodec.coding.formats import (
 )
 from vqcodec.errors import ModelError
 
-__all__ = ["IntegerPrior", "Layout", "bits_taken", "gather_taps"]
+__all__ = ["IntegerPrior", "Layout", "gather_taps"]
 
 Floats = npt.NDArray[np.float32]  # integers in float32
 Codes = npt.NDArray[np.int32]
@@ -80,8 +80,8 @@ class Block:
         """[N, taps * C] -> [N, C], within the trunk's range."""
         y = self.gate(context)
         half = y.shape[1] // 2
-        u = np.clip(y[:, :half], -GATE_MAX, GATE_MAX)
-        u *= np.clip(y[:, half:] + GATE_MAX // 2, 0, GATE_MAX)
+        u = y[:, :half].clip(-GATE_MAX, GATE_MAX)
+        u *= (y[:, half:] + GATE_MAX // 2).clip(0, GATE_MAX)
         u += GATE_MAX // 2
         u *= 2.0**-GATE_EXPONENT
         return _clamp(self.project(np.floor(u, out=u)))
@@ -136,25 +136,21 @@ class IntegerPrior:
 
     def counts(self, g: int, state: Floats) -> Floats:
         """The state [N, C] -> counts [N, K] of the codes in use of codebook g, integers, none of them zero."""
-        hidden = np.clip(self._heads[g](_clamp(state)), 0, WEIGHT_MAX)
-        logits = self._outs[g](hidden)
+        logits = self.logits(g, state)
         counts = np.empty_like(logits)
         for first in range(0, len(logits), ROWS):
             _exponentials(logits[first : first + ROWS], counts[first : first + ROWS])
         return counts
+
+    def logits(self, g: int, state: Floats) -> Floats:
+        """The state [N, C] -> logits [N, K] of the codes in use of codebook g, in units of 2^-LOGIT_EXPONENT nats."""
+        return self._outs[g](self._heads[g](_clamp(state)).clip(0, WEIGHT_MAX))
 
     def advance(self, g: int, state: Floats, codes: Codes) -> Floats:
         """The state [N, C] after the codes [N] of codebook g are known."""
         if g < len(self._updates):
             state = state + self._updates[g][codes]
         return state
-
-    def bits(self, codes: Codes) -> list[Floats]:
-        """What every code would cost at every cell, with the codes [G, H, W] before it as they are: G x [H * W, K].
-
-        For an encoder's choices: these are floats, rounded.
-        """
-        return [np.log2(counts.sum(1, keepdims=True)) - np.log2(counts) for counts in self.evaluate(codes)]
 
     def evaluate(self, codes: Codes) -> list[Floats]:
         """Counts [H * W, K] of every codebook for a whole grid of known codes [G, H, W], all cells at once."""
@@ -177,14 +173,6 @@ class IntegerPrior:
             counts.append(self.counts(g, state))
             state = self.advance(g, state, known)
         return counts
-
-
-def bits_taken(bits: Sequence[Floats], codes: Codes) -> Floats:
-    """The bits [H, W] that codes [G, H, W] take, of what `IntegerPrior.bits` says every code would: G x [H * W, K]."""
-    total = np.zeros(codes[0].size, np.float32)
-    for costs, taken in zip(bits, codes, strict=True):
-        total += np.take_along_axis(costs, taken.reshape(-1, 1), axis=1)[:, 0]
-    return total.reshape(codes.shape[1:])
 
 
 def gather_taps(x: Floats, taps: tuple[tuple[int, int], ...]) -> Floats:
@@ -269,4 +257,4 @@ def _exponentials(logits: Floats, counts: Floats) -> None:
 
 
 def _clamp(x: Floats) -> Floats:
-    return np.clip(x, -WEIGHT_MAX, WEIGHT_MAX)
+    return x.clip(-WEIGHT_MAX, WEIGHT_MAX)

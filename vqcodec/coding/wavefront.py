@@ -131,7 +131,7 @@ def traverse(prior: IntegerPrior, grids: Sequence[Codes], coder: Coder, progress
         h = prior.entry(seen.context(wave))
         for block, slabs in zip(prior.blocks, features, strict=True):
             slabs.put(wave, h)
-            h = np.clip(h + block(slabs.context(wave)), -WEIGHT_MAX, WEIGHT_MAX)
+            h = (h + block(slabs.context(wave))).clip(-WEIGHT_MAX, WEIGHT_MAX)
         state = prior.state(h)
         codes = np.zeros((len(wave.slots), len(prior.layout.sizes)), np.int32)
         for g in range(codes.shape[1]):
