@@ -147,7 +147,7 @@ def test_a_target_between_two_figures_far_apart_gets_the_one_that_holds(
         assert result == (low if kind == "bytes" else high)
 
 
-@pytest.mark.parametrize(("effort", "most"), [(0, 7), (1, 8)])
+@pytest.mark.parametrize(("effort", "most"), [(0, 6), (1, 6)])
 def test_few_encodings_are_tried(fine_model: Model, monkeypatch: pytest.MonkeyPatch, effort: int, most: int) -> None:
     codec, counts = Codec(fine_model), []
     encode = codec.encode

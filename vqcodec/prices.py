@@ -21,7 +21,7 @@ ROWS = 128  # of logits at once: few enough for the caches
 
 
 def prices(prior: IntegerPrior, codes: Codes) -> list[Floats]:
-    """The bits that every code would cost at every cell, with the codes [G, h, w] before it as they are: G x [h * w, K].
+    """The bits every code would cost at every cell, with the codes [G, h, w] before it as they are: G x [h * w, K].
 
     From logits, not from the counts that they are rounded to: to within 0.01 bits for a code that costs up to 12 and
     0.2 up to 18; beyond that COUNT_BITS at most, which nobody pays.

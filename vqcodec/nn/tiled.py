@@ -32,7 +32,7 @@ class Tiled:
     """A trained autoencoder at one quality (0-based); `rate_scale` multiplies the lambda of its quantiser."""
 
     def __init__(self, network: VQVAE, quality: int, rate_scale: float = 1.0) -> None:
-        self.network, self.quality, self.rate_scale = network, quality, rate_scale
+        self.network, self.quality, self.rate_scale = network, quality, float(rate_scale)
         self.stride = network.config.stride
 
     def encode(self, pixels: Samples, progress: Progress | None = None) -> Codes:
