@@ -44,15 +44,14 @@ def refine(
     unit: int,
     rounds: int,
     progress: Progress | None = None,
-) -> Codes:
-    """Codes [G, h, w] of pixels [H, W, 3], improved in place, a unit of coding at a time; returns them."""
+) -> None:
+    """Improve codes [G, h, w] of pixels [H, W, 3] in place, one unit of coding after the other."""
     _, height, width = codes.shape
     windows = list(cover(height, width, unit, SURROUNDINGS))
     for index, window in enumerate(windows):
         part = share_of(progress, index / len(windows), (index + 1) / len(windows))
         around = codes[(slice(None), *window.outer())]
         _search(around, pixels[window.outer(networks.stride)], window.inner(), networks, prior, rounds, part)
-    return codes
 
 
 def _search(
