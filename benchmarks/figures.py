@@ -1,7 +1,8 @@
-"""The README's pictures: rate-distortion curves, and crops side by side at equal size.
+"""The README's pictures: rate-distortion curves, crops side by side at equal size, and pictures in a row.
 
     python benchmarks/figures.py curves benchmarks/results/kodak.json -o benchmarks/figures/kodak.svg
     python benchmarks/figures.py crops PICTURE --bpp 0.15 --at 300,200 -o benchmarks/figures/crops.png
+    python benchmarks/figures.py row A.png B.png C.png --side 430 -o benchmarks/figures/likelihood-samples.png
 
 The curves are the means that `vqcodec bench DATA --peers --json FILE` wrote; nothing is computed here but their places
 on paper. The crops are decoded from files of at most the wanted size, made on the spot.
@@ -91,20 +92,40 @@ def caption(label: str, data: bytes, before: Picture, after: Picture) -> str:
     return f"{label}: {bpp:.3f} bpp, {quality:.2f} dB, {similarity:.4f}"
 
 
+def row(sources: list[Path], height: int, target: Path) -> None:
+    """Pictures side by side, all of the same height."""
+    pictures = [Image.open(source).convert("RGB") for source in sources]
+    pictures = [
+        each.resize((round(each.width * height / each.height), height), Image.Resampling.LANCZOS) for each in pictures
+    ]
+    gap = 10
+    sheet = Image.new("RGB", (sum(each.width + gap for each in pictures) - gap, height), "white")
+    left = 0
+    for each in pictures:
+        sheet.paste(each, (left, 0))
+        left += each.width + gap
+    sheet.save(target, optimize=True)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", choices=["curves", "crops"])
-    parser.add_argument("source", type=Path)
+    parser.add_argument("what", choices=["curves", "crops", "row"])
+    parser.add_argument("sources", type=Path, nargs="+", metavar="SOURCE")
     parser.add_argument("-o", "--out", type=Path, required=True)
     parser.add_argument("--bpp", type=float, default=0.2)
     parser.add_argument("--at", default="0,0", metavar="X,Y", help="upper left corner of the crop")
-    parser.add_argument("--side", type=int, default=256)
+    parser.add_argument("--side", type=int, default=256, help="of a crop, or height of a row")
     arguments = parser.parse_args()
-    if arguments.what == "curves":
-        curves(arguments.source, arguments.out)
+    source, *more = arguments.sources
+    if arguments.what == "row":
+        row([source, *more], arguments.side, arguments.out)
+    elif more:
+        parser.error("curves and crops are made from one SOURCE")
+    elif arguments.what == "curves":
+        curves(source, arguments.out)
     else:
         x, y = (int(value) for value in arguments.at.split(","))
-        crops(arguments.source, arguments.out, arguments.bpp, (x, y), arguments.side)
+        crops(source, arguments.out, arguments.bpp, (x, y), arguments.side)
 
 
 if __name__ == "__main__":
