@@ -78,7 +78,7 @@ def measure(codec: Codec, pictures: list[NDArray[np.uint8]], quality: int) -> di
     """The figures of one quality (from 1)."""
     index, config = quality - 1, codec.model.config
     prior = codec.model.prior(index)
-    transform, latents, grids, edges = [], [], [], []
+    transform, latents, grids, taken, edges = [], [], [], [], []
     for pixels in pictures:
         x = torch.from_numpy(pixels).permute(2, 0, 1)[None].float() / 255
         with torch.no_grad():
@@ -88,17 +88,17 @@ def measure(codec: Codec, pictures: list[NDArray[np.uint8]], quality: int) -> di
         latents.append(z[0].flatten(1).T.numpy())
         codes = codec.encode(pixels, quality, effort=0)
         grids.append(codes)
-        whole = coded_bits(prices(prior, codes), codes).sum()
+        taken.append(coded_bits(prices(prior, codes), codes))
         parts = sum(
             coded_bits(prices(prior, unit), unit).sum() for row in split(codes, config.unit // 2) for unit in row
         )
-        edges.append(parts / whole - 1)
+        edges.append(parts / taken[-1].sum() - 1)
     positions = sum(codes[0].size for codes in grids)
     zero = np.zeros(len(config.vqvae.codebooks))
     for g, (size, _) in enumerate(config.vqvae.codebooks):
         share = np.bincount(np.concatenate([codes[g].ravel() for codes in grids]), minlength=size) / positions
         zero[g] = -(share[share > 0] * np.log2(share[share > 0])).sum()
-    real = sum(coded_bits(prices(prior, codes), codes) for codes in grids) / positions
+    real = sum(taken) / positions
     return {
         "quality": quality,
         "transform_psnr": float(np.mean(transform)),

@@ -16,14 +16,7 @@ from hypothesis import strategies as st
 from vqcodec.coding import integer_prior
 from vqcodec.coding.exp_table import EXP
 from vqcodec.coding.formats import BLOCK_TAPS, COUNT_BITS, ENTRY_TAPS, SUM_BOUND
-from vqcodec.coding.integer_prior import (
-    MAX_SHIFT,
-    Floats,
-    IntegerPrior,
-    Layout,
-    Product,
-    gather_taps,
-)
+from vqcodec.coding.integer_prior import MAX_SHIFT, Floats, IntegerPrior, Layout, Product, gather_taps
 from vqcodec.errors import ModelError
 
 LABELLED = dataclasses.replace(SMALL, labels=2)

@@ -8,8 +8,8 @@ import numpy as np
 from conftest import SMALL, formula_codes
 
 from vqcodec.coding.formats import COUNT_BITS
-from vqcodec.coding.integer_prior import IntegerPrior
-from vqcodec.prices import ROWS, _to_bits, bits_taken, prices
+from vqcodec.coding.integer_prior import ROWS, IntegerPrior
+from vqcodec.prices import _to_bits, bits_taken, prices
 
 
 def test_prices_are_those_of_the_counts_but_for_rounding(small_prior: IntegerPrior) -> None:

@@ -12,12 +12,11 @@ from collections.abc import Sequence
 import numpy as np
 
 from vqcodec.coding.formats import COUNT_BITS, LOGIT_EXPONENT
-from vqcodec.coding.integer_prior import Codes, Floats, IntegerPrior
+from vqcodec.coding.integer_prior import ROWS, Codes, Floats, IntegerPrior
 
 __all__ = ["bits_taken", "prices"]
 
 LOGIT_BITS = np.float32(2**-LOGIT_EXPONENT / math.log(2))  # of a step of a logit
-ROWS = 128  # of logits at once: few enough for the caches
 
 
 def prices(prior: IntegerPrior, codes: Codes) -> list[Floats]:

@@ -143,9 +143,9 @@ class _Search:
         if abs(edge.shift) == LAMBDA_RANGE:
             return None
         slope = SLOPES[self.target.kind]
-        others = sorted((t for t in mine if t is not edge), key=lambda t: abs(t.shift - edge.shift))
-        if others and math.isfinite(edge.miss - others[0].miss):
-            slope = min((edge.miss - others[0].miss) / (edge.shift - others[0].shift), slope / 8)
+        near = min((t for t in mine if t is not edge), key=lambda t: abs(t.shift - edge.shift), default=None)
+        if near and math.isfinite(edge.miss - near.miss):
+            slope = min((edge.miss - near.miss) / (edge.shift - near.shift), slope / 8)
         step = max(abs(edge.miss / slope), 0.05)
         return max(-LAMBDA_RANGE, min(LAMBDA_RANGE, edge.shift + math.copysign(step, edge.miss)))
 

@@ -32,7 +32,7 @@ from vqcodec.coding.formats import (
 )
 from vqcodec.errors import ModelError
 
-__all__ = ["IntegerPrior", "Layout", "gather_taps"]
+__all__ = ["IntegerPrior", "Layout", "clamp", "gather_taps"]
 
 Floats = npt.NDArray[np.float32]  # integers in float32
 Codes = npt.NDArray[np.int32]
@@ -84,7 +84,7 @@ class Block:
         u *= (y[:, half:] + GATE_MAX // 2).clip(0, GATE_MAX)
         u += GATE_MAX // 2
         u *= 2.0**-GATE_EXPONENT
-        return _clamp(self.project(np.floor(u, out=u)))
+        return clamp(self.project(np.floor(u, out=u)))
 
 
 class IntegerPrior:
@@ -128,11 +128,11 @@ class IntegerPrior:
         total = self._embeddings[0][codes[:, 0]]
         for g in range(1, codes.shape[1]):
             total += self._embeddings[g][codes[:, g]]
-        return _clamp(total)
+        return clamp(total)
 
     def state(self, trunk: Floats) -> Floats:
         """The trunk's last features [N, C] -> the state [N, C] that the heads read."""
-        return _clamp(self._to_state(trunk))
+        return clamp(self._to_state(trunk))
 
     def counts(self, g: int, state: Floats) -> Floats:
         """The state [N, C] -> counts [N, K] of the codes in use of codebook g, integers, none of them zero."""
@@ -144,7 +144,7 @@ class IntegerPrior:
 
     def logits(self, g: int, state: Floats) -> Floats:
         """The state [N, C] -> logits [N, K] of the codes in use of codebook g, in units of 2^-LOGIT_EXPONENT nats."""
-        return self._outs[g](self._heads[g](_clamp(state)).clip(0, WEIGHT_MAX))
+        return self._outs[g](self._heads[g](clamp(state)).clip(0, WEIGHT_MAX))
 
     def advance(self, g: int, state: Floats, codes: Codes) -> Floats:
         """The state [N, C] after the codes [N] of codebook g are known."""
@@ -163,7 +163,7 @@ class IntegerPrior:
         h = self.entry(gather_taps(x, ENTRY_TAPS))
         for block in self.blocks:
             context = gather_taps(h.reshape(height, width, -1), BLOCK_TAPS)
-            h = _clamp(h + block(context))
+            h = clamp(h + block(context))
         return self.state(h)
 
     def evaluate_cells(self, state: Floats, codes: Codes) -> list[Floats]:
@@ -256,5 +256,6 @@ def _exponentials(logits: Floats, counts: Floats) -> None:
     np.maximum(counts, 1, out=counts)
 
 
-def _clamp(x: Floats) -> Floats:
+def clamp(x: Floats) -> Floats:
+    """Within the range of the trunk's features."""
     return x.clip(-WEIGHT_MAX, WEIGHT_MAX)

@@ -29,8 +29,8 @@ from typing import Protocol
 import numpy as np
 import numpy.typing as npt
 
-from vqcodec.coding.formats import BLOCK_TAPS, ENTRY_TAPS, WEIGHT_MAX
-from vqcodec.coding.integer_prior import Codes, Floats, IntegerPrior
+from vqcodec.coding.formats import BLOCK_TAPS, ENTRY_TAPS
+from vqcodec.coding.integer_prior import Codes, Floats, IntegerPrior, clamp
 from vqcodec.progress import Progress
 
 __all__ = ["Coder", "Wave", "sweep", "traverse", "waves"]
@@ -131,7 +131,7 @@ def traverse(prior: IntegerPrior, grids: Sequence[Codes], coder: Coder, progress
         h = prior.entry(seen.context(wave))
         for block, slabs in zip(prior.blocks, features, strict=True):
             slabs.put(wave, h)
-            h = (h + block(slabs.context(wave))).clip(-WEIGHT_MAX, WEIGHT_MAX)
+            h = clamp(h + block(slabs.context(wave)))
         state = prior.state(h)
         codes = np.zeros((len(wave.slots), len(prior.layout.sizes)), np.int32)
         for g in range(codes.shape[1]):
