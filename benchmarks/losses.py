@@ -7,9 +7,10 @@ For every quality, means over the pictures' central 512 x 512 pixels:
 - `transform_psnr`: the decoder given the encoder's latents, unquantised. It was not trained for such clean latents.
 - `vq_gap`: how much more distortion + lambda * bits the codebooks cost than the rate-distortion function of their
   latents at the same slope, in bits a position; by Blahut and Arimoto's algorithm, for codebooks of one dimension.
-  As if lambda were the same everywhere (no masking).
 - `zero_order_bits`, `prior_bits`: of a position, by the frequencies of the codes in these pictures, and by the prior.
-- `rate_shares`: the second over the first, for each codebook; a configuration takes its setting of that name from it.
+- `rate_shares`: the second over the first, for each codebook.
+- `marginal_shares`: the same of the bits that come and go when lambda is moved by a third each way: what a price
+  ought to be. Of codebooks that are so fine that their zero-order entropy hardly moves it tells nothing.
 - `unit_edge`: how many more bits four units of 32 x 32 positions need than one of 64 x 64. A large picture in units of
   64 x 64 loses about half of that.
 """
@@ -34,6 +35,8 @@ from vqcodec.store import open_model
 SIDE = 512
 GRID = 1024  # steps of the histogram that Blahut-Arimoto works on
 ROUNDS = 300
+LAMBDA_SCALES = (0.75, 1.0, 1 / 0.75)
+LEAST_BITS, LEAST_CHANGE = 0.01, 0.05  # of an entropy, a position, for a share of it to mean anything
 
 
 def rate_distortion_cost(samples: NDArray[np.float64], lam: float) -> float:
@@ -77,8 +80,8 @@ def scalar_gap(latents: NDArray[np.float32], codec: Codec, quality: int) -> floa
 def measure(codec: Codec, pictures: list[NDArray[np.uint8]], quality: int) -> dict[str, Any]:
     """The figures of one quality (from 1)."""
     index, config = quality - 1, codec.model.config
-    prior = codec.model.prior(index)
-    transform, latents, grids, taken, edges = [], [], [], [], []
+    prior = codec.prior(index)
+    transform, latents, edges = [], [], []
     for pixels in pictures:
         x = torch.from_numpy(pixels).permute(2, 0, 1)[None].float() / 255
         with torch.no_grad():
@@ -87,27 +90,41 @@ def measure(codec: Codec, pictures: list[NDArray[np.uint8]], quality: int) -> di
         transform.append(-10 * float((y.clamp(0, 1) - x).square().mean().log10()))
         latents.append(z[0].flatten(1).T.numpy())
         codes = codec.encode(pixels, quality, effort=0)
-        grids.append(codes)
-        taken.append(coded_bits(prices(prior, codes), codes))
         parts = sum(
             coded_bits(prices(prior, unit), unit).sum() for row in split(codes, config.unit // 2) for unit in row
         )
-        edges.append(parts / taken[-1].sum() - 1)
-    positions = sum(codes[0].size for codes in grids)
-    zero = np.zeros(len(config.vqvae.codebooks))
-    for g, (size, _) in enumerate(config.vqvae.codebooks):
-        share = np.bincount(np.concatenate([codes[g].ravel() for codes in grids]), minlength=size) / positions
-        zero[g] = -(share[share > 0] * np.log2(share[share > 0])).sum()
-    real = sum(taken) / positions
+        edges.append(parts / coded_bits(prices(prior, codes), codes).sum() - 1)
+    zero, real = np.swapaxes([entropies(codec, pictures, quality, scale) for scale in LAMBDA_SCALES], 0, 1)
     return {
         "quality": quality,
         "transform_psnr": float(np.mean(transform)),
         "vq_gap": scalar_gap(np.concatenate(latents), codec, index),
-        "zero_order_bits": float(zero.sum()),
-        "prior_bits": float(np.sum(real)),
+        "zero_order_bits": float(zero[1].sum()),
+        "prior_bits": float(real[1].sum()),
         "unit_edge": float(np.mean(edges)),
-        "rate_shares": [round(float(r / z), 2) if z > 0.01 else None for r, z in zip(real, zero, strict=True)],
+        "rate_shares": shares(real[1], zero[1], LEAST_BITS),
+        "marginal_shares": shares(real[0] - real[2], zero[0] - zero[2], LEAST_CHANGE),
     }
+
+
+def entropies(
+    codec: Codec, pictures: list[NDArray[np.uint8]], quality: int, scale: float
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Bits a position of each codebook at lambda times `scale`: by the frequencies of the codes, and by the prior."""
+    prior, sizes = codec.prior(quality - 1), [size for size, _ in codec.model.config.vqvae.codebooks]
+    grids = [codec.encode(pixels, quality, effort=0, rate_scale=scale) for pixels in pictures]
+    positions = sum(codes[0].size for codes in grids)
+    taken: NDArray[np.float64] = sum(coded_bits(prices(prior, codes), codes) for codes in grids) / positions
+    zero = np.zeros(len(sizes))
+    for g, size in enumerate(sizes):
+        share = np.bincount(np.concatenate([codes[g].ravel() for codes in grids]), minlength=size) / positions
+        zero[g] = -(share[share > 0] * np.log2(share[share > 0])).sum()
+    return zero, taken
+
+
+def shares(real: NDArray[np.float64], zero: NDArray[np.float64], least: float) -> list[float | None]:
+    """Real over zero-order bits of each codebook, where the latter are more than `least`."""
+    return [round(float(r / z), 2) if z > least else None for r, z in zip(real, zero, strict=True)]
 
 
 def coded_bits(bits: list[NDArray[np.float32]], codes: NDArray[np.int32]) -> NDArray[np.float64]:

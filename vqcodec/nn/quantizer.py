@@ -155,13 +155,15 @@ def _soft_rate(part: Tensor, cost: Tensor, vectors: Tensor, bits: Tensor, lam: T
     """Expected bits per position [B] when a code is taken with probability softmax(-cost / temperature).
 
     The gradient towards the latents `part` [B, N, dim] is written out, which spares several passes over [B, N, K]:
-    with w_k the probabilities and r the expected bits, dr/dz = (2 / temperature) sum_k w_k (bits_k - r) e_k.
-    `lam` is [B].
+    with w_k the probabilities and r the expected bits, dr/dz = (2 / temperature) (sum_k w_k bits_k e_k - r sum_k w_k
+    e_k). All three sums are one product. `lam` is [B].
     """
-    with torch.no_grad(), torch.autocast(part.device.type, enabled=False):  # bits_k - r: in bf16 r would be noise
+    with torch.no_grad(), torch.autocast(part.device.type, enabled=False):  # the difference would be noise in bf16
         temperature = (RATE_TEMPERATURE * lam).clamp_min(1e-6)[:, None, None]
         share = torch.softmax(cost / -temperature, 2)
-        expected = torch.bmm(share, bits[:, :, None])  # [B, N, 1]
-        slope = torch.bmm(share.mul_(bits[:, None, :] - expected), vectors) * (2 / temperature)
+        sums = torch.bmm(share, torch.cat([bits[:, :, None], bits[:, :, None] * vectors, vectors], 2))
+        # [B, N, 1] and twice [B, N, dim]
+        expected, priced, mean = torch.split(sums, [1, part.shape[2], part.shape[2]], 2)
+        slope = (priced - expected * mean) * (2 / temperature)
     through = (slope * (part - part.detach())).sum(2)  # zero, but for its gradient
     return (expected[:, :, 0] + through).mean(1)
