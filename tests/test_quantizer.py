@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 
 import pytest
 import torch
@@ -483,6 +484,30 @@ def test_kmeans_with_a_rate_term_spends_fewer_bits() -> None:
         quantizer.start_from(torch.randn(2000, 4), 0)
         entropies.append(quantizer.perplexity()[0, 0].log2().item())
     assert entropies[0] > entropies[1] > entropies[2]
+
+
+@pytest.mark.parametrize("lam", [0.5, 8.0, 60.0])
+def test_codes_of_one_dimension_start_as_far_apart_as_bits_are_dear(lam: float) -> None:
+    """Distortion + lambda * bits of a Gaussian is that of the best uniform quantiser (Gish & Pierce 1968)."""
+    quantizer = VectorQuantizer(VQVAEConfig("patch", 8, 8, 6, 1, 1, ((256, 1),), (lam,)))
+    deviation = 20.0
+    latents = torch.randn(20000, 1) * deviation
+    quantizer.start_from(latents, 0)
+    z = latents.T[None, :, :, None]
+    distortion = (z - quantizer.decode(quantizer.encode(z, 0), 0)).square().mean().item()
+    cost = distortion + lam * quantizer.perplexity()[0, 0].log2().item()
+    step = math.sqrt(6 * lam / math.log(2))
+    entropy = math.log2(deviation * math.sqrt(2 * math.pi * math.e))
+    assert cost < 1.01 * (step**2 / 12 + lam * (entropy - math.log2(step)))
+
+
+def test_few_codes_of_one_dimension_still_reach_all_latents() -> None:
+    quantizer = VectorQuantizer(VQVAEConfig("patch", 8, 8, 6, 1, 1, ((16, 1),), (0.01,)))
+    latents = torch.linspace(-50, 70, 1000)[:, None]
+    quantizer.start_from(latents, 0)
+    z = latents.T[None, :, :, None]
+    errors = (z - quantizer.decode(quantizer.encode(z, 0), 0)).abs()
+    assert errors.max() < 120 / 14
 
 
 def test_kmeans_of_fewer_latents_than_codes() -> None:

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from conftest import CONV, PATCH, synthetic
+from conftest import CONV, FINE, PATCH, synthetic
 from PIL import Image
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
@@ -214,6 +214,30 @@ def test_a_run_that_was_stopped_ends_as_if_it_had_not_been(tmp_path: Path, data:
 
 
 @pytest.mark.usefixtures("every_step")
+def test_codebooks_whose_bits_become_dearer_begin_anew(tmp_path: Path, data: list[Path], every_step: None) -> None:
+    def priced(*shares: float) -> ModelConfig:
+        return dataclasses.replace(FINE, vqvae=dataclasses.replace(FINE.vqvae, rate_shares=(shares,) * 3))
+
+    def codes(run: Path, g: int, quality: int) -> Tensor:
+        tensors = weights(run, "vqvae")
+        return tensors[f"network.quantizer.vectors{g}"][quality][
+            tensors[f"network.quantizer.counts{g}"][quality] > 0
+        ].sort(0)[0]
+
+    before, after = tmp_path / "before", tmp_path / "after"
+    project = Project(before, data, silent)
+    project.train_vqvae(priced(0.25, 0.5, 1, 1, 1), Schedule(steps=1), 4, CROP)
+    project.export_networks(tmp_path / "networks")
+    Project(after, data, silent).train_vqvae(
+        priced(1, 0.04, 1, 1, 1), Schedule(steps=1), 4, CROP, tmp_path / "networks"
+    )
+    assert len(codes(after, 0, 0)) < 0.6 * len(codes(before, 0, 0))  # twice as far apart
+    for quality in range(3):
+        kept, now = codes(before, 1, quality), codes(after, 1, quality)
+        gaps = torch.cdist(kept, now).amin(1)
+        assert gaps.max() < 0.1 * kept.diff(dim=0).median()
+
+
 def test_restarts_of_dead_codes_resume_too(tmp_path: Path, data: list[Path], monkeypatch: pytest.MonkeyPatch) -> None:
     """What a step does may depend on the weights and the step only, so chance must follow from the step."""
     monkeypatch.setattr(codebooks, "DECAY", 0.5)  # codes die fast

@@ -8,7 +8,7 @@ OUT/                                 the exported model, which --model takes
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -18,6 +18,7 @@ from safetensors.torch import load_file
 
 from vqcodec.config import ModelConfig, from_json, to_json
 from vqcodec.errors import ModelError, UsageError
+from vqcodec.nn.quantizer import VectorQuantizer
 from vqcodec.nn.vqvae import VQVAE
 from vqcodec.store import Model, load_network, round_weights, save_model, save_network
 from vqcodec.train.data import Augment, class_names, load_pictures
@@ -28,6 +29,10 @@ from vqcodec.train.qualities import at_qualities, in_proportion, keep_qualities
 from vqcodec.train.vqvae import VQVAETraining, train_vqvae
 
 __all__ = ["Project", "read_config"]
+
+# A codebook grows finer when its bits become cheaper, for misfits become codes; but hardly any coarser, for few codes
+# die. So it begins anew where the price of a bit, lambda times share, has risen by more than this factor.
+RISEN = 1.1
 
 
 @dataclass(frozen=True)
@@ -45,15 +50,15 @@ class Project:
         """Stage one. `crop`: side of the training crops in pixels, rounded down to a multiple of the stride.
 
         `start`: the folder of a model whose networks and codebooks a new run begins with; they must be of the same
-        shapes, but for the number of qualities.
+        shapes, but for the number of qualities. Codebooks whose bits have become dearer begin anew.
         """
         check_batch(batch, schedule.accumulate)
         self._agree(config)
         crop = _whole_positions(crop, config.vqvae.stride)
         pictures = load_pictures(self.data, crop, augment=self.augment)
         settings = VQVAETraining(config.vqvae, schedule, batch, crop)
-        network = None if start is None else _start(start, config)
-        train_vqvae(settings, pictures, self.folder / "vqvae", self.report, network)
+        network, anew = (None, ()) if start is None else _start(start, config)
+        train_vqvae(settings, pictures, self.folder / "vqvae", self.report, network, anew)
 
     def train_prior(self, schedule: Schedule, batch: int, crop: int, start: Model | None = None) -> list[str]:
         """Stage two, on the codes of the autoencoder that stage one left. Returns the classes, in order of labels.
@@ -129,10 +134,14 @@ def _whole_positions(crop: int, stride: int) -> int:
     return crop - crop % stride
 
 
-def _start(folder: Path, config: ModelConfig) -> VQVAE:
+def _start(folder: Path, config: ModelConfig) -> tuple[VQVAE, Sequence[Collection[int]]]:
+    """The networks and codebooks of a model; and of each quality the codebooks that are too fine at the new prices."""
     before = read_config(folder / "config.json").vqvae
     rows = in_proportion(config.vqvae.qualities, before.qualities)
-    return at_qualities(load_network(folder, before), config.vqvae, rows)
+    network = at_qualities(load_network(folder, before), config.vqvae, rows)
+    old, new = VectorQuantizer(before), VectorQuantizer(config.vqvae)
+    risen = (new.lambdas[:, None] * new.shares) > RISEN * (old.lambdas[:, None] * old.shares)[rows]
+    return network, [row.nonzero()[:, 0].tolist() for row in risen]
 
 
 def _load(network: torch.nn.Module, folder: Path) -> None:

@@ -6,7 +6,7 @@ van den Oord et al. 2017, equation 3, with the expected bits of the codes added 
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -48,9 +48,17 @@ class VQVAEStage(Stage):
     hidden = ("stem", "blocks", "down", "up")
 
     def __init__(
-        self, settings: VQVAETraining, training: Pictures, validation: Pictures, network: VQVAE | None = None
+        self,
+        settings: VQVAETraining,
+        training: Pictures,
+        validation: Pictures,
+        network: VQVAE | None = None,
+        anew: Sequence[Collection[int]] = (),
     ) -> None:
-        """`network`: one that is trained already, instead of a new one that starts by PCA and k-means."""
+        """`network`: one that is trained already, instead of a new one that starts by PCA and k-means.
+
+        `anew`: of each quality the codebooks that start by k-means nevertheless.
+        """
         self.settings = settings
         self.training = training
         self.device = pick_device()
@@ -62,23 +70,25 @@ class VQVAEStage(Stage):
         self.variance = float(start.var())
         if network is not None:
             self.network.quantizer.restart_averages()
-        elif self.processes.first:  # the others get it from there
-            self._start(start)
+        if self.processes.first:  # the others get it from there
+            if network is None and settings.config.transform:
+                start_from_pca(self.network, start)
+            self._start_codebooks(start, anew if network else None)
         self.network.to(self.device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         side = min(256, *(min(p.shape[:2]) for p in validation.pixels))
         self.held_out = validation.grid(side - side % settings.config.stride)[:VALIDATION_PICTURES]
 
     @torch.no_grad()
-    def _start(self, pictures: Tensor) -> None:
-        """PCA for the linear transforms, then k-means for the codebooks."""
+    def _start_codebooks(self, pictures: Tensor, only: Sequence[Collection[int]] | None) -> None:
+        """K-means for the codebooks, at each quality for all or for `only` some."""
         config = self.settings.config
-        if config.transform:
-            start_from_pca(self.network, pictures)
         count = min(len(pictures), 1 + START_LATENTS * config.stride**2 // self.settings.crop**2)
-        for quality in range(config.qualities):
-            index = torch.full((count,), quality)
-            latents = self.network.encoder(pictures[:count], index).permute(0, 2, 3, 1).flatten(0, 2)
-            self.network.quantizer.start_from(latents[:START_LATENTS], quality)
+        for quality in range(config.qualities) if only is None else range(len(only)):
+            some = None if only is None else only[quality]
+            if some is None or some:
+                index = torch.full((count,), quality)
+                latents = self.network.encoder(pictures[:count], index).permute(0, 2, 3, 1).flatten(0, 2)
+                self.network.quantizer.start_from(latents[:START_LATENTS], quality, only=some)
 
     @property
     def memory(self) -> dict[str, Tensor]:
@@ -159,14 +169,16 @@ def train_vqvae(
     folder: Path,
     report: Callable[[Status], None],
     network: VQVAE | None = None,
+    anew: Sequence[Collection[int]] = (),
 ) -> VQVAE:
     """Train on data = (training, validation), checkpoints in `folder`; returns the network, in eval mode.
 
-    `network`: one to begin with, if there is no checkpoint yet.
+    `network`: one to begin with, if there is no checkpoint yet; `anew`: those of its codebooks, at each quality, that
+    are not worth keeping.
     """
     if (folder / CHECKPOINT).exists():
-        network = VQVAE(settings.config)  # whatever it holds is replaced: PCA and k-means would be in vain
-    stage = VQVAEStage(settings, *data, network)
+        network, anew = VQVAE(settings.config), ()  # whatever they hold is replaced: a start would be in vain
+    stage = VQVAEStage(settings, *data, network, anew)
     run(stage, folder, settings.schedule, report)
     return stage.network.eval().cpu()
 
