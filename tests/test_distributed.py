@@ -25,6 +25,7 @@ import vqcodec
 from vqcodec.errors import UsageError
 from vqcodec.nn import codebooks
 from vqcodec.nn.quantizer import VectorQuantizer
+from vqcodec.train import decoder as decoder_module
 from vqcodec.train import loop
 from vqcodec.train import prior as prior_module
 from vqcodec.train import vqvae as vqvae_module
@@ -34,6 +35,7 @@ from vqcodec.train.loop import Schedule, Status
 from vqcodec.train.project import Project
 
 CROP, BATCH, STEPS = 32, 4, 5
+STAGES = ("vqvae", "prior", "decoder")
 CONFIG = dataclasses.replace(PATCH, vqvae=dataclasses.replace(PATCH.vqvae, restart_dead_codes=True))
 NEEDS_FORK = pytest.mark.skipif(not hasattr(os, "fork"), reason="processes are forked, to load torch once")
 # Sums in another order differ by roundings, 1e-7 of what is summed, and Muon rounds to bf16: of a weight that moves by
@@ -49,7 +51,8 @@ def settle(put: Callable[[Any, str, Any], None]) -> None:
     put(vqvae_module, "START_PICTURES", 64)
     put(vqvae_module, "PRUNE_EVERY", 3)
     put(codebooks, "DECAY", 0.8)
-    for module in (vqvae_module, prior_module):
+    put(decoder_module, "SHARE", 8)
+    for module in (vqvae_module, prior_module, decoder_module):
         put(module, "autocast", lambda device: torch.autocast(device.type, enabled=False))
 
 
@@ -77,8 +80,10 @@ def train(
     project, schedule = Project(folder, [data], report), Schedule(steps=steps, rate=RATE, accumulate=accumulate)
     if stage == "vqvae":
         project.train_vqvae(CONFIG, schedule, BATCH, CROP)
-    else:
+    elif stage == "prior":
         project.train_prior(schedule, BATCH, CROP)
+    else:
+        project.train_decoder(schedule, BATCH, CROP, 16)
 
 
 def weights(folder: Path, stage: str) -> dict[str, Tensor]:
@@ -102,16 +107,22 @@ def whole(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("whole")
     with pytest.MonkeyPatch.context() as patch:
         settle(patch.setattr)
-        for stage in ("vqvae", "prior"):
+        for stage in STAGES:
             train(folder, data, stage)
     return folder
 
 
-def beside(folder: Path, whole: Path) -> None:
-    """A new run with the finished networks of another."""
-    (folder / "vqvae").mkdir(parents=True)
-    for name in ("config.json", "vqvae/checkpoint.safetensors"):
-        shutil.copy(whole / name, folder / name)
+def beside(folder: Path, whole: Path, stage: str) -> None:
+    """A new run that begins with this stage, and has from another what the stage works on."""
+    names = {
+        "vqvae": [],
+        "prior": ["config.json", "vqvae/checkpoint.safetensors"],
+        "decoder": ["config.json", "model/*", "decoder/codes-*"],
+    }
+    for path in [path for name in names[stage] for path in whole.glob(name)]:
+        target = folder / path.relative_to(whole)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(path, target)
 
 
 def run_script(script: str, *arguments: str | Path) -> None:
@@ -126,7 +137,7 @@ import os, signal, sys, traceback
 from pathlib import Path
 sys.path.insert(0, sys.argv[1])
 import test_distributed as tests
-data, networks, resumed, prior = map(Path, sys.argv[2:6])
+data, networks, resumed, prior, decoder = map(Path, sys.argv[2:7])
 tests.settle(setattr)
 children = []
 for rank in range(2):
@@ -134,13 +145,14 @@ for rank in range(2):
     if child:
         children.append(child)
         continue
-    address = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": sys.argv[6]}
+    address = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": sys.argv[7]}
     os.environ |= address | {"RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": "2"}
     try:
         with tests.joined():
             tests.train(networks, data, "vqvae", accumulate=2)
             tests.train(resumed, data, "vqvae")
             tests.train(prior, data, "prior")
+            tests.train(decoder, data, "decoder")
     except BaseException:
         traceback.print_exc()
         os._exit(1)
@@ -155,15 +167,17 @@ for _ in range(2):
 
 @NEEDS_FORK
 def test_two_processes_make_the_steps_of_one(data: Path, whole: Path, tmp_path: Path) -> None:
-    """From the start, in two parts each; from a checkpoint that one process left; and the prior."""
+    """From the start, in two parts each; from a checkpoint that one process left; the prior; and the decoder."""
     with pytest.raises(Interrupted):
         train(tmp_path / "resumed", data, "vqvae", report=stop_at(2))
-    beside(tmp_path / "prior", whole)
+    for stage in ("prior", "decoder"):
+        beside(tmp_path / stage, whole, stage)
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
-    run_script(TWO, data, tmp_path / "networks", tmp_path / "resumed", tmp_path / "prior", str(port))
-    for name, stage in (("networks", "vqvae"), ("resumed", "vqvae"), ("prior", "prior")):
+    stages = {"networks": "vqvae", "resumed": "vqvae", "prior": "prior", "decoder": "decoder"}
+    run_script(TWO, data, *(tmp_path / name for name in stages), str(port))
+    for name, stage in stages.items():
         assert distance(weights(whole, stage), weights(tmp_path / name, stage)) < TOLERANCE, name
     with (tmp_path / "networks" / "vqvae" / "log.csv").open(newline="") as file:
         losses = [(row["step"], float(row["value"])) for row in csv.DictReader(file) if row["figure"] == "loss"]
@@ -173,10 +187,9 @@ def test_two_processes_make_the_steps_of_one(data: Path, whole: Path, tmp_path: 
     assert [value for _, value in losses] == pytest.approx([value for _, value in expected], rel=1e-3)
 
 
-@pytest.mark.parametrize("stage", ["vqvae", "prior"])
+@pytest.mark.parametrize("stage", STAGES)
 def test_parts_of_a_step_make_the_whole(data: Path, whole: Path, tmp_path: Path, stage: str) -> None:
-    if stage == "prior":
-        beside(tmp_path / "run", whole)
+    beside(tmp_path / "run", whole, stage)
     train(tmp_path / "run", data, stage, accumulate=4)
     assert distance(weights(whole, stage), weights(tmp_path / "run", stage)) < TOLERANCE
     assert Processes().parts(2) == [Part(0, 2), Part(1, 2)]

@@ -71,6 +71,7 @@ ORDER = [
     "train/qualities",
     "train/warm_start",
     "train/prior",
+    "train/decoder",
     "train/project",
     "bench/results",
     "bench/means",

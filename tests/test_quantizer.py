@@ -457,6 +457,14 @@ def test_given_bits_take_the_place_of_the_frequencies() -> None:
     assert torch.equal(quantizer.encode(z, 1, 1e4, given=bits).flatten(2), wanted)
 
 
+def test_codes_of_several_qualities_decode_as_those_of_one() -> None:
+    quantizer = VectorQuantizer(CONFIG)
+    codes = torch.stack([torch.randint(size, (3, 4, 5)) for size, _ in CONFIG.codebooks], 1)
+    found = quantizer.decode_each(codes.to(torch.int16), torch.tensor([2, 0, 1]))
+    for row, quality in enumerate((2, 0, 1)):
+        torch.testing.assert_close(found[row], quantizer.decode(codes[row : row + 1], quality)[0], atol=0, rtol=0)
+
+
 def test_kmeans_lowers_the_distortion_and_counts_the_use() -> None:
     quantizer = VectorQuantizer(PLAIN).eval()
     latents = torch.randn(2000, 4) * torch.tensor([5.0, 2.0, 1.0, 0.5])

@@ -1,4 +1,4 @@
-"""The command line of training: `train vqvae`, then `train prior`, then `train export`, all in one folder (--run).
+"""The command line of training: `train vqvae`, `prior`, `decoder` if wanted, `export`, all in one folder (--run).
 
 A command that was stopped goes on from its last checkpoint when it is given again. Under torchrun
 (`torchrun --nproc-per-node N -m -- vqcodec train ...`) several processes share the work of each step.
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 __all__ = ["train_app"]
 
 train_app = typer.Typer(
-    help="Train a model: its networks (vqvae), then its prior, then export it.",
+    help="Train a model: its networks (vqvae), then its prior, its decoder once more if wanted, then export it.",
     no_args_is_help=True,
     add_completion=False,
     rich_markup_mode=None,
@@ -127,6 +127,43 @@ def prior(
     if classes:
         print("Labels:", printable("  ".join(f"{label} {name}" for label, name in enumerate(classes))))
     print(f"Done. Next: vqcodec train export --run {printable(str(run))} --out FOLDER")
+
+
+@train_app.command()
+def decoder(
+    data: Data,
+    run: Run,
+    start: Annotated[
+        str | None, typer.Option("--init", metavar="MODEL", help="A finished model; else what is in --run.")
+    ] = None,
+    crops: Annotated[int, typer.Option("--crops", min=1, help="To make codes for, of all qualities together.")] = 4096,
+    minutes: Minutes = 0,
+    steps: Steps = 0,
+    batch: Batch = 8,
+    crop: Crop = 256,
+    rate: Rate = 3e-4,
+    seed: Seed = 1,
+    augment: AugmentBy = "photo",
+    accumulate: Accumulate = 1,
+    tensorboard: Tensorboard = False,
+) -> None:
+    """Train the decoder of a finished model on the codes that the search finds.
+
+    Codes and prior stay as they are, and so do all sizes.
+    """
+    from vqcodec.store import open_model
+    from vqcodec.train.distributed import joined
+    from vqcodec.train.loop import Schedule
+    from vqcodec.train.project import Project
+
+    schedule = Schedule(steps, minutes, rate, seed, accumulate)
+    with joined() as processes, Bar(processes.first) as bar:
+        report = _reporter(bar, run / "decoder" if tensorboard else None)
+        model = None if start is None else open_model(start)
+        bar.describe("codes")
+        Project(run, data, report, augment).train_decoder(schedule, batch, crop, crops, model, bar.part(0, 1))
+    if processes.first:
+        print(f"Done. Next: vqcodec train export --run {printable(str(run))} --out FOLDER")
 
 
 @train_app.command()

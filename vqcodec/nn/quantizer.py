@@ -120,6 +120,12 @@ class VectorQuantizer(Codebooks):
         parts = [self.vectors(g)[quality][codes[:, g]] for g in range(codes.shape[1])]
         return torch.cat(parts, 3).permute(0, 3, 1, 2)
 
+    def decode_each(self, codes: Tensor, quality: Tensor) -> Tensor:
+        """Latents [B, D, H, W] of codes [B, G, H, W] at the qualities [B] (0-based)."""
+        rows = quality[:, None, None]
+        parts = [self.vectors(g)[rows, codes[:, g].long()] for g in range(codes.shape[1])]
+        return torch.cat(parts, 3).permute(0, 3, 1, 2)
+
     @torch.no_grad()
     def start_from(
         self, latents: Tensor, quality: int, mass: float = 1000.0, only: Collection[int] | None = None

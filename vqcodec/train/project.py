@@ -3,6 +3,8 @@
 RUN/config.json                      the ModelConfig; a later command must agree with it
 RUN/vqvae/checkpoint.safetensors     stage one, and log.csv beside it
 RUN/prior/checkpoint.safetensors     stage two, likewise
+RUN/model/                           the model whose decoder stage three trains
+RUN/decoder/checkpoint.safetensors   stage three, likewise
 OUT/                                 the exported model, which --model takes
 """
 
@@ -20,10 +22,19 @@ from vqcodec.config import ModelConfig, from_json, to_json
 from vqcodec.errors import ModelError, UsageError
 from vqcodec.nn.quantizer import VectorQuantizer
 from vqcodec.nn.vqvae import VQVAE
-from vqcodec.store import Model, load_network, round_weights, save_model, save_network
+from vqcodec.store import (
+    Model,
+    export_model,
+    load_network,
+    open_model,
+    round_weights,
+    save_model,
+    save_network,
+)
 from vqcodec.train.data import Augment, class_names, load_pictures
+from vqcodec.train.decoder import DecoderTraining, train_decoder
 from vqcodec.train.distributed import Processes, check_batch
-from vqcodec.train.loop import Schedule, Status
+from vqcodec.train.loop import CHECKPOINT, Schedule, Status
 from vqcodec.train.prior import PriorTraining, train_prior
 from vqcodec.train.qualities import at_qualities, in_proportion, keep_qualities
 from vqcodec.train.vqvae import VQVAETraining, train_vqvae
@@ -53,6 +64,7 @@ class Project:
         shapes, but for the number of qualities. Codebooks whose bits have become dearer begin anew.
         """
         check_batch(batch, schedule.accumulate)
+        self._refuse_after_decoder()
         self._agree(config)
         crop = _whole_positions(crop, config.vqvae.stride)
         pictures = load_pictures(self.data, crop, augment=self.augment)
@@ -67,6 +79,7 @@ class Project:
         a new run begins with; see train/warm_start.py.
         """
         check_batch(batch, schedule.accumulate)
+        self._refuse_after_decoder()
         config = self.config()
         crop = _whole_positions(crop, config.vqvae.stride)
         network = self.network()
@@ -76,14 +89,41 @@ class Project:
         train_prior(settings, network, pictures, self.folder / "prior", self.report, start)
         return classes
 
+    def train_decoder(
+        self,
+        schedule: Schedule,
+        batch: int,
+        crop: int,
+        crops: int,
+        start: Model | None = None,
+        progress: Callable[[float], None] | None = None,
+    ) -> None:
+        """Stage three: the decoder of a finished model, `start` or what the first two stages left.
+
+        `crops`: how many to search codes for; `progress` is of that.
+        """
+        check_batch(batch, schedule.accumulate)
+        model = self._finished(start)
+        crop = _whole_positions(crop, model.config.vqvae.stride)
+        pictures = load_pictures(self.data, crop, augment=self.augment)
+        settings = DecoderTraining(schedule, batch, crop, crops)
+        train_decoder(settings, model, pictures, self.folder / "decoder", self.report, progress)
+
     def export(self, out: Path, name: str | None = None, qualities: Sequence[int] | None = None) -> Model:
         """Write the finished model into `out`; `qualities`: those of it that are wanted, see `keep_qualities`."""
         from vqcodec.nn.pixelcnn import GatedPixelCNN
 
         config = self.config()
-        prior = GatedPixelCNN(config.vqvae, config.prior)
-        _load(prior, self.folder / "prior")
-        network, integers = self.network(), prior.eval().integers()
+        if (self.folder / "decoder" / CHECKPOINT).exists():
+            model = open_model(self.folder / "model")
+            network = model.network()
+            _load(network, self.folder / "decoder")
+            round_weights(network)
+            integers = {name: torch.from_numpy(tensor) for name, tensor in model.prior_tensors.items()}
+        else:
+            prior = GatedPixelCNN(config.vqvae, config.prior)
+            _load(prior, self.folder / "prior")
+            network, integers = self.network(), prior.eval().integers()
         config = replace(config, name=name or config.name)
         if qualities is not None:
             config, network, integers = keep_qualities(config, network, integers, qualities)
@@ -107,6 +147,28 @@ class Project:
         network.quantizer.prune()
         round_weights(network)
         return network.eval()
+
+    def _finished(self, start: Model | None) -> Model:
+        """The model whose decoder is trained, in RUN/model: a copy of `start`, or what the first two stages left."""
+        folder, processes = self.folder / "model", Processes()
+        processes.wait()  # some may be looking whether there is a model
+        if processes.first and not (folder / "config.json").exists():
+            if start is None:
+                self.export(folder)
+            else:
+                export_model(str(start.path), folder, force=False)
+        processes.wait()
+        model = open_model(folder)
+        if start is not None and start.digest != model.digest:
+            raise UsageError(
+                f"{self.folder} trains the decoder of another model; give the same --init or another --run"
+            )
+        self._agree(model.config)
+        return model
+
+    def _refuse_after_decoder(self) -> None:
+        if (self.folder / "model").exists():
+            raise UsageError(f"{self.folder} has come to the decoder, whose codes are made; give another --run folder")
 
     def _agree(self, config: ModelConfig) -> None:
         path, processes = self.folder / "config.json", Processes()
