@@ -42,7 +42,7 @@ class DecoderTraining:
 
 @dataclass(frozen=True)
 class Searched:
-    """Crops [N, H, W, 3], uint8, and the codes [N, G, h, w], int16, that the search found at the qualities [N]."""
+    """Crops [N, H, W, 3], uint8, and the codes [N, G, h, w], int32, that the search found at the qualities [N]."""
 
     pixels: Tensor
     codes: Tensor
@@ -137,7 +137,7 @@ def _search(
     pixels = crops.permute(0, 2, 3, 1).contiguous()
     quality = torch.arange(SHARE) % codec.model.config.vqvae.qualities
     codes = [
-        codec.encode(each.numpy(), at + 1, effort=settings.effort).astype(np.int16)
+        codec.encode(each.numpy(), at + 1, effort=settings.effort)
         for each, at in zip(pixels, quality.tolist(), strict=True)
     ]
     partial = path.with_suffix(".partial")

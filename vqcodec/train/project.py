@@ -151,6 +151,8 @@ class Project:
     def _finished(self, start: Model | None) -> Model:
         """The model whose decoder is trained, in RUN/model: a copy of `start`, or what the first two stages left."""
         folder, processes = self.folder / "model", Processes()
+        if start is not None:
+            self._agree(start.config)
         processes.wait()  # some may be looking whether there is a model
         if processes.first and not (folder / "config.json").exists():
             if start is None:
@@ -163,7 +165,6 @@ class Project:
             raise UsageError(
                 f"{self.folder} trains the decoder of another model; give the same --init or another --run"
             )
-        self._agree(model.config)
         return model
 
     def _refuse_after_decoder(self) -> None:

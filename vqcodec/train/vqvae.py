@@ -73,7 +73,7 @@ class VQVAEStage(Stage):
         if self.processes.first:  # the others get it from there
             if network is None and settings.config.transform:
                 start_from_pca(self.network, start)
-            self._start_codebooks(start, anew if network else None)
+            self._start_codebooks(start, None if network is None else anew)
         self.network.to(self.device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         side = min(256, *(min(p.shape[:2]) for p in validation.pixels))
         self.held_out = validation.grid(side - side % settings.config.stride)[:VALIDATION_PICTURES]
