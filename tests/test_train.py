@@ -214,7 +214,7 @@ def test_a_run_that_was_stopped_ends_as_if_it_had_not_been(tmp_path: Path, data:
 
 
 @pytest.mark.usefixtures("every_step")
-def test_codebooks_whose_bits_become_dearer_begin_anew(tmp_path: Path, data: list[Path], every_step: None) -> None:
+def test_codebooks_whose_bits_become_dearer_begin_anew(tmp_path: Path, data: list[Path]) -> None:
     def priced(*shares: float) -> ModelConfig:
         return dataclasses.replace(FINE, vqvae=dataclasses.replace(FINE.vqvae, rate_shares=(shares,) * 3))
 
@@ -238,6 +238,7 @@ def test_codebooks_whose_bits_become_dearer_begin_anew(tmp_path: Path, data: lis
         assert gaps.max() < 0.1 * kept.diff(dim=0).median()
 
 
+@pytest.mark.usefixtures("every_step")
 def test_restarts_of_dead_codes_resume_too(tmp_path: Path, data: list[Path], monkeypatch: pytest.MonkeyPatch) -> None:
     """What a step does may depend on the weights and the step only, so chance must follow from the step."""
     monkeypatch.setattr(codebooks, "DECAY", 0.5)  # codes die fast
