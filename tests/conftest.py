@@ -23,6 +23,7 @@ from vqcodec.config import ModelConfig, PriorConfig, VQVAEConfig
 
 if TYPE_CHECKING:  # the tests of what works without torch also use this module
     from vqcodec.nn.pixelcnn import GatedPixelCNN
+    from vqcodec.nn.quantizer import VectorQuantizer
     from vqcodec.store import Model
 
 settings.register_profile("vqcodec", deadline=None)  # a busy machine is no fault of the software
@@ -40,7 +41,7 @@ PATCH = ModelConfig(
 )
 FINE = ModelConfig(
     "tiny-fine",
-    VQVAEConfig("patch", 8, 8, 6, 1, 1, ((64, 1), (64, 1), (64, 2), (64, 4), (32, 8)), (32.0, 8.0, 2.0)),
+    VQVAEConfig("patch", 8, 8, 6, 1, 1, ((64, 1), (64, 1), (64, 2), (64, 4), (32, 8)), (96.0, 30.0, 9.0)),
     PriorConfig(channels=8, blocks=2, head_channels=6),
     unit=4,
     default_quality=2,
@@ -130,8 +131,13 @@ def small_prior() -> IntegerPrior:
     return IntegerPrior(formula_tensors(SMALL), SMALL, 0)
 
 
-def random_prior(config: VQVAEConfig, prior: PriorConfig, seed: int = 0) -> GatedPixelCNN:
-    """A float prior with seeded random weights, of which every part matters."""
+def random_prior(
+    config: VQVAEConfig, prior: PriorConfig, seed: int = 0, quantizer: VectorQuantizer | None = None
+) -> GatedPixelCNN:
+    """A float prior with seeded random weights, of which every part matters, and with the frequencies of `quantizer`.
+
+    Without those the sizes of files would not follow lambda.
+    """
     import torch
 
     from vqcodec.nn.pixelcnn import GatedPixelCNN
@@ -140,7 +146,7 @@ def random_prior(config: VQVAEConfig, prior: PriorConfig, seed: int = 0) -> Gate
     with torch.random.fork_rng(), torch.no_grad():
         torch.manual_seed(seed)
         network = GatedPixelCNN(config, prior)
-        network.describe_codes(VectorQuantizer(config))
+        network.describe_codes(quantizer or VectorQuantizer(config))
         for name, parameter in network.named_parameters():
             if name.endswith((".free", ".label", ".bias")) and "net." not in name:
                 parameter.add_(torch.randn_like(parameter), alpha=0.5)
@@ -169,7 +175,8 @@ def make_model(config: ModelConfig, folder: Path) -> Model:
         for quality in range(config.vqvae.qualities):
             latents = network.encoder(x, torch.full((len(x),), quality))
             network.quantizer.start_from(latents.permute(0, 2, 3, 1).flatten(0, 2), quality)
-    return save_model(folder, config, network, random_prior(config.vqvae, config.prior).integers())
+    prior = random_prior(config.vqvae, config.prior, quantizer=network.quantizer)
+    return save_model(folder, config, network, prior.integers())
 
 
 @pytest.fixture(scope="session")
