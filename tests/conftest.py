@@ -41,7 +41,7 @@ PATCH = ModelConfig(
 )
 FINE = ModelConfig(
     "tiny-fine",
-    VQVAEConfig("patch", 8, 8, 6, 1, 1, ((64, 1), (64, 1), (64, 2), (64, 4), (32, 8)), (96.0, 30.0, 9.0)),
+    VQVAEConfig("patch", 8, 8, 6, 1, 1, ((64, 1), (64, 1), (64, 2), (64, 4), (32, 8)), (48.0, 16.0, 6.0)),
     PriorConfig(channels=8, blocks=2, head_channels=6),
     unit=4,
     default_quality=2,

@@ -48,8 +48,9 @@ def test_a_saved_model_opens_as_it_was(model: Model) -> None:
 
 
 def test_saving_again_gives_the_same_digest(conv_model: Model, tmp_path: Path) -> None:
-    prior = random_prior(CONV.vqvae, CONV.prior).integers()
-    again = save_model(tmp_path / "again", CONV, conv_model.network(), prior)
+    network = conv_model.network()
+    prior = random_prior(CONV.vqvae, CONV.prior, quantizer=network.quantizer).integers()
+    again = save_model(tmp_path / "again", CONV, network, prior)
     assert again.digest == conv_model.digest
 
 
@@ -334,5 +335,6 @@ def test_a_model_may_be_saved_into_the_current_folder(
 ) -> None:
     (tmp_path / "here").mkdir()
     monkeypatch.chdir(tmp_path / "here")
-    prior = random_prior(CONV.vqvae, CONV.prior).integers()
-    assert save_model(Path("."), CONV, conv_model.network(), prior).digest == conv_model.digest
+    network = conv_model.network()
+    prior = random_prior(CONV.vqvae, CONV.prior, quantizer=network.quantizer).integers()
+    assert save_model(Path("."), CONV, network, prior).digest == conv_model.digest
