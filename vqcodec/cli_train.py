@@ -149,7 +149,7 @@ def decoder(
 ) -> None:
     """Train the decoder of a finished model on the codes that the search finds.
 
-    Codes and prior stay as they are, and so do all sizes.
+    Encoder, codebooks and prior stay as they are.
     """
     from vqcodec.store import open_model
     from vqcodec.train.distributed import joined
