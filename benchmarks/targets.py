@@ -33,7 +33,7 @@ class Target:
 
 
 def container_target(_: Path) -> Target:
-    from vqcodec.container import alpha_payload, pack, read_header, unit_payload, unpack
+    from vqcodec.container import alpha_payload, pack, postfilter_payload, read_header, unit_payload, unpack
     from vqcodec.errors import BadFile
 
     def run(data: bytes) -> None:
@@ -45,6 +45,7 @@ def container_target(_: Path) -> Target:
         for index in range(min(4, header.rows * header.cols)):
             tolerated(lambda i=index: unit_payload(data, header, i))
         tolerated(lambda: alpha_payload(data, header))
+        tolerated(lambda: postfilter_payload(data, header))
         file = unpack(data)
         assert unpack(pack(file)) == file
 

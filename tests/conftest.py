@@ -39,6 +39,7 @@ PATCH = ModelConfig(
     unit=4,
     default_quality=2,
 )
+FILTERED = dataclasses.replace(PATCH, name="tiny-filtered", vqvae=dataclasses.replace(PATCH.vqvae, postfilter=3))
 FINE = ModelConfig(
     "tiny-fine",
     VQVAEConfig("patch", 8, 8, 6, 1, 1, ((64, 1), (64, 1), (64, 2), (64, 4), (32, 8)), (48.0, 16.0, 6.0)),
@@ -153,6 +154,16 @@ def random_prior(
     return network.eval()
 
 
+def plain_kernels() -> npt.NDArray[np.float32]:
+    """Three kernels that suit most pictures: contrast, sharpness, and colours that follow the green [3, 3, 3, 5, 5]."""
+    kernels = np.zeros((3, 3, 3, 5, 5), np.float32)
+    for channel in range(3):
+        kernels[0, channel, channel, 2, 2] = 1
+        kernels[1, channel, channel, 1:4, 1:4] = [[0, 1, 0], [1, -4, 1], [0, 1, 0]]
+        kernels[2, channel, 1, :, 2] = [0, -1, 2, -1, 0] if channel != 1 else 0
+    return kernels
+
+
 def make_model(config: ModelConfig, folder: Path) -> Model:
     """A model of seeded random weights around a PCA and k-means start on synthetic pictures, saved in `folder`."""
     import torch
@@ -172,6 +183,8 @@ def make_model(config: ModelConfig, folder: Path) -> Model:
         for name, parameter in network.named_parameters():
             if name.endswith("film"):
                 parameter.normal_(0, 0.3)
+        if network.postfilter:
+            network.postfilter.kernels.copy_(torch.from_numpy(plain_kernels()))
         for quality in range(config.vqvae.qualities):
             latents = network.encoder(x, torch.full((len(x),), quality))
             network.quantizer.start_from(latents.permute(0, 2, 3, 1).flatten(0, 2), quality)
@@ -183,6 +196,12 @@ def make_model(config: ModelConfig, folder: Path) -> Model:
 def patch_model(tmp_path_factory: pytest.TempPathFactory) -> Model:
     """Stride 8, three small codebooks, two qualities, units of 4 x 4 positions."""
     return make_model(PATCH, tmp_path_factory.mktemp("models") / "patch")
+
+
+@pytest.fixture(scope="session")
+def filtered_model(tmp_path_factory: pytest.TempPathFactory) -> Model:
+    """As the patch model, with a post-filter that suits most pictures."""
+    return make_model(FILTERED, tmp_path_factory.mktemp("models") / "filtered")
 
 
 @pytest.fixture(scope="session")

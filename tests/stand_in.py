@@ -45,6 +45,7 @@ class FakeInfo:
     unit_bytes: tuple[int, ...]
     header_bytes: int
     alpha_bytes: int
+    postfilter_bytes: int
     total_bytes: int
     metadata_bytes: dict[str, int] = field(default_factory=dict)
 
@@ -79,7 +80,7 @@ def describe(data: bytes, *, partial: bool = False) -> FakeInfo:
     shape = fields["shape"]
     return FakeInfo(
         digest.hex(), known.get(digest), shape[1], shape[0], "RGB", False, fields["quality"],
-        64, 1, 2, (len(payload) - 7, 7), len(head) + 1, 0, len(data),
+        64, 1, 2, (len(payload) - 7, 7), len(head) + 1, 0, 0, len(data),
     )  # fmt: skip
 
 

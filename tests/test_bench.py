@@ -132,7 +132,7 @@ ROWS = [
 COMPARISON = Comparison("photo", "webp", "psnr", -10.5, 0.5, 29, 31, 0.5, 0.1, 0.2, 0.25, 2)
 NO_OVERLAP = replace(COMPARISON, measure="ms_ssim", bd_rate=math.nan, bd_quality=math.nan, reason="nothing in common")
 ANATOMY = Anatomy(
-    "a", "photo", 1, 100, 1, 600, 30, 4, 0, 566, 4500.0, 28.0, 6750.0, 12800.0, 1.5,
+    "a", "photo", 1, 100, 1, 600, 30, 8, 0, 9, 553, 4500.0, 28.0, 6750.0, 12800.0, 1.5,
     (Codebook(256, 4000.0, 6000.0, 64.0), Codebook(256, 500.0, 750.0, 1.0)),
 )  # fmt: skip
 RESULTS = Results(

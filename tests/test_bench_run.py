@@ -219,15 +219,18 @@ def test_a_view_shows_the_nearest_where_a_size_cannot_be_met(pictures: list[Path
 # Anatomy
 
 
-def test_the_bits_of_a_file_add_up(model: Model) -> None:
+@pytest.mark.parametrize("name", ["patch", "conv", "filtered"])
+def test_the_bits_of_a_file_add_up(name: str, request: pytest.FixtureRequest) -> None:
+    model: Model = request.getfixturevalue(f"{name}_model")
     codec, picture = Codec(model), Picture(synthetic(90, 120), "RGB", np.full((90, 120), 9, np.uint8))
     data = codec.compress(picture)
     found = dissect(data, model)
     header = read_header(data)
     assert found.total_bytes == len(data)
-    parts = found.header_bytes + found.checksum_bytes + found.alpha_bytes + found.payload_bytes
-    assert parts == len(data)
-    assert found.checksum_bytes == 4 * (found.units + 1)
+    parts = found.header_bytes + found.checksum_bytes + found.alpha_bytes + found.postfilter_bytes
+    assert parts + found.payload_bytes == len(data)
+    assert found.checksum_bytes == 4 * (found.units + 1 + (model.config.vqvae.postfilter > 0))
+    assert (found.postfilter_bytes > 0) == (model.config.vqvae.postfilter > 0)
     assert found.units == header.rows * header.cols > 1
     # A range coder comes near to the ideal; each unit ends on a word of 32 bits.
     assert -32 * found.units <= found.overhead_bits <= 40 * found.units + 0.001 * found.ideal_bits

@@ -72,6 +72,7 @@ def files(draw: st.DrawFn) -> VqFile:
         cols=cols,
         units=tuple(draw(st.lists(st.binary(max_size=200), min_size=rows * cols, max_size=rows * cols))),
         alpha=draw(st.sampled_from([None, png(1, 1)[:16] + struct.pack(">II", width, height) + png(1, 1)[24:]])),
+        postfilter=draw(st.none() | st.binary(max_size=20)),
     )
 
 
@@ -86,6 +87,7 @@ def test_round_trip(file: VqFile) -> None:
     assert header.total_bytes == len(data)
     assert header.unit_lengths == tuple(map(len, file.units))
     assert header.alpha_bytes == len(file.alpha or b"")
+    assert header.postfilter_bytes == len(file.postfilter or b"")
     parts = [4 + n for n in (*header.unit_lengths, *header.chunk_lengths)]
     assert header.header_bytes + sum(parts) == len(data)
     assert tuple(unit_payload(data, header, i) for i in range(len(file.units))) == file.units

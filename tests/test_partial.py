@@ -12,14 +12,13 @@ from vqcodec.errors import BadFile, DamagedFile, LimitExceeded, UsageError
 from vqcodec.image import Picture
 from vqcodec.limits import Limits
 from vqcodec.partial import Region, decode_region, salvage
-from vqcodec.store import Model
 
 HEIGHT, WIDTH = 150, 170  # units of 32 x 32 pixels: 5 rows and 6 columns
 
 
-@pytest.fixture(scope="module")
-def codec(patch_model: Model) -> Codec:
-    return Codec(patch_model)
+@pytest.fixture(scope="module", params=["patch", "filtered"])
+def codec(request: pytest.FixtureRequest) -> Codec:
+    return Codec(request.getfixturevalue(f"{request.param}_model"))
 
 
 @pytest.fixture(scope="module")

@@ -1,4 +1,4 @@
-"""The chunks of a .vq file: alpha and metadata <-> (type, payload). Only the standard library is used.
+"""The chunks of a .vq file: alpha, weights and metadata <-> (type, payload). Only the standard library is used.
 
 What a payload of each type must be stands in container.py, with the rest of the format.
 """
@@ -11,17 +11,30 @@ import zlib
 from vqcodec.errors import DamagedFile
 from vqcodec.metadata import KINDS, LIMIT, NAMES, Metadata
 
-__all__ = ["ALPHA", "ANCILLARY", "NAMES_BY_TYPE", "TYPES", "alpha_fault", "chunks_of", "inflated"]
+__all__ = [
+    "ALPHA",
+    "ANCILLARY",
+    "CRITICAL",
+    "NAMES_BY_TYPE",
+    "POSTFILTER",
+    "TYPES",
+    "alpha_fault",
+    "chunks_of",
+    "inflated",
+]
 
-ALPHA, ANCILLARY = 1, 128  # the one critical type, and the first type that a reader may skip
+CRITICAL = ALPHA, POSTFILTER = 1, 2
+ANCILLARY = 128  # the first type that a reader may skip
 TYPES = dict(zip(KINDS, (129, 130, 131), strict=True))  # of metadata
-NAMES_BY_TYPE = {ALPHA: "alpha channel"} | {TYPES[kind]: name for kind, name in NAMES.items()}
+NAMES_BY_TYPE = {ALPHA: "alpha channel", POSTFILTER: "set of weights"} | {
+    TYPES[kind]: name for kind, name in NAMES.items()
+}
 _PNG_START = struct.Struct(">8sI4sIIBB")  # signature, length and name of the first chunk, its first fields
 
 
-def chunks_of(alpha: bytes | None, metadata: Metadata) -> tuple[tuple[int, bytes], ...]:
+def chunks_of(alpha: bytes | None, postfilter: bytes | None, metadata: Metadata) -> tuple[tuple[int, bytes], ...]:
     """All chunks, by rising type. Raises `ValueError` for metadata that is too long."""
-    chunks = [] if alpha is None else [(ALPHA, alpha)]
+    chunks = [(kind, payload) for kind, payload in ((ALPHA, alpha), (POSTFILTER, postfilter)) if payload is not None]
     for kind, size in metadata.sizes().items():
         if size > LIMIT:
             raise ValueError(f"{size} bytes of {NAMES[kind]} are more than {LIMIT}")

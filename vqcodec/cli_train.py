@@ -1,4 +1,4 @@
-"""The command line of training: `train vqvae`, `prior`, `decoder` if wanted, `export`, all in one folder (--run).
+"""The command line of training: `train vqvae`, `prior`, `decoder` and `postfilter` if wanted, `export`, in one --run.
 
 A command that was stopped goes on from its last checkpoint when it is given again. Under torchrun
 (`torchrun --nproc-per-node N -m -- vqcodec train ...`) several processes share the work of each step.
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 __all__ = ["train_app"]
 
 train_app = typer.Typer(
-    help="Train a model: its networks (vqvae), then its prior, its decoder once more if wanted, then export it.",
+    help="Train a model: its networks (vqvae), then its prior, its decoder once more and a postfilter, then export it.",
     no_args_is_help=True,
     add_completion=False,
     rich_markup_mode=None,
@@ -41,6 +41,8 @@ Accumulate = Annotated[
     int,
     typer.Option("--accumulate", metavar="N", min=1, help="Compute a step in N parts: less memory, same result."),
 ]
+Start = Annotated[str | None, typer.Option("--init", metavar="MODEL", help="A finished model; else what is in --run.")]
+Crops = Annotated[int, typer.Option("--crops", min=1, help="To make codes for, of all qualities together.")]
 Crop = Annotated[int, typer.Option("--crop", min=1, help="Pixels of a picture in a step, each way.")]
 Rate = Annotated[float, typer.Option("--lr", min=0, help="Peak learning rate.")]
 Seed = Annotated[int, typer.Option("--seed", min=0, help="Of all random choices.")]
@@ -133,10 +135,8 @@ def prior(
 def decoder(
     data: Data,
     run: Run,
-    start: Annotated[
-        str | None, typer.Option("--init", metavar="MODEL", help="A finished model; else what is in --run.")
-    ] = None,
-    crops: Annotated[int, typer.Option("--crops", min=1, help="To make codes for, of all qualities together.")] = 4096,
+    start: Start = None,
+    crops: Crops = 4096,
     minutes: Minutes = 0,
     steps: Steps = 0,
     batch: Batch = 8,
@@ -163,6 +163,36 @@ def decoder(
         bar.describe("codes")
         Project(run, data, report, augment).train_decoder(schedule, batch, crop, crops, model, bar.part(0, 1))
     if processes.first:
+        print(f"Done. Next: vqcodec train export --run {printable(str(run))} --out FOLDER")
+
+
+@train_app.command()
+def postfilter(
+    data: Data,
+    run: Run,
+    start: Start = None,
+    kernels: Annotated[int, typer.Option("--kernels", min=1, help="So many weights each file will hold.")] = 16,
+    crops: Crops = 4096,
+    crop: Crop = 256,
+    seed: Seed = 1,
+    augment: AugmentBy = "photo",
+) -> None:
+    """Find kernels of a post-filter, which files weight so that it suits their pictures.
+
+    For the same codes as the decoder is trained on (and for that decoder), which are made if they are not there.
+    """
+    from vqcodec.store import open_model
+    from vqcodec.train.decoder import CodesToSearch
+    from vqcodec.train.distributed import joined
+    from vqcodec.train.project import Project
+
+    with joined() as processes, Bar(processes.first) as bar:
+        model = None if start is None else open_model(start)
+        bar.describe("codes, filters")
+        project = Project(run, data, _reporter(bar), augment)
+        share = project.train_postfilter(kernels, CodesToSearch(crop, crops, seed), model, bar.part(0, 1))
+    if processes.first:
+        print(f"{kernels} kernels take {share:.1%} of the squared error of these crops.")
         print(f"Done. Next: vqcodec train export --run {printable(str(run))} --out FOLDER")
 
 

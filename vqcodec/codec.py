@@ -19,11 +19,13 @@ from vqcodec import container
 from vqcodec.alpha import decode_alpha, encode_alpha
 from vqcodec.coding.integer_prior import Codes, IntegerPrior
 from vqcodec.coding.rangecoder import read_units, write_units
+from vqcodec.coding.weights import Weights, pack_weights, unpack_weights
 from vqcodec.container import Frame, VqFile
 from vqcodec.errors import DamagedFile, LimitExceeded, ModelError, UnknownModel, UsageError
 from vqcodec.image import Picture, grey_of
 from vqcodec.limits import ANY_SIZE, DEFAULT_LIMITS, Limits
 from vqcodec.metrics import bits_per_dim, bits_per_pixel, compression_ratio
+from vqcodec.postfilter import fit_weights
 from vqcodec.progress import Progress, share_of
 from vqcodec.refine import refine
 from vqcodec.store import Model, find
@@ -42,7 +44,7 @@ Samples = npt.NDArray[np.uint8]
 Latents = npt.NDArray[np.float32]
 
 # What parts of the work take, in passes of the encoder, as progress is told: see benchmarks/speed.py.
-DECODER, PACKING, READING = 1, 8, 5
+DECODER, FITTING, PACKING, READING = 1, 1, 8, 5
 PRICES, ROUND = 2, 2  # of the search
 ROUNDS = (0, 3, 8, 20)  # of the search for better codes (refine.py) at each effort
 DEFAULT_EFFORT = 1
@@ -65,6 +67,7 @@ class Info:
     unit_bytes: tuple[int, ...]  # row-major
     header_bytes: int
     alpha_bytes: int
+    postfilter_bytes: int  # the weights that suit the picture
     metadata_bytes: dict[str, int]  # of "exif", "xmp" and "icc", those that are there
     total_bytes: int
 
@@ -130,7 +133,7 @@ class Codec:
         """
         quality = self.quality(quality)
         passes = self._passes(self._rounds(effort))
-        encoded = passes / (passes + PACKING)
+        encoded = passes / (passes + FITTING + PACKING)
         codes = self.encode(picture.pixels, quality, share_of(progress, 0, encoded), effort)
         return self.pack(picture, codes, quality, share_of(progress, encoded, 1))
 
@@ -140,8 +143,12 @@ class Codec:
         """The bytes of a .vq file with the codes of a picture; `prove`: decode them again to the same codes."""
         config = self.model.config
         index = quality - 1
+        weights = self.fit(picture.pixels, codes, quality)
+        if progress:
+            progress(FITTING / (FITTING + PACKING))
+        rest = share_of(progress, FITTING / (FITTING + PACKING), 1)
         grids = split(codes, config.unit)
-        payloads = write_units(self.prior(index), [grid for row in grids for grid in row], progress, prove=prove)
+        payloads = write_units(self.prior(index), [grid for row in grids for grid in row], rest, prove=prove)
         file = VqFile(
             model_digest=self.model.digest,
             width=picture.width,
@@ -153,6 +160,7 @@ class Codec:
             cols=len(grids[0]),
             units=tuple(payloads),
             alpha=None if picture.alpha is None else encode_alpha(picture.alpha),
+            postfilter=None if weights is None else pack_weights(weights),
             metadata=picture.metadata,
         )
         return container.pack(file)
@@ -163,7 +171,8 @@ class Codec:
         read = READING / (READING + DECODER)
         codes = read_codes(file, self.model, self.prior, share_of(progress, 0, read))
         shape = (file.height, file.width)
-        pixels = self.render(codes, file.quality + 1, shape, file.mode, share_of(progress, read, 1))
+        weights = self.weights(file.postfilter)
+        pixels = self.render(codes, file.quality + 1, shape, file.mode, share_of(progress, read, 1), weights)
         alpha = None if file.alpha is None else decode_alpha(file.alpha, file.height, file.width)
         return Picture(pixels, file.mode, alpha, metadata=file.metadata)
 
@@ -174,9 +183,13 @@ class Codec:
         shape: tuple[int, int],
         mode: Literal["RGB", "L"],
         progress: Progress | None = None,
+        weights: Weights | None = None,
     ) -> Samples:
-        """Codes [G, h, w] -> the pixels of a picture of shape (H, W), [H, W, 3]; mode "L": three equal channels."""
-        pixels = self.decode(codes, quality, progress)[: shape[0], : shape[1]]
+        """Codes [G, h, w] -> the pixels of a picture of shape (H, W), [H, W, 3]; mode "L": three equal channels.
+
+        `weights`: those of the post-filter, which a file may hold.
+        """
+        pixels = self.decode(codes, quality, progress, weights)[: shape[0], : shape[1]]
         if mode == "L":
             pixels = np.repeat(grey_of(pixels)[:, :, None], 3, axis=2)
         return np.ascontiguousarray(pixels)
@@ -212,9 +225,25 @@ class Codec:
             refine(codes, pixels, networks, prior, self.model.config.unit, rounds, rest)
         return codes
 
-    def decode(self, codes: Codes, quality: int, progress: Progress | None = None) -> Samples:
+    def decode(
+        self, codes: Codes, quality: int, progress: Progress | None = None, weights: Weights | None = None
+    ) -> Samples:
         """Codes [G, h, w] -> pixels [h * stride, w * stride, 3]."""
-        return self._networks(quality).decode(codes, progress)
+        return self._networks(quality).decode(codes, progress, () if weights is None else weights.values)
+
+    def fit(self, pixels: Samples, codes: Codes, quality: int) -> Weights | None:
+        """The weights of the post-filter for pixels [H, W, 3] and their codes; None where a file needs none."""
+        if not self.model.config.vqvae.postfilter:
+            return None
+        return fit_weights(self._networks(quality), pixels, codes)
+
+    def weights(self, payload: bytes | None) -> Weights | None:
+        """The weights of the post-filter that a file holds. Raises `DamagedFile` when they contradict the model."""
+        if payload is None:
+            return None
+        if not self.model.config.vqvae.postfilter:
+            raise DamagedFile("the file has weights for a post-filter, and its model has none; the file is damaged")
+        return unpack_weights(payload, self.model.config.vqvae.postfilter)
 
     def refuse_beyond_limits(self, height: int, width: int) -> None:
         """Raise `LimitExceeded` for a picture, or a part of one, that is larger than the limits allow."""
@@ -325,6 +354,7 @@ def describe(data: bytes, *, partial: bool = False) -> Info:
         unit_bytes=header.unit_lengths,
         header_bytes=header.header_bytes,
         alpha_bytes=header.alpha_bytes,
+        postfilter_bytes=header.postfilter_bytes,
         metadata_bytes=header.metadata_bytes,
         total_bytes=len(data),
     )

@@ -15,10 +15,11 @@ from typing import Any, Literal, TypeVar
 
 from vqcodec.errors import ModelError
 
-__all__ = ["ModelConfig", "PriorConfig", "VQVAEConfig", "from_json", "to_json"]
+__all__ = ["MAX_KERNELS", "ModelConfig", "PriorConfig", "VQVAEConfig", "from_json", "to_json"]
 
 T = TypeVar("T")
-_LATER: dict[str, Any] = {"rate_shares": ()}  # settings of later versions, where they change nothing
+MAX_KERNELS = 64  # of a post-filter
+_LATER: dict[str, Any] = {"rate_shares": (), "postfilter": 0}  # settings of later versions, where they change nothing
 
 
 @dataclass(frozen=True)
@@ -32,6 +33,7 @@ class VQVAEConfig:
     `lambdas` holds one Lagrange multiplier per quality, worst picture first: latent squared error per bit of a code
     (ECVQ, Chou, Lookabaugh & Gray 1989); 0 is the plain nearest code. `rate_shares` says, for each quality and
     codebook, what share of the zero-order bits the prior will leave, which is what lambda is then meant for.
+    `postfilter` is how many kernels a file may weight its last filter with (nn/postfilter.py).
     """
 
     stem: Literal["conv", "patch", "scaled"]
@@ -46,6 +48,7 @@ class VQVAEConfig:
     codebook_learning: Literal["ema", "gradient"] = "ema"
     restart_dead_codes: bool = False
     rate_shares: tuple[tuple[float, ...], ...] = ()  # [qualities][codebooks]; empty: all 1
+    postfilter: int = 0  # kernels; 0: no post-filter
 
     def __post_init__(self) -> None:
         _require(self.stem in ("conv", "patch", "scaled"), f"stem {self.stem!r} is not 'conv', 'patch' or 'scaled'")
@@ -63,6 +66,8 @@ class VQVAEConfig:
         _require(len(shares) in (0, len(self.lambdas)), "rate_shares needs a row for each quality")
         _require(all(len(row) == len(self.codebooks) for row in shares), "rate_shares needs a share for each codebook")
         _require(all(0 < share <= 1 for row in shares for share in row), "rate_shares must be above 0 and at most 1")
+        _require(0 <= self.postfilter <= MAX_KERNELS, f"a post-filter has 0 to {MAX_KERNELS} kernels")
+        _require(self.transform or not self.postfilter, "a post-filter needs the stem 'patch' or 'scaled'")
 
     @property
     def transform(self) -> bool:

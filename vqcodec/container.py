@@ -25,6 +25,7 @@ Chunk types below 128 are critical (a reader that does not know one must refuse 
 skipped. Each of these types stands at most once in a file:
 
     1    alpha channel: a PNG of 8-bit grey (mode L), of exactly the picture's size
+    2    weights of the model's post-filter (coding/weights.py), with which the colours are decoded
     129  EXIF: a TIFF file without a picture, as in the eXIf chunk of a PNG
     130  XMP: a packet in UTF-8
     131  ICC profile of the samples' colour space, which is RGB (grey for a grey picture); without it they are sRGB
@@ -41,15 +42,25 @@ from dataclasses import dataclass, field, fields
 from itertools import accumulate
 from typing import Literal
 
-from vqcodec.chunks import ALPHA, ANCILLARY, NAMES_BY_TYPE, TYPES, alpha_fault, chunks_of, inflated
+from vqcodec.chunks import (
+    ALPHA,
+    ANCILLARY,
+    CRITICAL,
+    NAMES_BY_TYPE,
+    POSTFILTER,
+    TYPES,
+    alpha_fault,
+    chunks_of,
+    inflated,
+)
 from vqcodec.errors import DamagedFile, LimitExceeded, UnsupportedFile
 from vqcodec.limits import DEFAULT_LIMITS, Limits
 from vqcodec.magic import MAGIC, check_magic
 from vqcodec.metadata import KINDS, Metadata
 
 __all__ = [
-    "MAGIC", "Frame", "Header", "VqFile", "alpha_payload", "metadata_payload", "pack", "read_header",
-    "read_metadata", "unit_payload", "unpack",
+    "MAGIC", "Frame", "Header", "VqFile", "alpha_payload", "metadata_payload", "pack", "postfilter_payload",
+    "read_header", "read_metadata", "unit_payload", "unpack",
 ]  # fmt: skip
 
 _VERSION = 1
@@ -75,10 +86,14 @@ class Frame:
 
 @dataclass(frozen=True)
 class VqFile(Frame):
-    """A whole file. units: rows * cols payloads, row-major; alpha: a PNG of mode L and the same size."""
+    """A whole file. units: rows * cols payloads, row-major; alpha: a PNG of mode L and the same size.
+
+    postfilter: the weights that the model's post-filter takes, packed.
+    """
 
     units: tuple[bytes, ...]
     alpha: bytes | None = None
+    postfilter: bytes | None = None
     metadata: Metadata = field(default_factory=Metadata)
 
 
@@ -111,12 +126,21 @@ class Header(Frame):
     @property
     def alpha_bytes(self) -> int:
         """Length of the alpha payload; 0 where there is none."""
-        return dict(zip(self.chunk_types, self.chunk_lengths, strict=True)).get(ALPHA, 0)
+        return self._lengths_by_type.get(ALPHA, 0)
+
+    @property
+    def postfilter_bytes(self) -> int:
+        """Length of the post-filter's weights; 0 where there are none."""
+        return self._lengths_by_type.get(POSTFILTER, 0)
+
+    @property
+    def _lengths_by_type(self) -> dict[int, int]:
+        return dict(zip(self.chunk_types, self.chunk_lengths, strict=True))
 
     @property
     def metadata_bytes(self) -> dict[str, int]:
         """Lengths of the metadata payloads that are there, by kind."""
-        lengths = dict(zip(self.chunk_types, self.chunk_lengths, strict=True))
+        lengths = self._lengths_by_type
         return {kind: lengths[TYPES[kind]] for kind in KINDS if TYPES[kind] in lengths}
 
     @property
@@ -136,7 +160,7 @@ def pack(file: VqFile) -> bytes:
     if file.alpha is not None and (wrong := alpha_fault(file.alpha, file.width, file.height)):
         raise ValueError(wrong)
 
-    chunks = chunks_of(file.alpha, file.metadata)
+    chunks = chunks_of(file.alpha, file.postfilter, file.metadata)
     flags = (_GREY if file.mode == "L" else 0) | (_CHUNKS if chunks else 0)
     header = bytearray(MAGIC + bytes([_VERSION]) + file.model_digest + bytes([flags]))
     for number in (file.width, file.height, file.quality, file.unit, file.rows, file.cols):
@@ -161,7 +185,8 @@ def unpack(data: bytes, limits: Limits = DEFAULT_LIMITS) -> VqFile:
     payloads = tuple(_part(data, header, index) for index in range(len(header.lengths)))
     frame = {field.name: getattr(header, field.name) for field in fields(Frame)}
     units, alpha = payloads[: header.rows * header.cols], alpha_payload(data, header)
-    return VqFile(**frame, units=units, alpha=alpha, metadata=read_metadata(data, header))
+    postfilter = postfilter_payload(data, header)
+    return VqFile(**frame, units=units, alpha=alpha, postfilter=postfilter, metadata=read_metadata(data, header))
 
 
 def read_header(data: bytes, limits: Limits = DEFAULT_LIMITS, *, partial: bool = False) -> Header:
@@ -192,7 +217,7 @@ def read_header(data: bytes, limits: Limits = DEFAULT_LIMITS, *, partial: bool =
 
     _check_limit(f"{width} x {height} pixels", width * height, "pixels", limits)
     _check_limit(f"{width} x {height} pixels", max(width, height), "side", limits)
-    if unknown := [kind for kind in types if kind != ALPHA and kind < ANCILLARY]:
+    if unknown := [kind for kind in types if kind not in CRITICAL and kind < ANCILLARY]:
         raise _too_new(f"a chunk of type {unknown[0]}")
     if doubled := [name for kind, name in NAMES_BY_TYPE.items() if types.count(kind) > 1]:
         raise _damaged(f"it has more than one {doubled[0]}")
@@ -219,6 +244,11 @@ def alpha_payload(data: bytes, header: Header) -> bytes | None:
     if payload is not None and (wrong := alpha_fault(payload, header.width, header.height)):
         raise _damaged(wrong)
     return payload
+
+
+def postfilter_payload(data: bytes, header: Header) -> bytes | None:
+    """The post-filter's weights, packed; None where the file has none. DamagedFile as for a unit."""
+    return _chunk(data, header, POSTFILTER)
 
 
 def read_metadata(data: bytes, header: Header) -> Metadata:

@@ -62,7 +62,8 @@ def show_picture(
     """What becomes of a picture, how far that is from it, and what each part of it costs."""
     height, width = picture.pixels.shape[:2]
     codes = codec.encode(picture.pixels, quality, share_of(progress, 0, 0.6), effort)
-    decoded = codec.render(codes, quality, (height, width), picture.mode, share_of(progress, 0.6, 0.8))
+    weights = codec.fit(picture.pixels, codes, quality)
+    decoded = codec.render(codes, quality, (height, width), picture.mode, share_of(progress, 0.6, 0.8), weights)
     error = np.abs(decoded.astype(np.float32) - picture.pixels).mean(2)
     bits = bits_of(codec, codes, quality)
     stride = codec.model.config.vqvae.stride

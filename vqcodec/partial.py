@@ -15,7 +15,15 @@ import numpy.typing as npt
 from vqcodec.alpha import decode_alpha
 from vqcodec.codec import Codec, grid_shape, read_part, unit_bounds
 from vqcodec.coding.integer_prior import Codes
-from vqcodec.container import Frame, alpha_payload, metadata_payload, read_header, read_metadata, unit_payload
+from vqcodec.container import (
+    Frame,
+    alpha_payload,
+    metadata_payload,
+    postfilter_payload,
+    read_header,
+    read_metadata,
+    unit_payload,
+)
 from vqcodec.errors import BadFile, DamagedFile, UsageError
 from vqcodec.image import Picture
 from vqcodec.limits import ANY_SIZE
@@ -83,7 +91,8 @@ def decode_region(codec: Codec, data: bytes, region: Region, progress: Progress 
     block = Frame(header.model_digest, shape[1], shape[0], header.mode, header.quality, header.unit, *grid)
     payloads = {place: unit_payload(data, header, index) for place, index in enumerate(wanted)}
     codes = read_part(block, codec.model, payloads, codec.prior, share_of(progress, 0, CODING_SHARE))
-    pixels = codec.render(codes, header.quality + 1, shape, header.mode, share_of(progress, CODING_SHARE, 1))
+    weights = codec.weights(postfilter_payload(data, header))
+    pixels = codec.render(codes, header.quality + 1, shape, header.mode, share_of(progress, CODING_SHARE, 1), weights)
     rows = slice(region.top - y * stride, bottom - y * stride)
     columns = slice(region.left - x * stride, right - x * stride)
     payload = alpha_payload(data, header)
@@ -117,7 +126,12 @@ def salvage(codec: Codec, data: bytes, progress: Progress | None = None) -> Salv
     if lost.any():
         codes = _spread(codes, lost)
     shape = (header.height, header.width)
-    pixels = codec.render(codes, header.quality + 1, shape, header.mode, share_of(progress, CODING_SHARE, 1))
+    weights = None
+    try:
+        weights = codec.weights(postfilter_payload(data, header))
+    except BadFile:
+        damage.append("the last correction of its colours was lost")
+    pixels = codec.render(codes, header.quality + 1, shape, header.mode, share_of(progress, CODING_SHARE, 1), weights)
     if lost.any():
         _fill(pixels, lost, codec.model.config.vqvae.stride)
     alpha = None

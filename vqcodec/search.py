@@ -154,7 +154,9 @@ class _Search:
         codec, picture = self.codec, self.picture
         codes = codec.encode(picture.pixels, quality, None, self.effort, math.exp(shift))
         if self.target.kind == "psnr":
-            figure = psnr(picture.pixels, codec.render(codes, quality, picture.pixels.shape[:2], picture.mode))
+            weights = codec.fit(picture.pixels, codes, quality)
+            shape = picture.pixels.shape[:2]
+            figure = psnr(picture.pixels, codec.render(codes, quality, shape, picture.mode, weights=weights))
         else:
             figure = len(codec.pack(picture, codes, quality, prove=False))
         trial = Trial(quality, shift, figure, self.target.misses_by(figure))

@@ -46,7 +46,7 @@ def dissect(data: bytes, model: Model) -> Anatomy:
     for size, ideal, used in zip(sizes, bits.tolist(), codes, strict=True):
         zero_order = entropy_bits(used)
         books.append(Codebook(size, ideal, zero_order, float(2 ** (zero_order / positions))))
-    parts = len(header.unit_lengths) + (header.alpha_bytes > 0)
+    parts = len(header.unit_lengths) + (header.alpha_bytes > 0) + (header.postfilter_bytes > 0)
     payload = sum(header.unit_lengths)
     zero_order = sum(book.zero_order_bits for book in books)
     ideal = float(bits.sum())
@@ -60,6 +60,7 @@ def dissect(data: bytes, model: Model) -> Anatomy:
         header_bytes=header.header_bytes,
         checksum_bytes=CHECKSUM * parts,
         alpha_bytes=header.alpha_bytes,
+        postfilter_bytes=header.postfilter_bytes,
         payload_bytes=payload,
         ideal_bits=ideal,
         overhead_bits=8 * payload - ideal,
@@ -98,6 +99,7 @@ def mean_anatomy(anatomies: list[Anatomy]) -> Anatomy:
         header_bytes=average("header_bytes"),
         checksum_bytes=average("checksum_bytes"),
         alpha_bytes=average("alpha_bytes"),
+        postfilter_bytes=average("postfilter_bytes"),
         payload_bytes=average("payload_bytes"),
         ideal_bits=ideal,
         overhead_bits=average("overhead_bits"),

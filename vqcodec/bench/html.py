@@ -91,6 +91,7 @@ ANATOMY: tuple[Column[Anatomy], ...] = (
     Column("header", lambda file: file.header_bytes, ",.0f"),
     Column("checksums", lambda file: file.checksum_bytes, ",.0f"),
     Column("alpha", lambda file: file.alpha_bytes or None, ",.0f"),
+    Column("post-filter", lambda file: file.postfilter_bytes or None, ",.0f"),
     Column("payload", lambda file: file.payload_bytes, ",.0f"),
     Column("ideal bits", lambda file: file.ideal_bits, ",.0f"),
     Column("coder's overhead, bits", lambda file: file.overhead_bits, ",.0f"),

@@ -56,6 +56,8 @@ def print_info(found: Info, file: TextIO) -> None:
         "units": f"{found.rows} x {found.cols} of {found.unit} x {found.unit} latent positions",
         "bits/unit": f"{min(bits):,} to {max(bits):,}, mean {sum(bits) / len(bits):,.0f}",
     }
+    if found.postfilter_bytes:
+        lines["postfilter"] = f"weights in {found.postfilter_bytes} bytes"
     if found.metadata_bytes:
         sizes = ", ".join(f"{NAMES[kind]} {size:,}" for kind, size in found.metadata_bytes.items())
         lines["metadata"] = f"{sizes} bytes"

@@ -115,7 +115,7 @@ class Codebook:
 
 @dataclass(frozen=True)
 class Anatomy:
-    """Where the bits of a .vq file go: total = header + checksums of the parts + alpha + payload, in bytes."""
+    """Where the bytes of a .vq file go: total = header + checksums of the parts + alpha + post-filter + payload."""
 
     image: str
     codec: str
@@ -126,6 +126,7 @@ class Anatomy:
     header_bytes: float  # lengths of the units and the checksum of the header included
     checksum_bytes: float  # 4 for each unit and chunk
     alpha_bytes: float
+    postfilter_bytes: float  # the weights that suit the picture
     payload_bytes: float
     ideal_bits: float  # sum of -log2 p over all codes, p from the prior's integer counts
     overhead_bits: float  # of the range coder: 8 * payload_bytes - ideal_bits

@@ -148,12 +148,13 @@ def _anatomy(means: Sequence[Anatomy]) -> Table:
     for anatomy in means:
         ideal = anatomy.ideal_bits / 8
         over = f"{anatomy.overhead_bits / 8:+.1f} ({anatomy.overhead_bits / max(1.0, anatomy.ideal_bits):+.2%})"
-        parts = [f"{anatomy.header_bytes:,.1f}", f"{anatomy.checksum_bytes:,.1f}", f"{anatomy.alpha_bytes:,.0f}"]
+        parts = [f"{anatomy.header_bytes:,.1f}", f"{anatomy.checksum_bytes:,.1f}"]
+        parts += [f"{anatomy.alpha_bytes:,.0f}", f"{anatomy.postfilter_bytes:,.1f}"]
         coded = [f"{ideal:,.1f}", over, f"{anatomy.payload_bytes:,.0f}"]
         without = [f"{anatomy.zero_order_bits / 8:,.0f}", f"{anatomy.prior_gain:.3f}", f"{anatomy.naive_bits / 8:,.0f}"]
         total = f"{anatomy.total_bytes:,.0f}"
         lines.append([anatomy.codec, f"{anatomy.quality:.4g}", total, *parts, *coded, *without])
-    headings = ["codec", "q", "bytes", "header", "checksums", "alpha", "ideal", "coder", "payload"]
+    headings = ["codec", "q", "bytes", "header", "checksums", "alpha", "post-filter", "ideal", "coder", "payload"]
     headings += ["zero-order", "prior gain", "naive"]
     title = (
         "Where the bytes go (means); zero-order, naive: the payload without the prior, and with every index in log2 K"

@@ -2,7 +2,7 @@
 
 In: pictures [B, 3, H, W] in [0, 1], of any H and W. Out: reconstructions, the likelihood of every code, or byte strings
 (CompressAI: Bégaint et al. 2020, arXiv:2011.03029). The strings are the payloads of the .vq file that `effort=0` gives;
-what a file has besides, header and checksums, they lack.
+what a file has besides, header, checksums and the weights of a post-filter, they lack.
 """
 
 from __future__ import annotations

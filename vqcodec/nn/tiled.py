@@ -13,7 +13,8 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from vqcodec.nn.vqvae import VQVAE, to_samples
+from vqcodec.nn.postfilter import REACH, padded
+from vqcodec.nn.vqvae import PIXEL_SCALE, VQVAE, to_samples
 from vqcodec.windows import Window, cover
 
 __all__ = ["Tiled"]
@@ -22,9 +23,11 @@ Samples = npt.NDArray[np.uint8]
 Codes = npt.NDArray[np.int32]
 Latents = npt.NDArray[np.float32]
 Map = npt.NDArray[np.float32]  # a number for each position: [h, w]
+Doubles = npt.NDArray[np.float64]
 Progress = Callable[[float], None]
 
 WINDOW = 1024  # pixels, of the side of a window's core
+SPARSE, STEP = 1 << 17, 3  # of a picture of so many pixels every third is enough to fit a post-filter, each way
 BF16 = ("avx512_bf16", "amx_bf16")  # any of these capabilities of a processor
 
 
@@ -74,12 +77,36 @@ class Tiled:
         """Lambda: what a bit costs, in the unit of `errors`."""
         return float(self.network.quantizer.lambdas[self.quality]) * self.rate_scale
 
-    def decode(self, codes: Codes, progress: Progress | None = None) -> Samples:
-        """Codes [G, h, w] -> pixels [h * stride, w * stride, 3]."""
+    def normal_equations(self, codes: Codes, pixels: Samples) -> tuple[Doubles, Doubles]:
+        """What the weights [K] of the post-filter depend on, for codes [G, h, w] of pixels [H, W, 3].
+
+        With matrix A [K, K] and vector b [K] the squared error changes by w A w - 2 b w, in the unit of the latents.
+        """
+        assert self.network.postfilter is not None
+        _, rows, columns = codes.shape
+        height, width = pixels.shape[:2]
+        step = STEP if height * width >= SPARSE else 1
+        count = len(self.network.postfilter.kernels)
+        gram, lacking = np.zeros((count, count)), np.zeros(count)
+        for window in self._windows(rows, columns, self.network.decoder_reach, None):
+            with _quick_products():
+                decoded = self.network.decode(_batch_of(codes[(slice(None), *window.outer())]), self.quality)
+            down, right = (slice(s.start, s.stop + 2 * REACH) for s in window.inner(self.stride))
+            around = padded(decoded.float())[:, :, down, right] + 0.5
+            part = _tensor(pixels[window.core(self.stride)])
+            around = around[:, :, : part.shape[2] + 2 * REACH, : part.shape[3] + 2 * REACH]
+            a, b = self.network.postfilter.normal_equations(around, part, step)
+            gram += a.numpy()
+            lacking += b.numpy()
+        scale = PIXEL_SCALE**2 * step**2
+        return gram * scale, lacking * scale
+
+    def decode(self, codes: Codes, progress: Progress | None = None, weights: Sequence[float] = ()) -> Samples:
+        """Codes [G, h, w] -> pixels [h * stride, w * stride, 3], with weights of the post-filter."""
         _, height, width = codes.shape
         pixels = np.empty((height * self.stride, width * self.stride, 3), np.uint8)
         for window in self._windows(height, width, self.network.decoder_reach, progress):
-            decoded = self.network.decode(_batch_of(codes[(slice(None), *window.outer())]), self.quality)
+            decoded = self.network.decode(_batch_of(codes[(slice(None), *window.outer())]), self.quality, weights)
             samples = to_samples(decoded[0]).to(torch.uint8).permute(1, 2, 0)
             pixels[window.core(self.stride)] = samples.numpy()[window.inner(self.stride)]
         return pixels
@@ -94,7 +121,7 @@ class Tiled:
 
 
 def _quick_products() -> torch.autocast:
-    """bf16 where the processor has products of it: half the time, and the search finds as good codes.
+    """bf16 where the processor has products of it: half the time, and the search finds as good codes and weights.
 
     Only for an encoder's choices. A decoder's products are in float32 everywhere.
     """

@@ -11,6 +11,7 @@ start at zero: training refines a codec that already works.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
@@ -19,6 +20,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from vqcodec.config import VQVAEConfig
+from vqcodec.nn.postfilter import Postfilter
 from vqcodec.nn.quantizer import Quantized, VectorQuantizer
 
 __all__ = ["VQVAE", "Output", "start_from_pca", "to_samples"]
@@ -36,7 +38,7 @@ class Output:
 
 
 class VQVAE(nn.Module):
-    """Encoder, vector quantiser, decoder. Qualities are 0-based here: indices into `config.lambdas`."""
+    """Encoder, vector quantiser, decoder, post-filter. Qualities are 0-based here: indices into `config.lambdas`."""
 
     def __init__(self, config: VQVAEConfig) -> None:
         super().__init__()
@@ -44,6 +46,7 @@ class VQVAE(nn.Module):
         self.encoder: nn.Module = PatchEncoder(config) if config.transform else ConvEncoder(config)
         self.quantizer = VectorQuantizer(config)
         self.decoder: nn.Module = PatchDecoder(config) if config.transform else ConvDecoder(config)
+        self.postfilter = Postfilter(config.postfilter) if config.postfilter else None
 
     def forward(self, pictures: Tensor, quality: Tensor) -> Output:
         """Reconstruct pictures [B, 3, H, W] at the qualities [B]."""
@@ -87,12 +90,15 @@ class VQVAE(nn.Module):
         return F.avg_pool2d(whole, self.config.stride, divisor_override=1)[:, 0]
 
     @torch.no_grad()
-    def decode(self, codes: Tensor, quality: int) -> Tensor:
-        """Pictures [B, 3, H, W], not clipped, of codes [B, G, H/stride, W/stride] at one quality."""
+    def decode(self, codes: Tensor, quality: int, weights: Sequence[float] = ()) -> Tensor:
+        """Pictures [B, 3, H, W], not clipped, of codes [B, G, H/stride, W/stride] at one quality.
+
+        `weights`: those of the post-filter's kernels; without them it has no part.
+        """
         index = torch.full((len(codes),), quality, device=codes.device)
         latents: Tensor = self.quantizer.decode(codes, quality)
         pictures: Tensor = self.decoder(latents, index)
-        return pictures
+        return self.postfilter(pictures, weights) if self.postfilter and weights else pictures
 
     @property
     def encoder_reach(self) -> int:
@@ -102,7 +108,8 @@ class VQVAE(nn.Module):
     @property
     def decoder_reach(self) -> int:
         """How many latent positions beside its own a pixel depends on, each way."""
-        return self.config.decoder_blocks + 1  # a pixel's side decides which way the transposed convolutions lean
+        reach = self.config.decoder_blocks + 1  # a pixel's side decides which way the transposed convolutions lean
+        return reach + (self.postfilter is not None)  # whose reach is less than a position
 
 
 def to_samples(pictures: Tensor) -> Tensor:

@@ -25,9 +25,19 @@ from vqcodec.train.data import Pictures
 from vqcodec.train.distributed import WHOLE, Part, Processes, pick_device
 from vqcodec.train.loop import Schedule, Stage, Status, autocast, run
 
-__all__ = ["DecoderStage", "DecoderTraining", "train_decoder"]
+__all__ = ["CodesToSearch", "DecoderStage", "DecoderTraining", "Searched", "searched_codes", "train_decoder"]
 
 SHARE = 64  # crops in a file; as many are held out
+
+
+@dataclass(frozen=True)
+class CodesToSearch:
+    """Which codes are made for the stages that need those of the search."""
+
+    crop: int = 256  # pixels, a multiple of the stride
+    crops: int = 4096  # of all qualities together, rounded up to whole files
+    seed: int = 1
+    effort: int = DEFAULT_EFFORT
 
 
 @dataclass(frozen=True)
@@ -35,10 +45,8 @@ class DecoderTraining:
     """Settings of stage three."""
 
     schedule: Schedule
+    codes: CodesToSearch
     batch: int = 8
-    crop: int = 256  # pixels, a multiple of the stride
-    crops: int = 4096  # of all qualities together, rounded up to whole files
-    effort: int = DEFAULT_EFFORT
 
 
 @dataclass(frozen=True)
@@ -110,6 +118,20 @@ def train_decoder(
 
     The codes are kept in `folder` too: a run that was stopped goes on with them. `progress` is of their making.
     """
+    training, held_out = searched_codes(settings.codes, model, data, folder, progress)
+    stage = DecoderStage(settings, model.network(), training, held_out)
+    run(stage, folder, settings.schedule, report)
+    return stage.network.eval().cpu()
+
+
+def searched_codes(
+    settings: CodesToSearch,
+    model: Model,
+    data: tuple[Pictures, Pictures],
+    folder: Path,
+    progress: Callable[[float], None] | None = None,
+) -> tuple[Searched, Searched]:
+    """Crops of data = (training, validation), and their codes by the model's search; made where `folder` lacks them."""
     codec, processes = Codec(model), Processes()
     parts: list[int | None] = [None, *range(-(-settings.crops // SHARE))]
     folder.mkdir(parents=True, exist_ok=True)
@@ -122,18 +144,16 @@ def train_decoder(
             progress(done / len(mine))
     processes.wait()
     held_out, *found = (load_file(folder / _name(settings, part)) for part in parts)
-    training = Searched(**{key: torch.cat([each[key] for each in found]) for key in held_out})
-    stage = DecoderStage(settings, model.network(), training, Searched(**held_out))
-    run(stage, folder, settings.schedule, report)
-    return stage.network.eval().cpu()
+    training = {key: torch.cat([each[key] for each in found]) for key in held_out}
+    return Searched(**training), Searched(**held_out)
 
 
 def _search(
-    codec: Codec, settings: DecoderTraining, data: tuple[Pictures, Pictures], part: int | None, path: Path
+    codec: Codec, settings: CodesToSearch, data: tuple[Pictures, Pictures], part: int | None, path: Path
 ) -> None:
     """Write crops, their qualities in turn, and the codes that the search finds for them."""
     training, validation = data
-    seed = [settings.schedule.seed, 0, 0 if part is None else 1 + part]
+    seed = [settings.seed, 0, 0 if part is None else 1 + part]
     crops = (validation if part is None else training).crops(SHARE, settings.crop, seed)
     pixels = crops.permute(0, 2, 3, 1).contiguous()
     quality = torch.arange(SHARE) % codec.model.config.vqvae.qualities
@@ -146,7 +166,7 @@ def _search(
     os.replace(partial, path)
 
 
-def _name(settings: DecoderTraining, index: int | None) -> str:
+def _name(settings: CodesToSearch, index: int | None) -> str:
     """Of the file with a part of the codes; None: those that are held out. It says what they depend on."""
     part = "held-out" if index is None else f"{index:05d}"
-    return f"codes-{settings.crop}px-effort{settings.effort}-seed{settings.schedule.seed}-{part}.safetensors"
+    return f"codes-{settings.crop}px-effort{settings.effort}-seed{settings.seed}-{part}.safetensors"

@@ -4,7 +4,8 @@ RUN/config.json                      the ModelConfig; a later command must agree
 RUN/vqvae/checkpoint.safetensors     stage one, and log.csv beside it
 RUN/prior/checkpoint.safetensors     stage two, likewise
 RUN/model/                           the model whose decoder stage three trains
-RUN/decoder/checkpoint.safetensors   stage three, likewise
+RUN/decoder/checkpoint.safetensors   stage three, likewise, and the codes that it is trained on
+RUN/postfilter/kernels.safetensors   stage four, which takes the same codes
 OUT/                                 the exported model, which --model takes
 """
 
@@ -16,12 +17,13 @@ from pathlib import Path
 
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 
-from vqcodec.config import ModelConfig, from_json, to_json
+from vqcodec.config import MAX_KERNELS, ModelConfig, from_json, to_json
 from vqcodec.errors import ModelError, UsageError
 from vqcodec.nn.quantizer import VectorQuantizer
 from vqcodec.nn.vqvae import VQVAE
+from vqcodec.progress import share_of
 from vqcodec.store import (
     Model,
     export_model,
@@ -32,15 +34,17 @@ from vqcodec.store import (
     save_network,
 )
 from vqcodec.train.data import Augment, class_names, load_pictures
-from vqcodec.train.decoder import DecoderTraining, train_decoder
+from vqcodec.train.decoder import CodesToSearch, DecoderTraining, searched_codes, train_decoder
 from vqcodec.train.distributed import Processes, check_batch
 from vqcodec.train.loop import CHECKPOINT, Schedule, Status
+from vqcodec.train.postfilter import solve_kernels
 from vqcodec.train.prior import PriorTraining, train_prior
 from vqcodec.train.qualities import at_qualities, in_proportion, keep_qualities
 from vqcodec.train.vqvae import VQVAETraining, train_vqvae
 
 __all__ = ["Project", "read_config"]
 
+KERNELS = "kernels.safetensors"
 # A codebook grows finer when its bits become cheaper, for misfits become codes; but hardly any coarser, for few codes
 # die. So it begins anew where the price of a bit, lambda times share, has risen by more than this factor.
 RISEN = 1.1
@@ -106,18 +110,47 @@ class Project:
         model = self._finished(start)
         crop = _whole_positions(crop, model.config.vqvae.stride)
         pictures = load_pictures(self.data, crop, augment=self.augment)
-        settings = DecoderTraining(schedule, batch, crop, crops)
+        settings = DecoderTraining(schedule, CodesToSearch(crop, crops, schedule.seed), batch)
         train_decoder(settings, model, pictures, self.folder / "decoder", self.report, progress)
+
+    def train_postfilter(
+        self,
+        kernels: int,
+        codes: CodesToSearch,
+        start: Model | None = None,
+        progress: Callable[[float], None] | None = None,
+    ) -> float:
+        """Stage four: kernels for the decoder of stage three, or for that of a finished model as it is.
+
+        Returns the share of the squared error that they take from the crops they were found on.
+        """
+        if not 1 <= kernels <= MAX_KERNELS:
+            raise UsageError(f"--kernels {kernels}: a post-filter has 1 to {MAX_KERNELS}")
+        model = self._finished(start)
+        if not model.config.vqvae.transform:
+            raise UsageError("the model's latents do not measure pixels: it has no search, and no post-filter")
+        codes = replace(codes, crop=_whole_positions(codes.crop, model.config.vqvae.stride))
+        pictures = load_pictures(self.data, codes.crop, augment=self.augment)
+        training, _ = searched_codes(codes, model, pictures, self.folder / "decoder", share_of(progress, 0, 0.5))
+        processes, share = Processes(), 0.0
+        if processes.first:
+            network, rest = self._decoder_trained(model), share_of(progress, 0.5, 1)
+            found, share = solve_kernels(network, training, kernels, rest)
+            folder = self.folder / "postfilter"
+            folder.mkdir(exist_ok=True)
+            save_file({"kernels": found}, folder / KERNELS)
+        processes.wait()
+        return share
 
     def export(self, out: Path, name: str | None = None, qualities: Sequence[int] | None = None) -> Model:
         """Write the finished model into `out`; `qualities`: those of it that are wanted, see `keep_qualities`."""
         from vqcodec.nn.pixelcnn import GatedPixelCNN
 
         config = self.config()
-        if (self.folder / "decoder" / CHECKPOINT).exists():
+        if (self.folder / "model").exists():
             model = open_model(self.folder / "model")
-            network = model.network()
-            _load(network, self.folder / "decoder")
+            network = self._with_postfilter(self._decoder_trained(model))
+            config = replace(config, vqvae=network.config)
             round_weights(network)
             integers = {name: torch.from_numpy(tensor) for name, tensor in model.prior_tensors.items()}
         else:
@@ -166,6 +199,27 @@ class Project:
                 f"{self.folder} trains the decoder of another model; give the same --init or another --run"
             )
         return model
+
+    def _decoder_trained(self, model: Model) -> VQVAE:
+        """The networks of a model, with the decoder of stage three if there is one, rounded as it will be stored."""
+        network = model.network()
+        if (self.folder / "decoder" / CHECKPOINT).exists():
+            _load(network, self.folder / "decoder")
+        round_weights(network)
+        return network
+
+    def _with_postfilter(self, network: VQVAE) -> VQVAE:
+        """The networks with the kernels of stage four, if there are any."""
+        path = self.folder / "postfilter" / KERNELS
+        if not path.exists():
+            return network
+        try:
+            kernels = load_file(path)["kernels"]
+            filtered = VQVAE(replace(network.config, postfilter=len(kernels)))
+            filtered.load_state_dict(network.state_dict() | {"postfilter.kernels": kernels})
+        except (SafetensorError, KeyError, RuntimeError) as error:
+            raise ModelError(f"{path}: no kernels of a post-filter ({str(error).splitlines()[0]})") from None
+        return filtered.eval()
 
     def _refuse_after_decoder(self) -> None:
         if (self.folder / "model").exists():
