@@ -375,7 +375,7 @@ def test_kernels_are_of_the_decoder_that_was_trained(data: list[Path], start: Mo
 
 
 def test_kernels_are_scaled_to_the_error_and_uncorrelated() -> None:
-    from vqcodec.train.postfilter import INPUTS, Statistics, _orthonormal
+    from vqcodec.train.postfilter import INPUTS, Statistics, _orthonormal, _uncorrelated
 
     generator = torch.Generator().manual_seed(0)
     rows = torch.randn(5, 200, INPUTS, generator=generator, dtype=torch.float64)
@@ -384,8 +384,16 @@ def test_kernels_are_scaled_to_the_error_and_uncorrelated() -> None:
     kernels = _orthonormal(statistics, torch.randn(6, INPUTS, 3, generator=generator, dtype=torch.float64))
     mean = torch.einsum("pq,kqo,jpo->kj", gram.mean(0), kernels, kernels)
     torch.testing.assert_close(mean, torch.eye(6).double(), atol=1e-8, rtol=0)
-    # The weights are the best there are: any other ones gain less.
+    # Turned so that the weights are uncorrelated, they are still orthonormal.
     weights, gains = statistics.weights(kernels)
+    kernels = _uncorrelated(kernels, weights, torch.ones(5).double())
+    weights, again = statistics.weights(kernels)
+    torch.testing.assert_close(again, gains)
+    moments = weights.T @ weights
+    torch.testing.assert_close(moments, moments.diag().sort(descending=True).values.diag(), atol=1e-9, rtol=1e-6)
+    turned = torch.einsum("pq,kqo,jpo->kj", gram.mean(0), kernels, kernels)
+    torch.testing.assert_close(turned, torch.eye(6).double(), atol=1e-8, rtol=0)
+    # The weights are the best there are: any other ones gain less.
     for shift in (0.01, -0.02):
         others = weights + shift
         inner = torch.einsum("npq,kqo,jpo->nkj", gram, kernels, kernels)

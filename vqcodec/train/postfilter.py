@@ -63,14 +63,15 @@ def solve_kernels(
     """`count` kernels [K, 3, 3, SIDE, SIDE] for what the decoder makes of the codes; the share of the error they take.
 
     That share is the mean over the crops it was found on. Kernels are scaled so that a weight of 1 would answer with as
-    much energy as the error has, on average over the crops, and are uncorrelated.
+    much energy as the error has, on average over the crops; their responses are uncorrelated, and so are the weights.
     """
     statistics = _statistics(network, found, progress)
     kernels = _first_kernels(statistics, count)
     for _ in range(ROUNDS):
         weights, gains = statistics.weights(kernels)
         kernels = _orthonormal(statistics, statistics.kernels(weights, 1 / (MOST + gains)))
-    _, gains = statistics.weights(kernels)
+    weights, gains = statistics.weights(kernels)
+    kernels = _uncorrelated(kernels, weights, 1 / (MOST + gains))
     shaped = kernels.view(count, 3, SIDE, SIDE, 3).permute(0, 4, 1, 2, 3)
     return shaped.float().contiguous(), float(gains.mean())
 
@@ -100,6 +101,15 @@ def _first_kernels(statistics: Statistics, count: int) -> Tensor:
     flat = flat / flat.norm(dim=1, keepdim=True).clamp_min(1e-9).sqrt()  # of large ones the direction counts more
     _, vectors = torch.linalg.eigh(flat.T @ flat)
     return _orthonormal(statistics, vectors[:, -count:].T.reshape(count, INPUTS, 3) / inputs)
+
+
+def _uncorrelated(kernels: Tensor, weights: Tensor, counts: Tensor) -> Tensor:
+    """Orthonormal kernels [K, INPUTS, 3] turned so that the weights [N, K] of crops are uncorrelated, largest first.
+
+    Fewer bits tell such weights, to the same error.
+    """
+    _, vectors = torch.linalg.eigh((counts[:, None] * weights).T @ weights)
+    return torch.einsum("kj,kpo->jpo", vectors.flip(1), kernels)
 
 
 def _orthonormal(statistics: Statistics, kernels: Tensor) -> Tensor:
