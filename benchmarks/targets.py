@@ -190,13 +190,14 @@ def drafts(digest: bytes) -> list[bytes]:
         Draft(one, [b"abc"], digest=digest, flags=1),
         Draft(numbers, units, [(1, alpha)], digest),
         Draft(numbers, units, [(200, b"later"), (1, alpha)], digest),
+        Draft(one, [b"abc"], [(2, b"\x60\xa6\x40")], digest),
         Draft(one, [b"abc"], [(kind, zlib.compress(b"about")) for kind in (129, 130, 131)], digest),
     ]
     return [file.build() for file in files]
 
 
 def stand_in(folder: Path) -> tuple[Any, list[bytes]]:
-    """A model of random weights in `folder`, and files of it: one unit and several, grey, with alpha."""
+    """A model of random weights in `folder`, and files of it: one unit and several, grey, alpha, weights."""
     import numpy as np
     import torch
 
@@ -207,10 +208,12 @@ def stand_in(folder: Path) -> tuple[Any, list[bytes]]:
     from vqcodec.nn.vqvae import VQVAE
     from vqcodec.store import save_model
 
-    vqvae = VQVAEConfig("patch", 8, 8, 6, 1, 1, ((8, 1), (6, 2), (16, 4)), (0.8, 0.1))
+    vqvae = VQVAEConfig("patch", 8, 8, 6, 1, 1, ((8, 1), (6, 2), (16, 4)), (0.8, 0.1), postfilter=3)
     config = ModelConfig("stand-in", vqvae, PriorConfig(channels=8, blocks=2, head_channels=6), unit=4)
     torch.manual_seed(1)
     network, prior = VQVAE(vqvae), GatedPixelCNN(vqvae, config.prior)
+    assert network.postfilter is not None
+    network.postfilter.kernels.normal_(0, 0.1)
     prior.describe_codes(network.quantizer)
     model = save_model(folder, config, network, prior.integers())
     codec = Codec(model)

@@ -53,6 +53,24 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+def test_a_post_filter_for_a_finished_model(run: Run, trained: Path) -> None:
+    data = trained / "data"
+    args = ("train", "postfilter", data, "--run", "filter", "--init", trained / "mine", "--crops", "8", "--crop", "32")
+    found = run(*args, "--kernels", "4")
+    assert found.code == 0
+    assert found.out.startswith("4 kernels take ")
+    assert "vqcodec train export --run filter" in found.out
+    assert run("train", "export", "--run", "filter", "-o", "filtered").code == 0
+    run("compress", data / "p0.png", "-o", "a.vq", "--model", "filtered")
+    info = json.loads(run("info", "a.vq", "--json").out)
+    assert info["postfilter_bytes"] >= 0
+    if info["postfilter_bytes"]:
+        assert "weights in" in run("info", "a.vq").out
+    assert run("decompress", "a.vq", "-o", "a.png", "--model", "filtered").code == 0
+    assert "1 to 64" in run(*args, "--kernels", "65").err
+    assert run(*args, "--kernels", "65").code == 2
+
+
 def test_a_picture_there_and_back(run: Run, trained: Path) -> None:
     source, model = trained / "data" / "p0.png", trained / "mine"
     record = json.loads(run("compress", source, "-o", "a.vq", "--model", model, "--json").out)[0]
