@@ -222,6 +222,32 @@ def conv_model(tmp_path_factory: pytest.TempPathFactory) -> Model:
     return make_model(CONV, tmp_path_factory.mktemp("models") / "conv")
 
 
+@pytest.fixture(scope="session")
+def few_pictures(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
+    """A folder of six pictures to train on, as `Project` takes it."""
+    from PIL import Image
+
+    folder = tmp_path_factory.mktemp("pictures")
+    for seed in range(6):
+        Image.fromarray(synthetic(70, 90, seed)).save(folder / f"{seed}.png")
+    return [folder]
+
+
+@pytest.fixture(scope="session")
+def brief_model(few_pictures: list[Path], tmp_path_factory: pytest.TempPathFactory) -> Model:
+    """The fine model's configuration after a few steps of the first two stages, on crops of 64 pixels."""
+    from training import silent
+
+    from vqcodec.train.loop import Schedule
+    from vqcodec.train.project import Project
+
+    folder = tmp_path_factory.mktemp("brief")
+    project = Project(folder / "run", few_pictures, silent)
+    project.train_vqvae(FINE, Schedule(steps=3), 4, 64)
+    project.train_prior(Schedule(steps=3), 2, 64)
+    return project.export(folder / "model")
+
+
 @pytest.fixture(params=["patch", "conv"])
 def model(request: pytest.FixtureRequest) -> Model:
     """Each of the two tiny models."""

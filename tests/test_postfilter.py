@@ -11,7 +11,6 @@ import torch
 from conftest import CONV, FINE, PATCH, make_model, synthetic
 from hypothesis import given
 from hypothesis import strategies as st
-from PIL import Image
 from safetensors.torch import load_file
 from training import silent
 
@@ -292,24 +291,6 @@ def test_impossible_filters_are_no_models(config: ModelConfig, count: int) -> No
 CROP, CROPS = 64, 24
 
 
-@pytest.fixture(scope="module")
-def data(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
-    folder = tmp_path_factory.mktemp("pictures")
-    for seed in range(6):
-        Image.fromarray(synthetic(70, 90, seed)).save(folder / f"{seed}.png")
-    return [folder]
-
-
-@pytest.fixture(scope="module")
-def start(data: list[Path], tmp_path_factory: pytest.TempPathFactory) -> Model:
-    """A model after a few steps of the first two stages."""
-    folder = tmp_path_factory.mktemp("start")
-    project = Project(folder / "run", data, silent)
-    project.train_vqvae(FINE, Schedule(steps=3), 4, CROP)
-    project.train_prior(Schedule(steps=3), 2, CROP)
-    return project.export(folder / "model")
-
-
 @pytest.fixture
 def _few(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(codes_module, "SHARE", 12)
@@ -332,14 +313,16 @@ def errors(folder: Path, model: Model, *, fit: bool) -> float:
 
 
 @pytest.mark.usefixtures("_few")
-def test_kernels_that_are_found_take_error_from_other_pictures(data: list[Path], start: Model, tmp_path: Path) -> None:
-    project, out = Project(tmp_path / "run", data, silent), tmp_path / "out"
-    share = project.train_postfilter(4, CodesToSearch(CROP, CROPS), start)
+def test_kernels_that_are_found_take_error_from_other_pictures(
+    few_pictures: list[Path], brief_model: Model, tmp_path: Path
+) -> None:
+    project, out = Project(tmp_path / "run", few_pictures, silent), tmp_path / "out"
+    share = project.train_postfilter(4, CodesToSearch(CROP, CROPS), brief_model)
     assert 0.01 < share < 1
     model = project.export(out)
-    assert model.config.vqvae == dataclasses.replace(start.config.vqvae, postfilter=4)
-    assert (out / "prior.safetensors").read_bytes() == (start.path / "prior.safetensors").read_bytes()
-    before, after = (load_file(m.path / "weights.safetensors") for m in (start, model))
+    assert model.config.vqvae == dataclasses.replace(brief_model.config.vqvae, postfilter=4)
+    assert (out / "prior.safetensors").read_bytes() == (brief_model.path / "prior.safetensors").read_bytes()
+    before, after = (load_file(m.path / "weights.safetensors") for m in (brief_model, model))
     assert set(after) - set(before) == {"postfilter.kernels"}
     assert all(torch.equal(before[name], after[name]) for name in before)
     assert errors(tmp_path / "run", model, fit=True) < errors(tmp_path / "run", model, fit=False) - 0.01
@@ -347,22 +330,24 @@ def test_kernels_that_are_found_take_error_from_other_pictures(data: list[Path],
     assert open_model(out).digest == model.digest
     Codec(model).decompress(Codec(model).compress(Picture(pixels, "RGB"), 1))
     # More kernels take more of the error, from the same codes; the model has those of the last command.
-    assert project.train_postfilter(8, CodesToSearch(CROP, CROPS), start) > share
+    assert project.train_postfilter(8, CodesToSearch(CROP, CROPS), brief_model) > share
     assert project.export(out).config.vqvae.postfilter == 8
     # A model that has a post-filter may get another one.
-    other = Project(tmp_path / "other", data, silent)
+    other = Project(tmp_path / "other", few_pictures, silent)
     other.train_postfilter(2, CodesToSearch(CROP, CROPS), open_model(out))
     assert other.export(tmp_path / "again").config.vqvae.postfilter == 2
 
 
 @pytest.mark.usefixtures("_few")
-def test_kernels_are_of_the_decoder_that_was_trained(data: list[Path], start: Model, tmp_path: Path) -> None:
-    project = Project(tmp_path / "run", data, silent)
-    project.train_decoder(Schedule(steps=3, rate=3e-3), 6, CROP, CROPS, start)
+def test_kernels_are_of_the_decoder_that_was_trained(
+    few_pictures: list[Path], brief_model: Model, tmp_path: Path
+) -> None:
+    project = Project(tmp_path / "run", few_pictures, silent)
+    project.train_decoder(Schedule(steps=3, rate=3e-3), 6, CROP, CROPS, brief_model)
     project.train_postfilter(4, CodesToSearch(CROP, CROPS))
     decoder = project.export(tmp_path / "both")
-    alone = Project(tmp_path / "alone", data, silent)
-    alone.train_postfilter(4, CodesToSearch(CROP, CROPS), start)
+    alone = Project(tmp_path / "alone", few_pictures, silent)
+    alone.train_postfilter(4, CodesToSearch(CROP, CROPS), brief_model)
     kernels = [
         load_file(folder / "postfilter" / "kernels.safetensors")["kernels"] for folder in (project.folder, alone.folder)
     ]
@@ -370,7 +355,8 @@ def test_kernels_are_of_the_decoder_that_was_trained(data: list[Path], start: Mo
     weights = load_file(decoder.path / "weights.safetensors")
     assert torch.equal(weights["postfilter.kernels"], kernels[0].half())
     assert any(
-        not torch.equal(tensor, weights[name]) for name, tensor in load_file(start.path / "weights.safetensors").items()
+        not torch.equal(tensor, weights[name])
+        for name, tensor in load_file(brief_model.path / "weights.safetensors").items()
     )
 
 
@@ -404,20 +390,22 @@ def test_kernels_are_scaled_to_the_error_and_uncorrelated() -> None:
 
 @pytest.mark.parametrize("kernels", [0, 65])
 def test_a_number_of_kernels_out_of_range_is_refused(
-    kernels: int, data: list[Path], start: Model, tmp_path: Path
+    kernels: int, few_pictures: list[Path], brief_model: Model, tmp_path: Path
 ) -> None:
     with pytest.raises(UsageError, match="1 to 64"):
-        Project(tmp_path / "run", data, silent).train_postfilter(kernels, CodesToSearch(CROP, CROPS), start)
+        Project(tmp_path / "run", few_pictures, silent).train_postfilter(
+            kernels, CodesToSearch(CROP, CROPS), brief_model
+        )
 
 
-def test_a_model_of_the_other_family_has_none(data: list[Path], conv_model: Model, tmp_path: Path) -> None:
+def test_a_model_of_the_other_family_has_none(few_pictures: list[Path], conv_model: Model, tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="no post-filter"):
-        Project(tmp_path / "run", data, silent).train_postfilter(4, CodesToSearch(CROP, CROPS), conv_model)
+        Project(tmp_path / "run", few_pictures, silent).train_postfilter(4, CodesToSearch(CROP, CROPS), conv_model)
 
 
-def test_damaged_kernels_are_an_error(data: list[Path], start: Model, tmp_path: Path) -> None:
-    project = Project(tmp_path / "run", data, silent)
-    project._finished(start)
+def test_damaged_kernels_are_an_error(few_pictures: list[Path], brief_model: Model, tmp_path: Path) -> None:
+    project = Project(tmp_path / "run", few_pictures, silent)
+    project._finished(brief_model)
     folder = tmp_path / "run" / "postfilter"
     folder.mkdir()
     (folder / "kernels.safetensors").write_bytes(b"nothing")
