@@ -65,11 +65,12 @@ def stages(codec: Codec, picture: Picture, rounds: int, folder: Path) -> dict[st
     found["encoder"], _ = timed(rounds, lambda: codec.encode(picture.pixels, quality, effort=0))
     searched, codes = timed(rounds, lambda: codec.encode(picture.pixels, quality, effort=DEFAULT_EFFORT))
     found["search"] = max(0.0, searched - found["encoder"])
+    found["post-filter"], weights = timed(rounds, lambda: codec.fit(picture.pixels, codes, quality))
     grids = [grid for row in split(codes, config.unit) for grid in row]
     shapes = [(grid.shape[1], grid.shape[2]) for grid in grids]
     found["writing"], payloads = timed(rounds, lambda: write_units(prior, grids, prove=False))
     found["reading"], _ = timed(rounds, lambda: read_units(prior, payloads, shapes))  # in compress, too: the proof
-    found["decoder"], _ = timed(rounds, lambda: codec.decode(codes, quality))
+    found["decoder"], _ = timed(rounds, lambda: codec.decode(codes, quality, weights=weights))
     data = b"".join(payloads)
     found["file"], _ = timed(rounds, lambda: write_atomic(folder / "payload", data, force=True))
     return found

@@ -148,10 +148,11 @@ def test_planted_weights_are_found(codec: Codec) -> None:
     assert psnr(picture.pixels, better) > psnr(picture.pixels, plain) + 6
 
 
-def test_of_a_large_picture_every_third_pixel_is_enough(codec: Codec, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("samples", [1 << 14, 1 << 12])
+def test_of_a_large_picture_some_pixels_are_enough(codec: Codec, samples: int, monkeypatch: pytest.MonkeyPatch) -> None:
     codes = codec.encode(synthetic(200, 300), 2, effort=0)
     dense = codec.fit(synthetic(200, 300), codes, 2)
-    monkeypatch.setattr(tiled, "SPARSE", 1000)
+    monkeypatch.setattr(tiled, "SAMPLES", samples)
     sparse = codec.fit(synthetic(200, 300), codes, 2)
     assert dense is not None
     assert sparse is not None

@@ -6,6 +6,7 @@ inside.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 
 import numpy as np
@@ -27,7 +28,7 @@ Doubles = npt.NDArray[np.float64]
 Progress = Callable[[float], None]
 
 WINDOW = 1024  # pixels, of the side of a window's core
-SPARSE, STEP = 1 << 17, 3  # of a picture of so many pixels every third is enough to fit a post-filter, each way
+SAMPLES = 1 << 17  # pixels that are enough to fit a post-filter: of larger pictures every third or so, each way
 BF16 = ("avx512_bf16", "amx_bf16")  # any of these capabilities of a processor
 
 
@@ -85,7 +86,7 @@ class Tiled:
         assert self.network.postfilter is not None
         _, rows, columns = codes.shape
         height, width = pixels.shape[:2]
-        step = STEP if height * width >= SPARSE else 1
+        step = math.ceil(math.sqrt(height * width / SAMPLES)) | 1  # odd: in step with no pattern of 2 or 8 pixels
         count = len(self.network.postfilter.kernels)
         gram, lacking = np.zeros((count, count)), np.zeros(count)
         for window in self._windows(rows, columns, self.network.decoder_reach, None):
