@@ -88,7 +88,7 @@ def test_what_is_lost_is_named_and_filled_from_around_and_the_rest_is_kept(codec
     broken = bytearray(data)
     broken[header.offsets[8]] ^= 0x10  # row 1, column 2
     saved = salvage(codec, bytes(broken))
-    assert saved.damage == ("unit 8 (row 1, column 2) was lost",)
+    assert saved.damage == ("unit 8 (row 1, column 2) was lost; what is there now is made up",)
     pixels = saved.picture.pixels.astype(int)
     far = np.ones((HEIGHT, WIDTH), bool)
     margin = 8 * codec.network.decoder_reach
@@ -115,9 +115,9 @@ def test_a_cut_file_gives_the_units_that_are_there(codec: Codec, data: bytes, sh
 def test_losses_are_told_in_runs() -> None:
     assert partial._losses([], 6) == []
     assert partial._losses([1, 4, 5, 6, 9], 6) == [
-        "unit 1 (row 0, column 1) was lost",
-        "3 units from 4 (row 0, column 4) on were lost",
-        "unit 9 (row 1, column 3) was lost",
+        "unit 1 (row 0, column 1) was lost; what is there now is made up",
+        "3 units from 4 (row 0, column 4) on were lost; what is there now is made up",
+        "unit 9 (row 1, column 3) was lost; what is there now is made up",
     ]
 
 

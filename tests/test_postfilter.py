@@ -251,7 +251,7 @@ def test_weights_that_contradict_the_model_are_damage(codec: Codec, payload: byt
         with pytest.raises(DamagedFile, match="weights"):
             read(data)
     saved = salvage(codec, data)
-    assert saved.damage == ("the last correction of its colours was lost",)
+    assert saved.damage == ("the weights of its post-filter were lost; the picture is there, a little less exact",)
     plain = codec.decompress(with_weights(codec, None))
     assert np.array_equal(saved.picture.pixels, plain.pixels)
 
@@ -269,7 +269,9 @@ def test_flipped_bits_of_the_weights_are_noticed(codec: Codec) -> None:
         broken[at] ^= 1
         with pytest.raises(DamagedFile, match="type 2"):
             codec.decompress(bytes(broken))
-        assert salvage(codec, bytes(broken)).damage == ("the last correction of its colours was lost",)
+        assert salvage(codec, bytes(broken)).damage == (
+            "the weights of its post-filter were lost; the picture is there, a little less exact",
+        )
 
 
 def test_a_model_without_one_refuses_weights(fine_model: Model) -> None:

@@ -187,8 +187,7 @@ class _Telling:
         for notice in record.notices:
             print(f"vqcodec: note: {printable(named(job.label, notice))}", file=sys.stderr)
         for loss in record.damage:
-            text = printable(named(job.label, loss))
-            print(f"vqcodec: damaged: {text}; what is there now is made up", file=sys.stderr)
+            print(f"vqcodec: damaged: {printable(named(job.label, loss))}", file=sys.stderr)
         if self.out is not None:
             figures = f"{record.bytes:,} bytes  {record.bpp:.2f} bpp  {record.ratio:.1f}x  q{record.quality}"
             print(printable(f"{record.input} -> {record.output}  {figures}"), file=self.out, flush=True)

@@ -130,7 +130,7 @@ def salvage(codec: Codec, data: bytes, progress: Progress | None = None) -> Salv
     try:
         weights = codec.weights(postfilter_payload(data, header))
     except BadFile:
-        damage.append("the last correction of its colours was lost")
+        damage.append("the weights of its post-filter were lost; the picture is there, a little less exact")
     pixels = codec.render(codes, header.quality + 1, shape, header.mode, share_of(progress, CODING_SHARE, 1), weights)
     if lost.any():
         _fill(pixels, lost, codec.model.config.vqvae.stride)
@@ -156,7 +156,8 @@ def _losses(lost: list[int], cols: int) -> list[str]:
         indices = [index for _, index in run]
         where = f"{indices[0]} (row {indices[0] // cols}, column {indices[0] % cols})"
         several = f"{len(indices)} units from {where} on were lost"
-        lines.append(several if len(indices) > 1 else f"unit {where} was lost")
+        what = several if len(indices) > 1 else f"unit {where} was lost"
+        lines.append(f"{what}; what is there now is made up")
     return lines
 
 
