@@ -57,7 +57,8 @@ for name in task["files"]:
     codes = read_codes(file, codec.model, codec.prior)
     found["codes"][Path(name).stem] = hashlib.sha256(codes.astype("<i4").tobytes()).hexdigest()
     if task["out"]:
-        pixels = codec.render(codes, file.quality + 1, (file.height, file.width), file.mode)
+        weights = codec.weights(file.postfilter)
+        pixels = codec.render(codes, file.quality + 1, (file.height, file.width), file.mode, weights=weights)
         np.save(Path(task["out"]) / (Path(name).stem + ".npy"), pixels)
 if task["out"]:
     samples = np.load(task["picture"])

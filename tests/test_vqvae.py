@@ -8,7 +8,7 @@ from conftest import synthetic
 from torch import Tensor, nn
 
 from vqcodec.config import VQVAEConfig
-from vqcodec.nn.vqvae import VQVAE, start_from_pca
+from vqcodec.nn.vqvae import VQVAE, PatchDecoder, start_from_pca
 
 PAPER = VQVAEConfig("conv", 4, 128, 32, 2, 2, ((512, 64),))
 
@@ -84,6 +84,26 @@ def test_encode_and_decode_are_the_forward_pass(stem: str) -> None:
         codes = network.encode(x, quality)
         assert torch.equal(codes, output.quantized.codes)
         torch.testing.assert_close(network.decode(codes, quality), output.reconstruction, atol=1e-5, rtol=1e-4)
+
+
+@pytest.mark.parametrize("stem", ["patch", "scaled"])
+@pytest.mark.parametrize("qualities", [1, 3])
+def test_a_decoder_at_one_quality_does_the_same(stem: str, qualities: int) -> None:
+    network = tiny(stem, 8, blocks=2, qualities=qualities)
+    assert isinstance(network.decoder, PatchDecoder)
+    with torch.no_grad():
+        for parameter in network.decoder.parameters():  # gains, scales and shifts matter too
+            parameter.add_(0.1 * torch.randn(parameter.shape, generator=torch.Generator().manual_seed(1)))
+        network.decoder.scale.uniform_(0.5, 2.0)
+    before = {name: tensor.clone() for name, tensor in network.decoder.state_dict().items()}
+    z = torch.randn(2, network.config.latent_dim, 5, 4, generator=torch.Generator().manual_seed(2))
+    for quality in range(qualities):
+        found = network.decoder.at(quality)
+        for asked in range(qualities):
+            wanted = network.decoder(z, torch.full((2,), quality))
+            torch.testing.assert_close(found(z, torch.full((2,), asked)), wanted, atol=1e-5, rtol=1e-4)
+        assert not any(parameter.requires_grad for parameter in found.parameters())
+    assert all(torch.equal(tensor, before[name]) for name, tensor in network.decoder.state_dict().items())
 
 
 @pytest.mark.parametrize("stem", ["conv", "patch"])

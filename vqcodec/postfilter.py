@@ -31,10 +31,16 @@ def fit_weights(networks: Tiled, pixels: Samples, codes: Codes) -> Weights | Non
     """The best weights for pixels [H, W, 3] and codes [G, h, w]; None where the picture is better off without."""
     gram, lacking = networks.normal_equations(codes, pixels)
     gram[np.diag_indices_from(gram)] += RIDGE * np.trace(gram) / len(gram)
+    try:
+        # Upper triangular: gram = factor factor^T.
+        factor: Doubles = np.asarray(np.linalg.cholesky(gram[::-1, ::-1])[::-1, ::-1], np.float64)
+        target: Doubles = np.asarray(np.linalg.solve(factor, lacking), np.float64)
+    except np.linalg.LinAlgError:
+        return None  # kernels that do nothing to this picture
     best, least = None, 0.0
     for exponent in range(MAX_EXPONENT + 1):
-        numbers = _numbers(gram, lacking, exponent)
-        if numbers is None or not numbers.any():
+        numbers = _numbers(factor, target, exponent)
+        if not 0 < np.abs(numbers).max() <= MAX_NUMBER:
             continue
         values = numbers / 2.0**exponent
         weights = Weights(tuple(numbers.astype(int).tolist()), exponent)
@@ -45,17 +51,13 @@ def fit_weights(networks: Tiled, pixels: Samples, codes: Codes) -> Weights | Non
     return best
 
 
-def _numbers(gram: Doubles, lacking: Doubles, exponent: int) -> Doubles | None:
-    """Whole numbers [K] of the unit 2^-exponent near the solution; None where they would be too large.
+def _numbers(factor: Doubles, target: Doubles, exponent: int) -> Doubles:
+    """Whole numbers [K] of the unit 2^-exponent near the solution w of factor^T w = target.
 
-    One after another is rounded, and those after it make up for that.
+    One after another is rounded, and those after it make up for that (Babai 1986, the nearest plane).
     """
-    numbers = np.zeros(len(lacking))
-    rest = lacking * 2.0**exponent
+    numbers = np.zeros(len(target))
     for k in range(len(numbers)):
-        try:
-            numbers[k] = np.linalg.solve(gram[k:, k:], rest[k:])[0].round()
-        except np.linalg.LinAlgError:
-            return None
-        rest = rest - gram[:, k] * numbers[k]
-    return numbers if np.abs(numbers).max() <= MAX_NUMBER else None
+        rest = target[k] * 2.0**exponent - factor[:k, k] @ numbers[:k]
+        numbers[k] = (rest / factor[k, k]).round()
+    return numbers

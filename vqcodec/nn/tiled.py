@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import cached_property
 
 import numpy as np
 import numpy.typing as npt
@@ -15,7 +16,7 @@ import torch
 from torch import Tensor
 
 from vqcodec.nn.postfilter import REACH, padded
-from vqcodec.nn.vqvae import PIXEL_SCALE, VQVAE, to_samples
+from vqcodec.nn.vqvae import PIXEL_SCALE, VQVAE, PatchDecoder, to_samples
 from vqcodec.windows import Window, cover
 
 __all__ = ["Tiled"]
@@ -56,15 +57,26 @@ class Tiled:
         """
         with _quick_products():
             moved, errors = self.network.descend(
-                _batch_of(codes), _tensor(pixels), self.quality, torch.from_numpy(steps)
+                _batch_of(codes), _tensor(pixels), self.quality, torch.from_numpy(steps), self._decoder
             )
         return moved[0].numpy(), errors[0].numpy()
 
     def errors(self, codes: Codes, pixels: Samples) -> Map:
         """Squared errors [h, w] of the decoded codes [G, h, w] from pixels [H, W, 3], in the unit of the latents."""
+        return self.network.errors(self._decoded(codes), _tensor(pixels))[0].numpy()
+
+    @cached_property
+    def _decoder(self) -> PatchDecoder:
+        """For the search, which decodes again and again."""
+        assert isinstance(self.network.decoder, PatchDecoder), "only its latents measure pixels"
+        return self.network.decoder.at(self.quality)
+
+    def _decoded(self, codes: Codes) -> Tensor:
+        """Codes [G, h, w] -> a batch of one, for an encoder's choices."""
+        latents = self.network.quantizer.decode(_batch_of(codes), self.quality)
         with _quick_products():
-            decoded = self.network.decode(_batch_of(codes), self.quality)
-        return self.network.errors(decoded, _tensor(pixels))[0].numpy()
+            decoded: Tensor = self._decoder(latents, torch.tensor([self.quality]))
+        return decoded
 
     def choose(self, latents: Latents, bits: Sequence[npt.NDArray[np.float32]], steps: Map) -> Codes:
         """Latents [D, h, w] -> codes [G, h, w] at given costs: G arrays [h * w, K] of bits, lambda times `steps`."""
@@ -90,10 +102,9 @@ class Tiled:
         count = len(self.network.postfilter.kernels)
         gram, lacking = np.zeros((count, count)), np.zeros(count)
         for window in self._windows(rows, columns, self.network.decoder_reach, None):
-            with _quick_products():
-                decoded = self.network.decode(_batch_of(codes[(slice(None), *window.outer())]), self.quality)
+            decoded = self._decoded(codes[(slice(None), *window.outer())])
             down, right = (slice(s.start, s.stop + 2 * REACH) for s in window.inner(self.stride))
-            around = padded(decoded.float())[:, :, down, right] + 0.5
+            around = padded(decoded)[:, :, down, right] + 0.5
             part = _tensor(pixels[window.core(self.stride)])
             around = around[:, :, : part.shape[2] + 2 * REACH, : part.shape[3] + 2 * REACH]
             a, b = self.network.postfilter.normal_equations(around, part, step)

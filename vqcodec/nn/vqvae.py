@@ -10,6 +10,7 @@ start at zero: training refines a codec that already works.
 
 from __future__ import annotations
 
+import copy
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -23,7 +24,7 @@ from vqcodec.config import VQVAEConfig
 from vqcodec.nn.postfilter import Postfilter
 from vqcodec.nn.quantizer import Quantized, VectorQuantizer
 
-__all__ = ["VQVAE", "Output", "start_from_pca", "to_samples"]
+__all__ = ["VQVAE", "Output", "PatchDecoder", "start_from_pca", "to_samples"]
 
 # Latents of the patch family measure pixels in steps of 1/32 of the range (8 of 255 grey levels).
 PIXEL_SCALE = 32.0
@@ -60,20 +61,22 @@ class VQVAE(nn.Module):
         return self.quantizer.encode(self.encoder(pictures, index), quality, scale)
 
     @torch.no_grad()
-    def descend(self, codes: Tensor, pictures: Tensor, quality: int, step: float | Tensor) -> tuple[Tensor, Tensor]:
+    def descend(
+        self, codes: Tensor, pictures: Tensor, quality: int, step: float | Tensor, decoder: nn.Module | None = None
+    ) -> tuple[Tensor, Tensor]:
         """Latents [B, D, h, w] that decode to better pictures [B, 3, H, W] than the codes do; and the codes' `errors`.
 
         One gradient step on the squared error of the *decoded* picture, its length that of all positions or of each
         [h, w]. Quantised at `step` times lambda it is one of proximal gradient descent (Beck & Teboulle 2009, section
         2.2) on |picture - decoder(e)|^2 + lambda * bits. H and W may fall short of whole positions: what lies beyond
-        is not part of the picture and counts for nothing.
+        is not part of the picture and counts for nothing. `decoder`: what does the same as the network's, in less time.
         """
         assert self.config.transform, "only its latents measure pixels"
         index = torch.full((len(codes),), quality, device=codes.device)
         latents = self.quantizer.decode(codes, quality)
         with torch.enable_grad():
             latents.requires_grad_()
-            decoded = self.decoder(latents, index)
+            decoded = (decoder or self.decoder)(latents, index)
             difference = decoded[:, :, : pictures.shape[2], : pictures.shape[3]] - pictures
             (gradient,) = torch.autograd.grad(difference.square().sum() * (PIXEL_SCALE**2 / 2), latents)
         return latents.detach() - step * gradient, self.errors(decoded.detach(), pictures)
@@ -191,6 +194,28 @@ class PatchDecoder(nn.Module):
         pixels = _exact_1x1(self.linear, latents) + _scaled(branch.float(), self.gain, quality)
         pictures: Tensor = F.pixel_shuffle(pixels, self.stride) / PIXEL_SCALE + 0.5
         return pictures
+
+    @torch.no_grad()
+    def at(self, quality: int) -> PatchDecoder:
+        """A copy that decodes at one quality only, whichever it is asked for: the same pictures, up to rounding.
+
+        What depends on the quality is multiplied into the weights, and no longer takes passes over memory.
+        """
+        found = copy.deepcopy(self).requires_grad_(False)
+        found.stem.weight.div_(found.scale[:, None, None])
+        found.scale.fill_(1)
+        for block in found.blocks:
+            assert isinstance(block, ResidualBlock)
+            if block.film is not None:
+                scale, shift = block.film[quality]
+                block.conv.weight.mul_((1 + scale)[:, None, None, None])
+                _bias(block.conv).mul_(1 + scale).add_(shift)
+                block.film = None
+        if found.gain is not None:
+            found.out.weight.mul_(found.gain[quality])
+            _bias(found.out).mul_(found.gain[quality])
+            found.gain = None
+        return found
 
 
 class ConvEncoder(nn.Module):
