@@ -18,7 +18,7 @@ from vqcodec.coding.weights import MAX_EXPONENT, MAX_NUMBER, Weights, pack_weigh
 if TYPE_CHECKING:
     from vqcodec.nn.tiled import Tiled
 
-__all__ = ["CHUNK_BYTES", "fit_weights"]
+__all__ = ["fit_weights"]
 
 Samples = npt.NDArray[np.uint8]
 Doubles = npt.NDArray[np.float64]

@@ -35,16 +35,16 @@ class Postfilter(nn.Module):
         corrected: Tensor = decoded + F.conv2d(padded(decoded), kernel)
         return corrected
 
-    def normal_equations(self, decoded: Tensor, pictures: Tensor, step: int) -> tuple[Tensor, Tensor]:
+    def normal_equations(self, around: Tensor, pictures: Tensor, step: int) -> tuple[Tensor, Tensor]:
         """Gram matrix [K, K] of the responses, and their products [K] with what decoded pictures lack; float64.
 
-        `decoded` has REACH pixels more on each side than `pictures` [B, 3, H, W]; every `step`th pixel counts, each
-        way.
+        `around`: decoded pictures as `padded` gives them, REACH pixels more on each side than `pictures` [B, 3, H, W];
+        every `step`th pixel counts, each way.
         """
         count = len(self.kernels)
         kernels = self.kernels.flatten(0, 1)
-        responses = F.conv2d(decoded - 0.5, kernels, stride=step).contiguous()  # [B, K * 3, h, w]
-        lacking = (pictures - decoded[:, :, REACH:-REACH, REACH:-REACH])[:, :, ::step, ::step]
+        responses = F.conv2d(around, kernels, stride=step).contiguous()  # [B, K * 3, h, w]
+        lacking = (pictures - 0.5 - around[:, :, REACH:-REACH, REACH:-REACH])[:, :, ::step, ::step]
         apart = responses.view(len(pictures), count, -1).transpose(0, 1)
         columns = apart.flatten(1).double()  # [K, B * 3 * h * w]
         return columns @ columns.T, columns @ lacking.flatten().double()

@@ -104,7 +104,7 @@ class Tiled:
         for window in self._windows(rows, columns, self.network.decoder_reach, None):
             decoded = self._decoded(codes[(slice(None), *window.outer())])
             down, right = (slice(s.start, s.stop + 2 * REACH) for s in window.inner(self.stride))
-            around = padded(decoded)[:, :, down, right] + 0.5
+            around = padded(decoded)[:, :, down, right]
             part = _tensor(pixels[window.core(self.stride)])
             around = around[:, :, : part.shape[2] + 2 * REACH, : part.shape[3] + 2 * REACH]
             a, b = self.network.postfilter.normal_equations(around, part, step)

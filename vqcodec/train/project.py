@@ -147,11 +147,10 @@ class Project:
         from vqcodec.nn.pixelcnn import GatedPixelCNN
 
         config = self.config()
-        if (self.folder / "model").exists():
+        if any((self.folder / end).exists() for end in (f"decoder/{CHECKPOINT}", f"postfilter/{KERNELS}")):
             model = open_model(self.folder / "model")
             network = self._with_postfilter(self._decoder_trained(model))
             config = replace(config, vqvae=network.config)
-            round_weights(network)
             integers = {name: torch.from_numpy(tensor) for name, tensor in model.prior_tensors.items()}
         else:
             prior = GatedPixelCNN(config.vqvae, config.prior)
