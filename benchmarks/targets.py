@@ -84,8 +84,9 @@ def codes_target(folder: Path) -> Target:
 
 
 def decoding_target(folder: Path) -> Target:
-    from vqcodec.codec import Codec, describe
+    from vqcodec.codec import Codec
     from vqcodec.container import read_header
+    from vqcodec.describe import describe
     from vqcodec.partial import Region, decode_region, salvage
 
     model, seeds = stand_in(folder)

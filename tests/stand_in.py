@@ -30,7 +30,7 @@ DIGESTS = {"photo": b"photo-00", "paper": b"paper-00", "mine": b"mine--00"}
 
 @dataclass(frozen=True)
 class FakeInfo:
-    """What `describe` tells: the same fields as those of vqcodec.codec.Info."""
+    """What `describe` tells: the same fields as those of vqcodec.describe.Info."""
 
     model_digest: str
     model: str | None
@@ -161,8 +161,9 @@ def install(monkeypatch: pytest.MonkeyPatch, folder: Path) -> None:
     def model_for(data: bytes, *, partial: bool = False) -> SimpleNamespace:
         return find(bytes.fromhex(describe(data).model_digest))
 
-    fakes = {"Codec": FakeCodec, "describe": describe, "model_for": model_for}
+    fakes = {"Codec": FakeCodec, "model_for": model_for}
     replace(monkeypatch, "codec", **(vars(codec) | fakes))
+    replace(monkeypatch, "describe", describe=describe, Info=FakeInfo)
     replace(monkeypatch, "search", Target=FakeTarget, compress_to=compress_to)
 
 

@@ -17,8 +17,9 @@ from PIL import Image
 import vqcodec
 from vqcodec import codec as module
 from vqcodec import container, refine, store
-from vqcodec.codec import Codec, describe, grid_shape, read_codes, split
+from vqcodec.codec import Codec, grid_shape, read_codes, split
 from vqcodec.container import VqFile
+from vqcodec.describe import describe
 from vqcodec.errors import BadFile, DamagedFile, LimitExceeded, UnknownModel, UsageError
 from vqcodec.image import Picture
 from vqcodec.limits import Limits

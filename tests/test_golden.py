@@ -10,7 +10,8 @@ import pytest
 from golden import CODES, DEMO, FOLDER, codes_digest, pictures
 
 import vqcodec
-from vqcodec.codec import Codec, describe
+from vqcodec.codec import Codec
+from vqcodec.describe import describe
 from vqcodec.image import Picture, read_picture
 from vqcodec.metrics import psnr
 from vqcodec.store import bundled, find, open_model

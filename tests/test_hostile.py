@@ -28,9 +28,10 @@ from safetensors.numpy import load, save
 import vqcodec
 from vqcodec import partial, work
 from vqcodec.alpha import decode_alpha
-from vqcodec.codec import Codec, describe
+from vqcodec.codec import Codec
 from vqcodec.config import VQVAEConfig, to_json
 from vqcodec.container import unpack
+from vqcodec.describe import describe
 from vqcodec.errors import DamagedFile, LimitExceeded, ModelError, NotAVqFile, UsageError, VqError
 from vqcodec.image import Picture
 from vqcodec.limits import ANY_SIZE

@@ -57,6 +57,7 @@ ORDER = [
     "store",
     "refine",
     "postfilter",
+    "describe",
     "codec",
     "partial",
     "search",
@@ -245,7 +246,8 @@ for name in ("formats", "exp_table", "integer_prior", "wavefront", "rangecoder")
     importlib.import_module("vqcodec.coding." + name)
 import numpy as np
 from vqcodec import container, store
-from vqcodec.codec import describe, read_codes, split
+from vqcodec.codec import read_codes, split
+from vqcodec.describe import describe
 from vqcodec.coding.rangecoder import write_units
 from pathlib import Path
 folder, file = sys.argv[1:]

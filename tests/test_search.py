@@ -11,7 +11,8 @@ from conftest import synthetic
 
 from vqcodec import codec as codec_module
 from vqcodec import search
-from vqcodec.codec import DEFAULT_EFFORT, Codec, describe
+from vqcodec.codec import DEFAULT_EFFORT, Codec
+from vqcodec.describe import describe
 from vqcodec.errors import LimitExceeded, UsageError
 from vqcodec.image import Picture
 from vqcodec.limits import Limits

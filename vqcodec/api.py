@@ -22,7 +22,8 @@ if TYPE_CHECKING:
     import numpy.typing as npt
     from PIL.Image import Image
 
-    from vqcodec.codec import Codec, Info
+    from vqcodec.codec import Codec
+    from vqcodec.describe import Info
     from vqcodec.image import Picture
     from vqcodec.metadata import Keep
     from vqcodec.nn.module import CompressionModule
@@ -199,7 +200,7 @@ def decode_batch(
 
 def info(data: bytes) -> Info:
     """What the header of a .vq file says: size, quality, model, bytes of each unit. Raises `VqError`."""
-    from vqcodec.codec import describe
+    from vqcodec.describe import describe
 
     return describe(data)
 

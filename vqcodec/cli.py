@@ -103,7 +103,7 @@ app.command()(decompress)
 def info(file: Annotated[str, typer.Argument(metavar="FILE", help="A .vq file, or -.")], as_json: Json = False) -> None:
     """Show what a .vq file says about itself."""
     from vqcodec.bench.report import print_info
-    from vqcodec.codec import describe
+    from vqcodec.describe import describe
 
     try:
         found = describe(read(None if file == STREAM else Path(file)))

@@ -7,7 +7,6 @@ nor a floating-point number that is rounded.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from functools import cache, cached_property
 from threading import RLock
 from typing import TYPE_CHECKING, Literal
@@ -21,10 +20,9 @@ from vqcodec.coding.integer_prior import Codes, IntegerPrior
 from vqcodec.coding.rangecoder import read_units, write_units
 from vqcodec.coding.weights import Weights, pack_weights, unpack_weights
 from vqcodec.container import Frame, VqFile
-from vqcodec.errors import DamagedFile, LimitExceeded, ModelError, UnknownModel, UsageError
+from vqcodec.errors import DamagedFile, LimitExceeded, UnknownModel, UsageError
 from vqcodec.image import Picture, grey_of
 from vqcodec.limits import ANY_SIZE, DEFAULT_LIMITS, Limits
-from vqcodec.metrics import bits_per_dim, bits_per_pixel, compression_ratio
 from vqcodec.postfilter import fit_weights
 from vqcodec.progress import Progress, share_of
 from vqcodec.refine import refine
@@ -36,60 +34,17 @@ if TYPE_CHECKING:
     from vqcodec.nn.vqvae import VQVAE
 
 __all__ = [
-    "Codec", "Info", "describe", "grid_shape", "model_for", "read_codes", "read_part",
+    "Codec", "grid_shape", "model_for", "read_codes", "read_part",
     "split", "unit_bounds",
 ]  # fmt: skip
 
 Samples = npt.NDArray[np.uint8]
-Latents = npt.NDArray[np.float32]
 
 # What parts of the work take, in passes of the encoder, as progress is told: see benchmarks/speed.py.
 DECODER, FITTING, PACKING, READING = 1, 1, 8, 5
 PRICES, ROUND = 2, 2  # of the search
 ROUNDS = (0, 3, 8, 20)  # of the search for better codes (refine.py) at each effort
 DEFAULT_EFFORT = 1
-
-
-@dataclass(frozen=True)
-class Info:
-    """What a file says about itself without being decoded."""
-
-    model_digest: str  # hexadecimal
-    model: str | None  # name, where the model is in the package
-    width: int
-    height: int
-    mode: Literal["RGB", "L"]
-    alpha: bool
-    quality: int  # from 1
-    unit: int  # side of a unit of coding, in latent positions
-    rows: int  # of the grid of units
-    cols: int
-    unit_bytes: tuple[int, ...]  # row-major
-    header_bytes: int
-    alpha_bytes: int
-    postfilter_bytes: int  # the weights that suit the picture
-    metadata_bytes: dict[str, int]  # of "exif", "xmp" and "icc", those that are there
-    total_bytes: int
-
-    @property
-    def channels(self) -> int:
-        """Colour channels, alpha not counted."""
-        return 3 if self.mode == "RGB" else 1
-
-    @property
-    def bpp(self) -> float:
-        """Bits per pixel of the whole file."""
-        return bits_per_pixel(self.total_bytes, self.height, self.width)
-
-    @property
-    def bits_per_dim(self) -> float:
-        """Bits per pixel and colour channel of the whole file."""
-        return bits_per_dim(self.total_bytes, self.height, self.width, self.channels)
-
-    @property
-    def ratio(self) -> float:
-        """Bytes of the plain samples over the bytes of the file."""
-        return compression_ratio(self.total_bytes, self.height, self.width, self.channels)
 
 
 class Codec:
@@ -331,33 +286,6 @@ def model_for(data: bytes, *, partial: bool = False) -> Model:
     Raises `BadFile` or `UnknownModel`.
     """
     return find(container.read_header(data, ANY_SIZE, partial=partial).model_digest)
-
-
-def describe(data: bytes, *, partial: bool = False) -> Info:
-    """What the header of a .vq file says; `partial`: the file may be cut. Raises `BadFile`."""
-    header = container.read_header(data, ANY_SIZE, partial=partial)
-    try:
-        name = find(header.model_digest).name
-    except ModelError:
-        name = None
-    return Info(
-        model_digest=header.model_digest.hex(),
-        model=name,
-        width=header.width,
-        height=header.height,
-        mode=header.mode,
-        alpha=header.alpha_bytes > 0,
-        quality=header.quality + 1,
-        unit=header.unit,
-        rows=header.rows,
-        cols=header.cols,
-        unit_bytes=header.unit_lengths,
-        header_bytes=header.header_bytes,
-        alpha_bytes=header.alpha_bytes,
-        postfilter_bytes=header.postfilter_bytes,
-        metadata_bytes=header.metadata_bytes,
-        total_bytes=len(data),
-    )
 
 
 def grid_shape(height: int, width: int, stride: int) -> tuple[int, int]:

@@ -298,7 +298,7 @@ def limits_for(max_pixels: int | None) -> Limits:
 def _record(
     job: Job, data: bytes, model: str, seconds: float, picture: Picture, damage: tuple[str, ...] = ()
 ) -> Record:
-    from vqcodec.codec import describe
+    from vqcodec.describe import describe
 
     info = describe(data, partial=bool(damage))
     return Record(

@@ -203,7 +203,8 @@ class ModelPeer:
 
     def encode_to(self, picture: Picture, size: float) -> Encoded:
         """A .vq file of at most `size` bytes, and nearly that. Raises `VqError` where the model cannot make one."""
-        from vqcodec.codec import DEFAULT_EFFORT, describe
+        from vqcodec.codec import DEFAULT_EFFORT
+        from vqcodec.describe import describe
         from vqcodec.search import Target, compress_to
 
         effort = DEFAULT_EFFORT if self.effort is None else self.effort

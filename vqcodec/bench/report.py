@@ -10,7 +10,7 @@ from vqcodec.bench.results import Results, Row
 from vqcodec.metadata import NAMES
 
 if TYPE_CHECKING:
-    from vqcodec.codec import Info
+    from vqcodec.describe import Info
 
 __all__ = ["print_demo", "print_info", "print_models", "print_results", "print_table"]
 
