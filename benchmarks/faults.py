@@ -28,7 +28,8 @@ from pathlib import Path
 
 from trials import Done, Row, Scene, at_step, judge, mounted, run, scenes_in, spawn, steps, void, warm_up
 
-from vqcodec import store
+from vqcodec.model import store
+from vqcodec.nn import weights
 
 KILLS = (signal.SIGKILL, signal.SIGTERM, signal.SIGINT)
 NOBODY = 65534
@@ -79,7 +80,7 @@ def signals_at_steps(row: Row, scenes: list[Scene], count: int, rng: random.Rand
 
 
 def signals_to_real_processes(row: Row, scenes: list[Scene], count: int, rng: random.Random) -> None:
-    command = [sys.executable, "-c", "from vqcodec.cli import main; main()"]
+    command = [sys.executable, "-c", "from vqcodec.cli.main import main; main()"]
     usual = 0.0
     for index in range(count + 1):
         scene, number = rng.choice(scenes), rng.choice(KILLS)
@@ -315,8 +316,8 @@ def main() -> None:
     options = parser.parse_args()
     if os.name != "posix":
         sys.exit("this needs a POSIX system")
-    for name in ("network", "prior"):  # loaded once, here
-        setattr(store.Model, name, functools.cache(getattr(store.Model, name)))
+    store.Model.prior = functools.cache(store.Model.prior)  # loaded once, here
+    weights.open_network = functools.cache(weights.open_network)
     rows: dict[str, Row] = {}
     skipped: dict[str, str] = {}
     with tempfile.TemporaryDirectory() as name:

@@ -20,9 +20,9 @@ from matplotlib import pyplot as plt
 from PIL import Image, ImageDraw, ImageFont
 
 from vqcodec.bench.peers import ModelPeer, Peer, peer
-from vqcodec.image import Picture, read_picture, to_image
-from vqcodec.metrics import ms_ssim, psnr
-from vqcodec.store import open_model
+from vqcodec.model.store import open_model
+from vqcodec.picture.image import Picture, read_picture, to_image
+from vqcodec.picture.metrics import ms_ssim, psnr
 
 # Colours that stay apart for the colour-blind (Okabe & Ito 2008).
 STYLES = {

@@ -37,9 +37,10 @@ from targets import TARGETS, Target, check_text
 SECONDS = 1.0  # of CPU, that an input may take
 MEMORY = 64 << 10  # KiB, as getrusage counts
 ADDRESS_SPACE = 16 << 30  # bytes: an allocation beyond it fails instead of taking the machine along
-INSTRUMENTED = ["vqcodec.alpha", "vqcodec.chunks", "vqcodec.codec", "vqcodec.coding", "vqcodec.config",
-                "vqcodec.container", "vqcodec.describe", "vqcodec.exif", "vqcodec.magic", "vqcodec.metadata",
-                "vqcodec.options", "vqcodec.partial", "vqcodec.store", "vqcodec.xmp", "PIL.PngImagePlugin"]  # fmt: skip
+INSTRUMENTED = [
+    "vqcodec.cli.options", "vqcodec.codec", "vqcodec.coding", "vqcodec.format", "vqcodec.model", "vqcodec.picture",
+    "PIL.PngImagePlugin",
+]  # fmt: skip
 STATUS = re.compile(r"#(\d+)\s.*cov: (\d+) ft: (\d+) corp: (\d+)")
 
 

@@ -26,11 +26,11 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from vqcodec.codec import Codec, split
-from vqcodec.image import read_picture
-from vqcodec.jobs import pictures_in
-from vqcodec.prices import prices
-from vqcodec.store import open_model
+from vqcodec.codec.code_prices import prices
+from vqcodec.codec.codec import Codec, split
+from vqcodec.files.plan import pictures_in
+from vqcodec.model.store import open_model
+from vqcodec.picture.image import read_picture
 
 SIDE = 512
 GRID = 1024  # steps of the histogram that Blahut-Arimoto works on

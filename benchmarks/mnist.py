@@ -24,11 +24,11 @@ import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor, nn
 
-from vqcodec.codec import Codec
-from vqcodec.config import ModelConfig, PriorConfig, VQVAEConfig
-from vqcodec.image import encode_image, grey_of
+from vqcodec.codec.codec import Codec
+from vqcodec.codec.sampling import Drawing, sample, sheet
+from vqcodec.model.config import ModelConfig, PriorConfig, VQVAEConfig
 from vqcodec.output import write_atomic
-from vqcodec.sample import Drawing, sample, sheet
+from vqcodec.picture.image import encode_image, grey_of
 from vqcodec.train.loop import Schedule, Status
 from vqcodec.train.project import Project
 

@@ -24,11 +24,11 @@ from typing import TypeVar
 import numpy as np
 from PIL import Image
 
-from vqcodec.codec import DEFAULT_EFFORT, Codec, split
+from vqcodec.codec.codec import DEFAULT_EFFORT, Codec, split
 from vqcodec.coding.rangecoder import read_units, write_units
-from vqcodec.image import Picture, read_picture
+from vqcodec.model.store import open_model
 from vqcodec.output import write_atomic
-from vqcodec.store import open_model
+from vqcodec.picture.image import Picture, read_picture
 
 T = TypeVar("T")
 SIZES = "64x64,256x256,768x512,1536x1024,3072x2048,6000x4000"
@@ -36,7 +36,7 @@ ONCE = 2_000_000  # pixels from which a stage is timed in one round only
 # The peak is the process's own (Linux): that of getrusage would include what its parent held when it was started.
 MAIN = """
 import sys
-from vqcodec.cli import main
+from vqcodec.cli.main import main
 report = sys.argv.pop()
 try:
     main()

@@ -33,8 +33,8 @@ class Target:
 
 
 def container_target(_: Path) -> Target:
-    from vqcodec.container import alpha_payload, pack, postfilter_payload, read_header, unit_payload, unpack
     from vqcodec.errors import BadFile
+    from vqcodec.format.container import alpha_payload, pack, postfilter_payload, read_header, unit_payload, unpack
 
     def run(data: bytes) -> None:
         try:
@@ -55,7 +55,7 @@ def container_target(_: Path) -> Target:
 def alpha_target(_: Path) -> Target:
     import numpy as np
 
-    from vqcodec.alpha import decode_alpha, encode_alpha
+    from vqcodec.picture.alpha import decode_alpha, encode_alpha
 
     alpha = np.arange(5 * 7, dtype=np.uint8).reshape(5, 7)
 
@@ -68,8 +68,8 @@ def alpha_target(_: Path) -> Target:
 
 
 def codes_target(folder: Path) -> Target:
-    from vqcodec.codec import read_codes
-    from vqcodec.container import unpack
+    from vqcodec.codec.codec import read_codes
+    from vqcodec.format.container import unpack
 
     model, seeds = stand_in(folder)
 
@@ -84,10 +84,10 @@ def codes_target(folder: Path) -> Target:
 
 
 def decoding_target(folder: Path) -> Target:
-    from vqcodec.codec import Codec
-    from vqcodec.container import read_header
-    from vqcodec.describe import describe
-    from vqcodec.partial import Region, decode_region, salvage
+    from vqcodec.codec.codec import Codec
+    from vqcodec.codec.describe import describe
+    from vqcodec.codec.partial import Region, decode_region, salvage
+    from vqcodec.format.container import read_header
 
     model, seeds = stand_in(folder)
     codec = Codec(model)
@@ -108,9 +108,9 @@ def decoding_target(folder: Path) -> Target:
 def model_target(folder: Path) -> Target:
     import numpy as np
 
-    from vqcodec.codec import Codec
-    from vqcodec.image import Picture
-    from vqcodec.store import open_model
+    from vqcodec.codec.codec import Codec
+    from vqcodec.model.store import open_model
+    from vqcodec.picture.image import Picture
 
     model, _ = stand_in(folder / "good")
     names = ("config.json", "prior.safetensors", "weights.safetensors")
@@ -133,8 +133,8 @@ def metadata_target(_: Path) -> Target:
     import numpy as np
     from PIL import Image, ImageCms
 
-    from vqcodec.image import Picture, encode_image, fitted, to_image
-    from vqcodec.metadata import Metadata, cleaned
+    from vqcodec.picture.image import Picture, encode_image, fitted, to_image
+    from vqcodec.picture.metadata import Metadata, cleaned
 
     def run(data: bytes) -> None:
         metadata = Metadata(*split(data))
@@ -157,8 +157,8 @@ def metadata_target(_: Path) -> Target:
 
 
 def text_target(_: Path) -> Target:
-    from vqcodec.config import ModelConfig, from_json
-    from vqcodec.options import parse_count, parse_region, parse_size
+    from vqcodec.cli.options import parse_count, parse_region, parse_size
+    from vqcodec.model.config import ModelConfig, from_json
 
     def run(data: bytes) -> None:
         text = data.decode("utf-8", "surrogateescape")
@@ -202,12 +202,12 @@ def stand_in(folder: Path) -> tuple[Any, list[bytes]]:
     import numpy as np
     import torch
 
-    from vqcodec.codec import Codec
-    from vqcodec.config import ModelConfig, PriorConfig, VQVAEConfig
-    from vqcodec.image import Picture
+    from vqcodec.codec.codec import Codec
+    from vqcodec.model.config import ModelConfig, PriorConfig, VQVAEConfig
     from vqcodec.nn.pixelcnn import GatedPixelCNN
     from vqcodec.nn.vqvae import VQVAE
-    from vqcodec.store import save_model
+    from vqcodec.nn.weights import save_model
+    from vqcodec.picture.image import Picture
 
     vqvae = VQVAEConfig("patch", 8, 8, 6, 1, 1, ((8, 1), (6, 2), (16, 4)), (0.8, 0.1), postfilter=3)
     config = ModelConfig("stand-in", vqvae, PriorConfig(channels=8, blocks=2, head_channels=6), unit=4)

@@ -27,7 +27,9 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from vqcodec import cli, output, partial, search, work  # noqa: F401  loaded here, not in every fork
+from vqcodec import output
+from vqcodec.cli import main as cli
+from vqcodec.files import work  # noqa: F401  loaded here, not in every fork
 
 OLD = b"what was there before"
 HIDDEN = ".vqcodec-"

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from vqcodec import cli
+from vqcodec.cli import main as cli
 
 
 class Stream(io.TextIOWrapper):

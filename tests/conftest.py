@@ -19,12 +19,13 @@ from hypothesis import settings
 
 from vqcodec.coding.formats import BLOCK_TAPS, ENTRY_TAPS
 from vqcodec.coding.integer_prior import IntegerPrior, Layout
-from vqcodec.config import ModelConfig, PriorConfig, VQVAEConfig
+from vqcodec.model.config import ModelConfig, PriorConfig, VQVAEConfig
+from vqcodec.nn.weights import save_model
 
 if TYPE_CHECKING:  # the tests of what works without torch also use this module
+    from vqcodec.model.store import Model
     from vqcodec.nn.pixelcnn import GatedPixelCNN
     from vqcodec.nn.quantizer import VectorQuantizer
-    from vqcodec.store import Model
 
 settings.register_profile("vqcodec", deadline=None)  # a busy machine is no fault of the software
 settings.load_profile("vqcodec")
@@ -169,7 +170,6 @@ def make_model(config: ModelConfig, folder: Path) -> Model:
     import torch
 
     from vqcodec.nn.vqvae import VQVAE, start_from_pca
-    from vqcodec.store import save_model
 
     pictures = np.stack([synthetic(64, 64, seed) for seed in range(12)])
     x = torch.from_numpy(pictures).permute(0, 3, 1, 2).float() / 255
@@ -258,7 +258,8 @@ def model(request: pytest.FixtureRequest) -> Model:
 @pytest.fixture
 def bundle(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., Path]]:
     """bundle(photo=model, ...): copies of these models are the bundled ones. Returns their folder."""
-    from vqcodec import api, store
+    from vqcodec.api import functions as api
+    from vqcodec.model import store
 
     def install(**models: Model) -> Path:
         folder = tmp_path / "bundled"

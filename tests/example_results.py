@@ -9,7 +9,7 @@ import numpy as np
 from conftest import synthetic
 
 from vqcodec.bench.results import Anatomy, Codebook, Comparison, Published, Results, Row, Shown, View
-from vqcodec.image import Picture, encode_image
+from vqcodec.picture.image import Picture, encode_image
 
 HOSTILE = "<img src=x onerror=alert(1)>&\"'</script><script>alert(2)</script>.png"
 CODECS = {"photo": (0.2, 0.3, 0.5), "jpeg": (0.3, 0.6, 1.2), "webp": (0.1, 0.25, 0.4, 0.9), "a&b<i>": (0.33,)}

@@ -14,10 +14,10 @@ from pathlib import Path
 
 import numpy as np
 
-from vqcodec.codec import Codec, read_codes
-from vqcodec.container import unpack
-from vqcodec.image import Picture, encode_image
-from vqcodec.store import Model, bundled, open_model
+from vqcodec.codec.codec import Codec, read_codes
+from vqcodec.format.container import unpack
+from vqcodec.model.store import Model, bundled, open_model
+from vqcodec.picture.image import Picture, encode_image
 
 FOLDER = Path(__file__).parent / "data" / "golden"
 CODES = FOLDER / "codes.json"

@@ -1,7 +1,7 @@
 """A stand-in for the networks: what is around them can be tested without a trained model, and fast.
 
-`FakeCodec` packs pictures with zlib. `install` puts it, and three models, in place of vqcodec.codec and
-vqcodec.store for one test: "photo" (three qualities, the default), "paper", and "mine", which is not bundled.
+`FakeCodec` packs pictures with zlib. `install` puts it, and three models, in place of vqcodec.codec.codec and
+vqcodec.model.store for one test: "photo" (three qualities, the default), "paper", and "mine", which is not bundled.
 """
 
 from __future__ import annotations
@@ -19,18 +19,18 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from vqcodec import codec
-from vqcodec.config import ModelConfig, PriorConfig, VQVAEConfig
+from vqcodec.codec import codec
 from vqcodec.errors import DamagedFile, LimitExceeded, UnknownModel, UsageError
-from vqcodec.image import Picture
 from vqcodec.limits import DEFAULT_LIMITS, Limits
+from vqcodec.model.config import ModelConfig, PriorConfig, VQVAEConfig
+from vqcodec.picture.image import Picture
 
 DIGESTS = {"photo": b"photo-00", "paper": b"paper-00", "mine": b"mine--00"}
 
 
 @dataclass(frozen=True)
 class FakeInfo:
-    """What `describe` tells: the same fields as those of vqcodec.describe.Info."""
+    """What `describe` tells: the same fields as those of vqcodec.codec.describe.Info."""
 
     model_digest: str
     model: str | None
@@ -154,7 +154,7 @@ def install(monkeypatch: pytest.MonkeyPatch, folder: Path) -> None:
         raise UnknownModel(f"the model {digest.hex()} is not installed")
 
     replace(
-        monkeypatch, "store", added=dict,
+        monkeypatch, "model.store", added=dict,
         open_model=open_model, find=find, bundled=lambda: ("paper", "photo"), DEFAULT_MODEL="photo",
     )  # fmt: skip
 
@@ -162,9 +162,9 @@ def install(monkeypatch: pytest.MonkeyPatch, folder: Path) -> None:
         return find(bytes.fromhex(describe(data).model_digest))
 
     fakes = {"Codec": FakeCodec, "model_for": model_for}
-    replace(monkeypatch, "codec", **(vars(codec) | fakes))
-    replace(monkeypatch, "describe", describe=describe, Info=FakeInfo)
-    replace(monkeypatch, "search", Target=FakeTarget, compress_to=compress_to)
+    replace(monkeypatch, "codec.codec", **(vars(codec) | fakes))
+    replace(monkeypatch, "codec.describe", describe=describe, Info=FakeInfo)
+    replace(monkeypatch, "codec.rate_control", Target=FakeTarget, compress_to=compress_to)
 
 
 def replace(monkeypatch: pytest.MonkeyPatch, name: str, **members: object) -> None:

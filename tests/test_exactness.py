@@ -26,8 +26,8 @@ from hypothesis import strategies as st
 import vqcodec
 from vqcodec.coding.formats import SUM_BOUND, WEIGHT_MAX
 from vqcodec.coding.integer_prior import Product
-from vqcodec.container import unpack
-from vqcodec.store import bundled, find, open_model
+from vqcodec.format.container import unpack
+from vqcodec.model.store import bundled, find, open_model
 
 X86 = platform.machine().lower() in ("x86_64", "amd64")
 
@@ -45,8 +45,9 @@ import hashlib
 from functools import cache
 from pathlib import Path
 import numpy as np
-from vqcodec import container, store
-from vqcodec.codec import Codec, read_codes
+from vqcodec.format import container
+from vqcodec.model import store
+from vqcodec.codec.codec import Codec, read_codes
 found = {"codes": {}, "compressed": {}}
 opened = [store.open_model(path) for path in task["models"]]
 codecs = {model.digest: Codec(model) for model in opened}
@@ -62,7 +63,7 @@ for name in task["files"]:
         np.save(Path(task["out"]) / (Path(name).stem + ".npy"), pixels)
 if task["out"]:
     samples = np.load(task["picture"])
-    from vqcodec.image import Picture
+    from vqcodec.picture.image import Picture
     for index, codec in enumerate(codecs.values()):
         file = Path(task["out"]) / f"{index}.vq"
         file.write_bytes(codec.compress(Picture(samples, "RGB")))
@@ -153,7 +154,7 @@ def test_golden_files_are_read_to_the_same_codes(name: str, results: Results) ->
 
 @pytest.mark.parametrize("name", [name for name, (_, wishes) in ENVIRONMENTS.items() if wishes.get("out")])
 def test_pixels_are_within_one_grey_level(name: str, results: Results) -> None:
-    from vqcodec.image import read_picture
+    from vqcodec.picture.image import read_picture
 
     for path in FILES:
         decoded = np.load(results[name][1] / f"{path.stem}.npy")

@@ -10,11 +10,11 @@ import pytest
 from golden import CODES, DEMO, FOLDER, codes_digest, pictures
 
 import vqcodec
-from vqcodec.codec import Codec
-from vqcodec.describe import describe
-from vqcodec.image import Picture, read_picture
-from vqcodec.metrics import psnr
-from vqcodec.store import bundled, find, open_model
+from vqcodec.codec.codec import Codec
+from vqcodec.codec.describe import describe
+from vqcodec.model.store import bundled, find, open_model
+from vqcodec.picture.image import Picture, read_picture
+from vqcodec.picture.metrics import psnr
 
 FILES = sorted(FOLDER.glob("*.vq"))
 
@@ -89,7 +89,7 @@ def test_a_bundled_model_says_what_it_is(name: str) -> None:
 
 
 def test_the_picture_of_the_demo_decodes(codecs: dict[str, Codec]) -> None:
-    data = (Path(vqcodec.__file__).parent / "models" / "demo.vq").read_bytes()
+    data = (Path(vqcodec.__file__).parent / "bench" / "demo.vq").read_bytes()
     found = describe(data)
     picture = codecs[str(found.model)].decompress(data)
     assert (picture.width, picture.height) == (found.width, found.height)

@@ -17,106 +17,30 @@ import pytest
 from conftest import synthetic
 
 import vqcodec
-from vqcodec.codec import Codec
-from vqcodec.image import Picture
-from vqcodec.store import Model
+from vqcodec.codec.codec import Codec
+from vqcodec.model.store import Model
+from vqcodec.picture.image import Picture
 
 PACKAGE = Path(vqcodec.__file__).parent
-# From what knows least to what knows most; a module imports only from earlier lines. "x/" is all modules in x.
-ORDER = [
-    "errors",
-    "limits",
-    "progress",
-    "pool",
-    "config",
-    "metrics",
-    "exif",
-    "xmp",
-    "metadata",
-    "colours",
-    "image",
-    "alpha",
-    "windows",
-    "coding/formats",
-    "coding/weights",
-    "coding/exp_table",
-    "coding/integer_prior",
-    "coding/wavefront",
-    "coding/rangecoder",
-    "prices",
-    "nn/codebooks",
-    "nn/quantizer",
-    "nn/postfilter",
-    "nn/vqvae",
-    "nn/tiled",
-    "nn/pixelcnn",
-    "magic",
-    "chunks",
-    "container",
-    "output",
-    "store",
-    "refine",
-    "postfilter",
-    "describe",
-    "codec",
-    "partial",
-    "search",
-    "sample",
-    "nn/module",
-    "tokens",
-    "inspect_model",
-    "train/graphics",
-    "train/data",
-    "train/distributed",
-    "train/optimizer",
-    "train/loop",
-    "train/events",
-    "train/vqvae",
-    "train/qualities",
-    "train/warm_start",
-    "train/prior",
-    "train/decoder",
-    "train/postfilter",
-    "train/project",
-    "bench/results",
-    "bench/means",
-    "bench/peers",
-    "bench/cache",
-    "bench/measure",
-    "bench/lineup",
-    "bench/anatomy",
-    "bench/published",
-    "bench/curves",
-    "bench/worker",
-    "bench/runner",
-    "bench/environment",
-    "bench/study",
-    "bench/demo",
-    "bench/tables",
-    "bench/report",
-    "bench/html_data",
-    "bench/html",
-    "api",
-    "pillow_plugin",
-    "registration",
-    "options",
-    "jobs",
-    "terminal",
-    "work",
-    "outcome",
-    "manifest",
-    "cluster",
-    "batch",
-    "cli_bench",
-    "cli_train",
-    "cli_data",
-    "cli_files",
-    "cli_sample",
-    "cli",
-    "__main__",
-]
-PRINTERS = {"bench/report", "cli", "cli_bench", "cli_data", "cli_files", "cli_sample", "cli_train"}
-STREAMS = PRINTERS | {"jobs", "terminal", "work"}  # a bar on stderr, and data through "-"
+# The folders from the lowest to the highest, and of each the modules that other folders may import. All other modules
+# are private to their folder. A module imports from its own folder and from lower ones.
+GROUND = ("errors", "limits", "output", "progress", "windows")
+FOLDERS: dict[str, tuple[str, ...]] = {
+    "picture": ("alpha", "image", "metadata", "metrics"),
+    "coding": ("filter_weights", "formats", "integer_prior", "rangecoder", "wavefront"),
+    "model": ("config", "store"),
+    "format": ("chunks", "container", "magic", "rates"),
+    "nn": ("pixelcnn", "postfilter", "quantizer", "tiled", "vqvae", "weights"),
+    "codec": ("codec", "code_prices", "describe", "partial", "rate_control", "sampling", "tokens"),
+    "train": ("decoder", "distributed", "events", "loop", "project"),
+    "files": ("batch", "manifest", "outcome", "plan", "pool", "work"),
+    "bench": ("code_maps", "demo", "html", "lineup", "peers", "published", "report", "results", "study", "tables"),
+    "api": ("functions", "registration"),
+    "cli": ("main",),
+}
+FLOOR = dict.fromkeys(GROUND, 0) | {folder: floor for floor, folder in enumerate(FOLDERS, 1)} | {"__main__": 99}
+PRINTERS = {"bench/report", "cli/main", "cli/bench", "cli/data", "cli/files", "cli/sample", "cli/train"}
+STREAMS = PRINTERS | {"cli/terminal", "files/plan", "files/work"}  # a bar on stderr, and data through "-"
 
 
 def modules() -> dict[str, ast.Module]:
@@ -147,24 +71,53 @@ def imports(tree: ast.Module) -> Iterator[tuple[str, int]]:
                 yield name.removeprefix("vqcodec").lstrip(".").replace(".", "/"), node.lineno
 
 
+def folder_of(name: str) -> str:
+    """The folder of a module; of one at the top of the package its own name."""
+    return name.partition("/")[0]
+
+
 def test_every_module_has_its_place() -> None:
-    packages = {"", "bench", "coding", "nn", "train"}
-    assert sorted(set(MODULES) - packages) == sorted(ORDER)
-    assert all(not MODULES[name].body for name in packages - {""}), "only the package itself exports names"
+    assert {folder_of(name) for name in MODULES if name} == set(FLOOR)
+    assert all(f"{folder}/{name}" in MODULES for folder, names in FOLDERS.items() for name in names)
 
 
-@pytest.mark.parametrize("name", ORDER)
+@pytest.mark.parametrize("folder", FOLDERS)
+def test_a_folder_says_what_it_is_and_exports_nothing(folder: str) -> None:
+    """`__init__.py` is a docstring that names the modules which other folders may import."""
+    tree = MODULES[folder]
+    text = ast.get_docstring(tree)
+    assert text
+    assert len(tree.body) == 1
+    assert all(f"`{name}`" in text for name in FOLDERS[folder])
+
+
+@pytest.mark.parametrize("name", sorted(MODULES))
 def test_imports_go_down_only(name: str) -> None:
+    here = folder_of(name)
     for imported, line in imports(MODULES[name]):
+        there = folder_of(imported)
         if imported == "":
-            assert name.startswith("cli"), f"{name}:{line} imports the package that imports it"
-        else:
-            assert ORDER.index(imported) < ORDER.index(name), f"{name}:{line} imports {imported}"
+            assert here == "cli", f"{name}:{line} imports the package that imports it"
+        elif name and there != here and {there, here} - set(GROUND):
+            assert FLOOR[there] < FLOOR[here] or here == "__main__", (
+                f"{name}:{line} imports {imported}, which is not below it"
+            )
+            allowed = there in GROUND or imported.partition("/")[2] in FOLDERS[there]
+            assert allowed, f"{name}:{line} imports {imported}, which is private to its folder"
+
+
+def test_no_modules_import_each_other() -> None:
+    """Within a folder, too, imports form no circle."""
+    below = {name: {found for found, _ in imports(tree)} - {""} for name, tree in MODULES.items()}
+    while below:
+        lowest = [name for name, needs in below.items() if not needs & set(below)]
+        assert lowest, f"these import each other: {sorted(below)}"
+        below = {name: needs for name, needs in below.items() if name not in lowest}
 
 
 def test_networks_and_training_are_no_part_of_reading_a_file() -> None:
     """At import, not inside functions: what codes and bytes need must load without torch."""
-    for name in ["container", "store", "codec", *(m for m in ORDER if m.startswith("coding/"))]:
+    for name in [m for m in MODULES if m.startswith(("coding/", "codec/", "format/", "model/", "picture/"))]:
         for node in MODULES[name].body:
             if isinstance(node, (ast.Import, ast.ImportFrom)):
                 text = ast.unparse(node)
@@ -180,7 +133,7 @@ def test_the_integer_prior_uses_no_function_that_rounds(name: str) -> None:
         assert not (isinstance(node, ast.BinOp) and isinstance(node.op, ast.Div)), node.lineno
 
 
-@pytest.mark.parametrize("name", ["", *ORDER])
+@pytest.mark.parametrize("name", sorted(MODULES))
 def test_few_modules_print(name: str) -> None:
     for node in ast.walk(MODULES[name]):
         if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "print":
@@ -189,7 +142,7 @@ def test_few_modules_print(name: str) -> None:
             assert name in STREAMS, f"{name}:{node.lineno} uses a stream"
 
 
-@pytest.mark.parametrize("name", [name for name in ["", *ORDER] if name != "cli"])
+@pytest.mark.parametrize("name", [name for name in sorted(MODULES) if name != "cli/main" and name not in FOLDERS])
 def test_what_is_exported_exists_and_modules_say_what_they_are(name: str) -> None:
     module = importlib.import_module(f"vqcodec.{name.replace('/', '.')}" if name else "vqcodec")
     exported = module.__all__
@@ -199,7 +152,7 @@ def test_what_is_exported_exists_and_modules_say_what_they_are(name: str) -> Non
     assert module.__doc__
 
 
-@pytest.mark.parametrize("name", ORDER)
+@pytest.mark.parametrize("name", sorted(MODULES))
 def test_no_pickle_and_no_wildcards(name: str) -> None:
     for node in ast.walk(MODULES[name]):
         if isinstance(node, (ast.Import, ast.ImportFrom)):
@@ -223,7 +176,9 @@ def run_python(code: str, *arguments: str) -> str:
 HEAVY = "torch numpy PIL constriction safetensors rich scipy"
 
 
-@pytest.mark.parametrize("statement", ["import vqcodec", "import vqcodec.container, vqcodec.errors, vqcodec.config"])
+@pytest.mark.parametrize(
+    "statement", ["import vqcodec", "import vqcodec.format.container, vqcodec.errors, vqcodec.model.config"]
+)
 def test_importing_the_package_is_cheap(statement: str) -> None:
     code = f"{statement}\nimport sys\nprint(sorted(set('{HEAVY}'.split()) & set(sys.modules)))"
     assert run_python(code).strip() == "[]"
@@ -231,7 +186,7 @@ def test_importing_the_package_is_cheap(statement: str) -> None:
 
 def test_help_does_not_load_torch() -> None:
     code = (
-        "import sys\nfrom vqcodec import cli\nsys.argv = ['vqcodec', '--help']\n"
+        "import sys\nfrom vqcodec.cli import main as cli\nsys.argv = ['vqcodec', '--help']\n"
         "try:\n    cli.app()\nexcept SystemExit:\n    pass\n"
         f"print(sorted(set('{HEAVY}'.split()) & set(sys.modules)))"
     )
@@ -245,9 +200,10 @@ for name in ("torch", "torch.nn", "safetensors.torch"):
 for name in ("formats", "exp_table", "integer_prior", "wavefront", "rangecoder"):
     importlib.import_module("vqcodec.coding." + name)
 import numpy as np
-from vqcodec import container, store
-from vqcodec.codec import read_codes, split
-from vqcodec.describe import describe
+from vqcodec.format import container
+from vqcodec.model import store
+from vqcodec.codec.codec import read_codes, split
+from vqcodec.codec.describe import describe
 from vqcodec.coding.rangecoder import write_units
 from pathlib import Path
 folder, file = sys.argv[1:]
@@ -259,7 +215,7 @@ grids = [grid for row in split(codes, unpacked.unit) for grid in row]
 assert tuple(write_units(model.prior(unpacked.quality), grids)) == unpacked.units
 assert describe(data).total_bytes == len(data)
 try:
-    model.network()
+    from vqcodec.nn.weights import open_network
 except ImportError:
     print(hashlib.sha256(codes.tobytes()).hexdigest(), codes.dtype, *codes.shape)
 """

@@ -16,7 +16,7 @@ import pytest
 from PIL import Image
 
 import vqcodec
-from vqcodec.store import bundled, open_model
+from vqcodec.model.store import bundled, open_model
 
 PACKAGE = Path(vqcodec.__file__).parent
 MODELS = PACKAGE / "models"
@@ -109,7 +109,7 @@ sys.addaudithook(guard)
 """
 WORK = """
 import json, sys
-from vqcodec.cli import main
+from vqcodec.cli.main import main
 for line in json.loads(sys.argv[1]):
     sys.argv = ["vqcodec", *line]
     try:

@@ -9,7 +9,7 @@ All errors that are raised on purpose are a `vqcodec.VqError`. Importing this mo
 first picture is coded, and Pillow learns the format when it is imported itself.
 """
 
-from vqcodec.api import (
+from vqcodec.api.functions import (
     OpenModel,
     decode,
     decode_array,
@@ -20,9 +20,9 @@ from vqcodec.api import (
     open_model,
     torch_model,
 )
+from vqcodec.api.registration import register_with_pillow
 from vqcodec.errors import BadFile, BadPicture, ModelError, VqError
 from vqcodec.limits import Limits
-from vqcodec.registration import register_with_pillow
 
 __version__ = "0.1.0"
 __all__ = [

@@ -1,6 +1,6 @@
 """`python -m vqcodec` is the command line; so torchrun can start it: `torchrun -m -- vqcodec train ...`."""
 
-from vqcodec.cli import main
+from vqcodec.cli.main import main
 
 __all__: list[str] = []
 

@@ -11,9 +11,9 @@ from torch import Tensor
 
 from benchmarks.likelihood.data import Dataset
 from benchmarks.likelihood.density import Density, Sheets
-from vqcodec.image import Picture, encode_image
+from vqcodec.codec.sampling import sheet
 from vqcodec.output import write_atomic
-from vqcodec.sample import sheet
+from vqcodec.picture.image import Picture, encode_image
 
 CHUNK = 32  # pictures at once
 SHOWN = 8  # test pictures that are reconstructed

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from benchmarks.likelihood.density import Size
 from benchmarks.likelihood.likelihoods import discretized_logistic
-from vqcodec.config import VQVAEConfig
+from vqcodec.model.config import VQVAEConfig
 from vqcodec.nn.vqvae import ConvDecoder, ConvEncoder
 
 HIDDEN = ("down", "up", "blocks")  # of these networks

@@ -21,13 +21,13 @@ from benchmarks.likelihood.data import Dataset
 from benchmarks.likelihood.density import Budget, Density, Report, Sheets, Size, Spent, train
 from benchmarks.likelihood.likelihoods import LEVELS
 from benchmarks.likelihood.vae import rows
+from vqcodec.codec.sampling import UNKNOWN, Drawing, draw_codes
 from vqcodec.coding.integer_prior import IntegerPrior, Layout
 from vqcodec.coding.rangecoder import write_units
-from vqcodec.config import PriorConfig, VQVAEConfig
+from vqcodec.model.config import PriorConfig, VQVAEConfig
 from vqcodec.nn.pixelcnn import GatedPixelCNN
 from vqcodec.nn.quantizer import VectorQuantizer
 from vqcodec.nn.vqvae import VQVAE
-from vqcodec.sample import UNKNOWN, Drawing, draw_codes
 from vqcodec.train.loop import Schedule
 from vqcodec.train.prior import PriorStage, PriorTraining
 

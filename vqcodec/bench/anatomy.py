@@ -9,14 +9,14 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from vqcodec import container
 from vqcodec.bench.results import Anatomy, Codebook
-from vqcodec.codec import read_codes, split
+from vqcodec.codec.codec import read_codes, split
+from vqcodec.format import container
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from vqcodec.store import Model
+    from vqcodec.model.store import Model
 
 __all__ = ["dissect", "entropy_bits", "mean_anatomy"]
 

@@ -10,9 +10,9 @@ import math
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
+from vqcodec.bench.bd_rate import bd_quality, bd_rate, overlap
 from vqcodec.bench.means import mean
 from vqcodec.bench.results import Comparison, Published, Row
-from vqcodec.metrics import bd_quality, bd_rate, overlap
 
 __all__ = ["MEASURES", "common", "compare", "wins"]
 

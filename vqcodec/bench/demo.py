@@ -12,8 +12,8 @@ from vqcodec.bench.peers import ModelPeer
 from vqcodec.bench.results import Row
 
 if TYPE_CHECKING:
-    from vqcodec.image import Picture
-    from vqcodec.store import Model
+    from vqcodec.model.store import Model
+    from vqcodec.picture.image import Picture
 
 __all__ = ["demo_picture", "run_and_keep"]
 
@@ -22,10 +22,10 @@ def demo_picture() -> Picture:
     """The picture, at half the size of the file: a codec finds its own output too easy, and this it has not seen."""
     from importlib import resources
 
-    from vqcodec.codec import Codec, model_for
-    from vqcodec.image import from_image, to_image
+    from vqcodec.codec.codec import Codec, model_for
+    from vqcodec.picture.image import from_image, to_image
 
-    data = (resources.files("vqcodec") / "models" / "demo.vq").read_bytes()
+    data = (resources.files("vqcodec") / "bench" / "demo.vq").read_bytes()
     return from_image(to_image(Codec(model_for(data)).decompress(data)).reduce(2))
 
 
@@ -36,8 +36,8 @@ def run_and_keep(
 
     Existing files are replaced. Raises `VqError`.
     """
-    from vqcodec.image import encode_image
     from vqcodec.output import write_atomic
+    from vqcodec.picture.image import encode_image
 
     peer = ModelPeer(model)
     rows: list[Row] = []

@@ -9,7 +9,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 from vqcodec.bench.lineup import Contender
-from vqcodec.pool import cores
+from vqcodec.files.pool import cores
 
 __all__ = ["environment"]
 

@@ -15,7 +15,7 @@ from vqcodec.bench.peers import PEERS, ModelPeer, Peer, PillowPeer, peer
 from vqcodec.errors import UsageError
 
 if TYPE_CHECKING:
-    from vqcodec.store import Model
+    from vqcodec.model.store import Model
 
 __all__ = ["Contender", "Wanted", "line_up"]
 
@@ -36,7 +36,7 @@ class Contender:
 
     def open(self, threads: int) -> Peer:
         """The codec itself; `threads` is what it may use."""
-        from vqcodec.store import open_model
+        from vqcodec.model.store import open_model
 
         if self.model is not None:
             return ModelPeer(open_model(self.model), self.effort)
@@ -64,7 +64,7 @@ def line_up(wanted: Wanted, matching: bool = False) -> tuple[list[Contender], li
 
     Raises `UsageError` for a name or quality that does not exist, or when nothing is left.
     """
-    from vqcodec.store import bundled
+    from vqcodec.model.store import bundled
 
     names = [*wanted.models, *wanted.codecs]
     if not names:
@@ -128,7 +128,7 @@ def _number(text: str, name: str) -> float:
 
 def _of_model(name: str, qualities: Sequence[str], curves: bool, effort: int | None) -> Contender:
     from vqcodec.errors import UnknownModel
-    from vqcodec.store import bundled, open_model
+    from vqcodec.model.store import bundled, open_model
 
     if name not in bundled() and not os.path.isdir(name):
         known = ", ".join([*bundled(), *(entry.name for entry in PEERS)])

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from vqcodec.bench.peers import Peer
-    from vqcodec.image import Picture
+    from vqcodec.picture.image import Picture
 
 __all__ = ["measure"]
 
@@ -85,7 +85,8 @@ def measure(
 
 def _figures(peer: Peer, picture: Picture, result: Picture, size: int) -> Row:
     """What follows from the two pictures and the size of the file."""
-    from vqcodec.metrics import bits_per_dim, bits_per_pixel, compression_ratio, luma, ms_ssim, naive_ratio, psnr
+    from vqcodec.format.rates import bits_per_dim, bits_per_pixel, compression_ratio, naive_ratio
+    from vqcodec.picture.metrics import luma, ms_ssim, psnr
 
     before, after = _samples(picture), _samples(result)
     height, width, channels = before.shape
@@ -117,7 +118,7 @@ def _samples(picture: Picture) -> NDArray[np.uint8]:
     """The colour samples as they are given back, without alpha: [H, W, 3], of a grey picture [H, W, 1]."""
     import numpy as np
 
-    from vqcodec.image import to_image
+    from vqcodec.picture.image import to_image
 
     samples = np.asarray(to_image(replace(picture, alpha=None)))
     return samples.reshape(picture.height, picture.width, picture.channels)

@@ -17,8 +17,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 from vqcodec.errors import VqError
 
 if TYPE_CHECKING:
-    from vqcodec.image import Picture
-    from vqcodec.store import Model
+    from vqcodec.model.store import Model
+    from vqcodec.picture.image import Picture
 
 __all__ = ["PEERS", "Encoded", "ModelPeer", "Peer", "PillowPeer", "peer"]
 
@@ -107,7 +107,7 @@ class PillowPeer:
 
         Not every format keeps that exactly, as vqcodec does, so sizes would not be comparable.
         """
-        from vqcodec.image import to_image
+        from vqcodec.picture.image import to_image
 
         if picture.alpha is not None:
             raise VqError(f"{self.name} is measured on pictures without transparency only")
@@ -161,7 +161,7 @@ class PillowPeer:
         import numpy as np
         from PIL import Image
 
-        from vqcodec.image import Picture
+        from vqcodec.picture.image import Picture
 
         self._load()
         try:
@@ -189,7 +189,7 @@ class ModelPeer:
     """A vqcodec model at one effort (None: the usual one)."""
 
     def __init__(self, model: Model, effort: int | None = None) -> None:
-        from vqcodec.codec import Codec
+        from vqcodec.codec.codec import Codec
 
         self.model = model
         self.effort = effort
@@ -203,9 +203,9 @@ class ModelPeer:
 
     def encode_to(self, picture: Picture, size: float) -> Encoded:
         """A .vq file of at most `size` bytes, and nearly that. Raises `VqError` where the model cannot make one."""
-        from vqcodec.codec import DEFAULT_EFFORT
-        from vqcodec.describe import describe
-        from vqcodec.search import Target, compress_to
+        from vqcodec.codec.codec import DEFAULT_EFFORT
+        from vqcodec.codec.describe import describe
+        from vqcodec.codec.rate_control import Target, compress_to
 
         effort = DEFAULT_EFFORT if self.effort is None else self.effort
         data = compress_to(self._codec, picture, Target("bytes", size), None, effort)

@@ -7,10 +7,10 @@ from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any, TextIO
 
 from vqcodec.bench.results import Results, Row
-from vqcodec.metadata import NAMES
+from vqcodec.picture.metadata import NAMES
 
 if TYPE_CHECKING:
-    from vqcodec.describe import Info
+    from vqcodec.codec.describe import Info
 
 __all__ = ["print_demo", "print_info", "print_models", "print_results", "print_table"]
 

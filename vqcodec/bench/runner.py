@@ -19,7 +19,7 @@ from vqcodec.bench.lineup import Contender
 from vqcodec.bench.results import Anatomy, Row, Shown, View
 from vqcodec.bench.worker import MEDIA, Setup, Task, lossless, prepare
 from vqcodec.errors import VqError
-from vqcodec.pool import Lost, in_processes
+from vqcodec.files.pool import Lost, in_processes
 
 __all__ = ["Bench", "Progress", "Source", "sources"]
 
@@ -219,7 +219,7 @@ class Bench:
 
 
 def _view(source: Source, bpp: float, shown: dict[str, Shown]) -> View:
-    from vqcodec.image import read_picture
+    from vqcodec.picture.image import read_picture
 
     try:
         picture = read_picture(source.path)

@@ -20,7 +20,7 @@ from vqcodec.bench.results import Anatomy, Row
 from vqcodec.errors import VqError
 
 if TYPE_CHECKING:
-    from vqcodec.image import Picture
+    from vqcodec.picture.image import Picture
 
 __all__ = ["MEDIA", "Setup", "Task", "lossless", "prepare"]
 
@@ -55,7 +55,7 @@ def prepare(setup: Setup) -> Callable[[Task], Row | Anatomy | bytes]:
 
 def lossless(picture: Picture) -> bytes:
     """A picture without its alpha as an image file of the type `MEDIA`."""
-    from vqcodec.image import to_image
+    from vqcodec.picture.image import to_image
 
     stream = io.BytesIO()
     to_image(replace(picture, alpha=None)).save(stream, "WEBP", lossless=True, quality=50, method=3)
@@ -110,7 +110,7 @@ class _Worker:
         return self.peer
 
     def picture(self, path: Path) -> Picture:
-        from vqcodec.image import read_picture
+        from vqcodec.picture.image import read_picture
 
         if self.last is None or self.last[0] != path:
             self.last = (path, read_picture(path))

@@ -13,7 +13,7 @@ from typing import Protocol
 import torch
 from torch import Tensor, nn
 
-from vqcodec.config import VQVAEConfig
+from vqcodec.model.config import VQVAEConfig
 
 __all__ = ["MAX_BITS", "Codebooks", "Peers"]
 

@@ -34,7 +34,7 @@ from vqcodec.coding.formats import (
     TRUNK_EXPONENT,
     WEIGHT_MAX,
 )
-from vqcodec.config import PriorConfig, VQVAEConfig
+from vqcodec.model.config import PriorConfig, VQVAEConfig
 from vqcodec.nn.quantizer import VectorQuantizer
 
 __all__ = ["GatedPixelCNN"]

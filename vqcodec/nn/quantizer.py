@@ -18,7 +18,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from vqcodec.config import VQVAEConfig
+from vqcodec.model.config import VQVAEConfig
 from vqcodec.nn.codebooks import MAX_BITS, Codebooks
 
 __all__ = ["Quantized", "VectorQuantizer"]

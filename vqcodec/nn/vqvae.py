@@ -20,7 +20,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from vqcodec.config import VQVAEConfig
+from vqcodec.model.config import VQVAEConfig
 from vqcodec.nn.postfilter import Postfilter
 from vqcodec.nn.quantizer import Quantized, VectorQuantizer
 

@@ -18,9 +18,10 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from vqcodec.codec import DEFAULT_EFFORT, Codec
+from vqcodec.codec.codec import DEFAULT_EFFORT, Codec
+from vqcodec.model.store import Model
 from vqcodec.nn.vqvae import VQVAE, to_samples
-from vqcodec.store import Model
+from vqcodec.nn.weights import open_network
 from vqcodec.train.data import Pictures
 from vqcodec.train.distributed import WHOLE, Part, Processes, pick_device
 from vqcodec.train.loop import Schedule, Stage, Status, autocast, run
@@ -119,7 +120,7 @@ def train_decoder(
     The codes are kept in `folder` too: a run that was stopped goes on with them. `progress` is of their making.
     """
     training, held_out = searched_codes(settings.codes, model, data, folder, progress)
-    stage = DecoderStage(settings, model.network(), training, held_out)
+    stage = DecoderStage(settings, open_network(model), training, held_out)
     run(stage, folder, settings.schedule, report)
     return stage.network.eval().cpu()
 

@@ -16,10 +16,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from vqcodec.config import PriorConfig
+from vqcodec.model.config import PriorConfig
+from vqcodec.model.store import Model
 from vqcodec.nn.pixelcnn import GatedPixelCNN
 from vqcodec.nn.vqvae import VQVAE
-from vqcodec.store import Model
 from vqcodec.train.data import Pictures, class_names
 from vqcodec.train.distributed import WHOLE, Part, pick_device
 from vqcodec.train.loop import CHECKPOINT, Schedule, Stage, Status, autocast, run

@@ -19,25 +19,18 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
-from vqcodec.config import MAX_KERNELS, ModelConfig, from_json, to_json
 from vqcodec.errors import ModelError, UsageError
+from vqcodec.model.config import MAX_KERNELS, ModelConfig, from_json, to_json
+from vqcodec.model.store import Model, export_model, open_model
 from vqcodec.nn.quantizer import VectorQuantizer
 from vqcodec.nn.vqvae import VQVAE
+from vqcodec.nn.weights import load_network, open_network, round_weights, save_model, save_network
 from vqcodec.progress import share_of
-from vqcodec.store import (
-    Model,
-    export_model,
-    load_network,
-    open_model,
-    round_weights,
-    save_model,
-    save_network,
-)
 from vqcodec.train.data import Augment, class_names, load_pictures
 from vqcodec.train.decoder import CodesToSearch, DecoderTraining, searched_codes, train_decoder
 from vqcodec.train.distributed import Processes, check_batch
 from vqcodec.train.loop import CHECKPOINT, Schedule, Status
-from vqcodec.train.postfilter import solve_kernels
+from vqcodec.train.postfilter_kernels import solve_kernels
 from vqcodec.train.prior import PriorTraining, train_prior
 from vqcodec.train.qualities import at_qualities, in_proportion, keep_qualities
 from vqcodec.train.vqvae import VQVAETraining, train_vqvae
@@ -201,7 +194,7 @@ class Project:
 
     def _decoder_trained(self, model: Model) -> VQVAE:
         """The networks of a model, with the decoder of stage three if there is one, rounded as it will be stored."""
-        network = model.network()
+        network = open_network(model)
         if (self.folder / "decoder" / CHECKPOINT).exists():
             _load(network, self.folder / "decoder")
         round_weights(network)

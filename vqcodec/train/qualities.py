@@ -14,8 +14,8 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from vqcodec.config import ModelConfig, VQVAEConfig
 from vqcodec.errors import UsageError
+from vqcodec.model.config import ModelConfig, VQVAEConfig
 from vqcodec.nn.vqvae import VQVAE
 
 __all__ = ["at_qualities", "in_proportion", "keep_qualities"]

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from vqcodec.config import VQVAEConfig
+from vqcodec.model.config import VQVAEConfig
 from vqcodec.nn.vqvae import PIXEL_SCALE, VQVAE, start_from_pca
 from vqcodec.train.data import Pictures
 from vqcodec.train.distributed import WHOLE, Part, Processes, pick_device

@@ -13,9 +13,10 @@ from torch import Tensor
 
 from vqcodec.coding.formats import GATE_EXPONENT, LOGIT_EXPONENT, TRUNK_EXPONENT
 from vqcodec.errors import UsageError
+from vqcodec.model.store import Model
 from vqcodec.nn.pixelcnn import CodeTables, ExactLinear, GatedBlock, GatedPixelCNN
 from vqcodec.nn.quantizer import VectorQuantizer
-from vqcodec.store import Model
+from vqcodec.nn.weights import open_network
 from vqcodec.train.qualities import in_proportion
 
 __all__ = ["start_from_model"]
@@ -36,7 +37,7 @@ def start_from_model(prior: GatedPixelCNN, quantizer: VectorQuantizer, model: Mo
         _load(block.gate, tensors, f"{name}.gate", TRUNK_EXPONENT, GATE_EXPONENT, rows)
         _load(block.project, tensors, f"{name}.project", GATE_EXPONENT, TRUNK_EXPONENT, rows)
     _load(prior.to_state, tensors, "state", TRUNK_EXPONENT, TRUNK_EXPONENT, rows)
-    before = model.network().quantizer
+    before = open_network(model).quantizer
     for g, (head, tables) in enumerate(zip(prior.heads, prior.codes, strict=True)):
         assert isinstance(head, ExactLinear)
         assert isinstance(tables, CodeTables)

@@ -1,0 +1,277 @@
+"""The package's functions: arrays and images in, batches in order, models kept, the view for torch."""
+
+from __future__ import annotations
+
+import inspect
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from conftest import synthetic
+from PIL import Image
+
+import vqcodec
+from vqcodec.api.torch_module import CompressionModule
+from vqcodec.codec.codec import DEFAULT_EFFORT, Codec
+from vqcodec.errors import BadPicture, DamagedFile, LimitExceeded, UnknownModel, UsageError
+from vqcodec.format.container import unpack
+from vqcodec.model import store
+from vqcodec.model.store import DEFAULT_MODEL, Model
+from vqcodec.nn import weights
+
+
+@pytest.fixture(autouse=True)
+def package(patch_model: Model, conv_model: Model, bundle: Callable[..., Path]) -> None:
+    """The patch model is the default one; the conv model is called "paper"."""
+    bundle(photo=patch_model, paper=conv_model)
+
+
+def test_all_names_are_documented_and_annotated() -> None:
+    for name in set(vqcodec.__all__) - {"__version__"}:
+        found = getattr(vqcodec, name)
+        assert found.__doc__, name
+        functions = [found]
+        if inspect.isclass(found):
+            functions = [f.fget if isinstance(f, property) else f for n, f in vars(found).items() if n[0] != "_"]
+            functions = [function for function in functions if inspect.isfunction(function)]
+        for function in functions:
+            signature = inspect.signature(function)
+            assert function.__doc__, function
+            assert signature.return_annotation is not inspect.Signature.empty, function
+            kinds = {p.annotation for p in signature.parameters.values() if p.name != "self"}
+            assert inspect.Parameter.empty not in kinds, function
+    assert Path(vqcodec.__file__).with_name("py.typed").is_file()
+
+
+def test_the_defaults_are_those_of_the_codec() -> None:
+    for function in (vqcodec.encode, vqcodec.encode_batch, vqcodec.open_model, vqcodec.torch_model):
+        assert inspect.signature(function).parameters["model"].default == DEFAULT_MODEL
+    files = {effort: vqcodec.encode(synthetic(40, 60), effort=effort) for effort in (None, 0, 3)}
+    assert files[0] != files[3]
+    assert files[None] == vqcodec.encode(synthetic(40, 60), effort=DEFAULT_EFFORT)
+
+
+# Arrays
+
+
+@pytest.mark.parametrize("shape", [(40, 60, 3), (40, 60), (1, 1, 3), (1, 9)])
+def test_an_array_is_encoded_as_the_image_of_it(shape: tuple[int, ...]) -> None:
+    samples = np.ascontiguousarray(synthetic(40, 60)[:, :, 0] if len(shape) == 2 else synthetic(40, 60))
+    samples = samples[tuple(slice(side) for side in shape)]
+    data = vqcodec.encode(samples)
+    assert data == vqcodec.encode(Image.fromarray(samples))
+    image, colours = vqcodec.decode(data), vqcodec.decode_array(data)
+    assert image.mode == ("L" if len(shape) == 2 else "RGB")
+    assert (colours.dtype, colours.shape) == (np.uint8, (*shape[:2], 3))
+    assert np.array_equal(colours, np.array(image.convert("RGB")))
+    mirrored = samples[::-1, ::-1]  # torch takes no negative strides
+    mirrored.flags.writeable = False  # and warns of what is read-only
+    assert vqcodec.encode(mirrored) == vqcodec.encode(mirrored.copy())
+
+
+def test_transparency_is_in_the_image_alone() -> None:
+    data = vqcodec.encode(Image.fromarray(synthetic(9, 9)).convert("RGBA"))
+    assert np.array(vqcodec.decode(data)).shape == (9, 9, 4)
+    assert vqcodec.decode_array(data).shape == (9, 9, 3)
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        np.zeros((4, 4, 3)),
+        np.zeros((4, 4, 3), np.uint16),
+        np.zeros((4, 4, 3), bool),
+        np.zeros((4, 4, 4), np.uint8),
+        np.zeros((4, 4, 1), np.uint8),
+        np.zeros((2, 4, 4, 3), np.uint8),
+        np.zeros(16, np.uint8),
+        np.zeros((), np.uint8),
+        np.zeros((0, 4, 3), np.uint8),
+        torch.zeros(4, 4, 3, dtype=torch.uint8),
+        "a.png",
+        None,
+    ],
+    ids=lambda wrong: f"{type(wrong).__name__} {getattr(wrong, 'dtype', '')} {list(getattr(wrong, 'shape', ()))}",
+)
+def test_what_is_no_picture(wrong: object) -> None:
+    with pytest.raises(BadPicture, match=r"uint8 \[height, width, 3\]|a PIL image or a numpy array"):
+        vqcodec.encode(wrong)
+
+
+@pytest.mark.parametrize(
+    "options", [{"quality": 0}, {"quality": 1.5}, {"quality": "1"}, {"effort": 1.0}, {"effort": 9}]
+)
+def test_options_that_make_no_sense(options: dict[str, object]) -> None:
+    with pytest.raises(UsageError):
+        vqcodec.encode(synthetic(9, 9), **options)
+    assert vqcodec.encode(synthetic(9, 9), quality=np.int64(1)) == vqcodec.encode(synthetic(9, 9), quality=1)
+
+
+# Models
+
+
+def test_an_open_model(patch_model: Model, conv_model: Model) -> None:
+    model = vqcodec.open_model()
+    assert (model.name, model.digest) == ("tiny-patch", patch_model.digest.hex())
+    assert (model.qualities, model.default_quality) == (2, 2)
+    assert repr(model) == f"<vqcodec model tiny-patch {model.digest}, qualities 1 to 2>"
+    picture = synthetic(20, 30)
+    data = model.encode(picture, 1, effort=2)
+    assert data == vqcodec.encode(picture, quality=1, effort=2)
+    assert model.decode(data).tobytes() == vqcodec.decode(data).tobytes() == model.decode_array(data).tobytes()
+    with pytest.raises(UnknownModel):
+        vqcodec.open_model(conv_model.path).decode(data)
+    with pytest.raises(UnknownModel):
+        vqcodec.open_model("nobody")
+
+
+def test_limits_of_an_open_model() -> None:
+    small = vqcodec.open_model(limits=vqcodec.Limits(pixels=99))
+    assert small.decode(small.encode(synthetic(9, 11))).size == (11, 9)
+    with pytest.raises(LimitExceeded):
+        small.encode(synthetic(10, 10))
+    with pytest.raises(LimitExceeded):
+        small.decode(vqcodec.encode(synthetic(10, 10)))
+
+
+def test_a_model_is_loaded_once_by_whatever_name_and_from_however_many_threads(
+    monkeypatch: pytest.MonkeyPatch, conv_model: Model
+) -> None:
+    loaded: list[str] = []
+
+    def counted(function: Callable[..., object]) -> Callable[..., object]:
+        def call(self: Model, *arguments: object) -> object:
+            loaded.append(function.__name__)
+            threading.Event().wait(0.05)  # time for others to come in between
+            return function(self, *arguments)
+
+        return call
+
+    picture = synthetic(20, 30)
+    expected = vqcodec.encode(picture)
+    vqcodec.api.functions.forget()
+    monkeypatch.setattr(weights, "open_network", counted(weights.open_network))
+    monkeypatch.setattr(Model, "prior", counted(Model.prior))
+    names = ["photo", store.model_folder("photo")] * 3
+    with ThreadPoolExecutor(6) as pool:
+        files = list(pool.map(lambda name: vqcodec.encode(picture, model=name), names))
+        sizes = list(pool.map(lambda data: vqcodec.decode(data).size, files))
+    assert files == [expected] * 6
+    assert sizes == [(30, 20)] * 6
+    assert sorted(loaded) == ["open_network", "prior"]
+
+
+# Batches
+
+
+@pytest.mark.parametrize("workers", [None, 1, 3])
+def test_a_batch_is_what_its_pictures_are_one_by_one(workers: int | None) -> None:
+    pictures = [synthetic(8 + 5 * n, 40 - 4 * n, n) for n in range(7)]
+    files = list(vqcodec.encode_batch(pictures, 1, effort=0, workers=workers))
+    assert files == [vqcodec.encode(picture, 1, effort=0) for picture in pictures]
+    files[3] = vqcodec.encode(pictures[3], model="paper")
+    images = list(vqcodec.decode_batch(files, workers=workers))
+    assert [image.tobytes() for image in images] == [vqcodec.decode_array(data).tobytes() for data in files]
+    model = vqcodec.open_model("paper")
+    assert list(model.encode_batch(pictures[3:4], workers=workers)) == files[3:4]
+    assert [image.size for image in model.decode_batch(files[3:4], workers=workers)] == [(28, 23)]
+    assert list(vqcodec.encode_batch([], workers=workers)) == []
+
+
+def test_a_batch_takes_no_more_than_it_needs_and_may_be_left() -> None:
+    taken: list[int] = []
+
+    def many() -> Iterator[np.ndarray]:
+        for number in range(100):
+            taken.append(number)
+            yield synthetic(8, 8)
+
+    batch = vqcodec.encode_batch(many(), workers=2)
+    assert taken == []
+    assert [next(batch) for _ in range(3)] == [vqcodec.encode(synthetic(8, 8))] * 3
+    assert len(taken) <= 3 + 4
+    batch.close()
+
+
+def test_an_error_in_a_batch_comes_in_its_place() -> None:
+    batch = vqcodec.encode_batch([synthetic(8, 8), synthetic(8, 8) / 2, synthetic(8, 8)], workers=2)
+    assert vqcodec.decode(next(batch)).size == (8, 8)
+    with pytest.raises(BadPicture):
+        next(batch)
+    with pytest.raises(UnknownModel):
+        vqcodec.encode_batch([], model="nobody")
+    for workers in (0, -1, 1.5):
+        with pytest.raises(UsageError):
+            vqcodec.decode_batch([], workers=workers)
+
+
+# The view for torch
+
+
+def tensor(*pictures: np.ndarray) -> torch.Tensor:
+    return torch.from_numpy(np.stack(pictures)).permute(0, 3, 1, 2).float() / 255
+
+
+def test_the_module_gives_the_payloads_and_the_picture_of_a_file(model: Model) -> None:
+    pictures = [synthetic(70, 90, seed) for seed in range(3)]
+    codec = Codec(model)
+    for quality in range(1, model.config.vqvae.qualities + 1):
+        module = CompressionModule(codec, quality)
+        out = module.compress(tensor(*pictures))
+        decoded = module.decompress(out["strings"], out["shape"])["x_hat"]
+        assert decoded.shape == (3, 3, 70, 90)
+        for index, picture in enumerate(pictures):
+            data = vqcodec.encode(picture, quality, model.path, effort=0)
+            assert tuple(strings[index] for strings in out["strings"]) == unpack(data).units
+            samples = (decoded[index].permute(1, 2, 0) * 255).round().numpy()
+            assert np.abs(samples - vqcodec.decode_array(data, model.path)).max() <= 1
+
+
+def test_likelihoods_tell_the_size_and_the_forward_pass_the_picture(fine_model: Model) -> None:
+    module = CompressionModule(Codec(fine_model), 3)
+    x = tensor(synthetic(120, 150), synthetic(120, 150, 1)).requires_grad_()
+    out = module(x)
+    strings, shape = module.compress(x).values()
+    codes = out["likelihoods"]["codes"]
+    assert codes.shape == (2, 5, 15, 19)
+    assert 0 < codes.min() < codes.max() <= 1
+    for index in range(2):
+        bits = -codes[index].double().log2().sum().item()
+        ends = 16 * len(strings)  # the range coder's last words
+        assert bits - 1 <= 8 * sum(len(unit[index]) for unit in strings) <= bits * 1.01 + ends
+    assert torch.allclose(out["x_hat"].clamp(0, 1), module.decompress(strings, shape)["x_hat"], atol=1e-4)
+    out["x_hat"].sum().backward()
+    assert x.grad is not None
+    assert x.grad.abs().min() > 0
+    assert all(parameter.grad is None for parameter in module.parameters())
+
+
+def test_the_module_learns_nothing(patch_model: Model) -> None:
+    module = vqcodec.torch_model(quality=1)
+    assert module.quality == 1
+    assert vqcodec.torch_model("paper").quality == 1
+    before = {name: value.clone() for name, value in module.state_dict().items()}
+    module.train()
+    module(tensor(synthetic(64, 64)))
+    assert not any(part.training for part in module.modules())
+    assert all(torch.equal(value, before[name]) for name, value in module.state_dict().items())
+    with pytest.raises(UsageError):
+        vqcodec.torch_model(quality=3)
+
+
+def test_what_the_module_refuses(monkeypatch: pytest.MonkeyPatch) -> None:
+    module = vqcodec.torch_model()
+    for x in (torch.zeros(3, 8, 8), torch.zeros(1, 1, 8, 8), torch.zeros(1, 3, 8, 8, dtype=torch.uint8)):
+        for use in (module, module.compress):
+            with pytest.raises(UsageError, match=r"floats in \[0, 1\]"):
+                use(x)
+    strings, shape = module.compress(torch.rand(2, 3, 40, 40)).values()
+    for wrong in ([], [[]], strings[1:], [*strings[:-1], strings[-1][:1]]):
+        with pytest.raises(DamagedFile, match="do not fit"):
+            module.decompress(wrong, shape)
+    with pytest.raises(LimitExceeded):
+        module.decompress(strings, (2**14, 2**14))

@@ -1,0 +1,425 @@
+"""The post-filter: weights that suit a picture are found, told in a few bytes, and never make a picture worse."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from conftest import CONV, FINE, PATCH, make_model, synthetic
+from hypothesis import given
+from hypothesis import strategies as st
+from safetensors.torch import load_file
+from training import silent
+
+from vqcodec.codec.codec import Codec
+from vqcodec.codec.partial import Region, decode_region, salvage
+from vqcodec.codec.rate_control import Target, compress_to
+from vqcodec.coding.filter_weights import MAX_EXPONENT, MAX_NUMBER, Weights, pack_weights, unpack_weights
+from vqcodec.errors import DamagedFile, ModelError, UsageError
+from vqcodec.format import container
+from vqcodec.model.config import ModelConfig
+from vqcodec.model.store import Model, open_model
+from vqcodec.nn import tiled
+from vqcodec.nn.postfilter import REACH, Postfilter, padded
+from vqcodec.nn.weights import open_network
+from vqcodec.picture.image import Picture
+from vqcodec.picture.metrics import psnr
+from vqcodec.train import decoder as codes_module
+from vqcodec.train.decoder import CodesToSearch
+from vqcodec.train.loop import Schedule
+from vqcodec.train.project import Project
+
+# --- weights and bytes ----------------------------------------------------------------------------
+
+numbers = st.integers(-MAX_NUMBER, MAX_NUMBER) | st.integers(-5, 5)
+
+
+@given(st.lists(numbers, min_size=1, max_size=40), st.integers(0, MAX_EXPONENT))
+def test_weights_come_back(values: list[int], exponent: int) -> None:
+    weights = Weights(tuple(values), exponent)
+    payload = pack_weights(weights)
+    assert unpack_weights(payload, len(values)) == weights
+    assert weights.values == tuple(value / 2**exponent for value in values)
+    for count in {1, len(values) - 1, len(values) + 1} - {0, len(values)}:
+        with pytest.raises(DamagedFile):
+            unpack_weights(payload, count + 8 * (count > len(values)))  # the last byte may hold a few zeros more
+
+
+@pytest.mark.parametrize(
+    ("values", "exponent", "payload"),
+    [
+        ((0,), 0, "00 80"),
+        ((0, 1, -1, 2), 6, "60 a6 40"),  # 1, 010, 011, 00100
+        ((5, -7, 9, 8), 9, "93 45 66 57"),  # order 3: 17, 22, 25, 23, each after a zero
+        ((MAX_NUMBER, -MAX_NUMBER), 15, None),
+    ],
+)
+def test_bytes_of_weights_are_part_of_the_format(values: tuple[int, ...], exponent: int, payload: str | None) -> None:
+    found = pack_weights(Weights(values, exponent))
+    if payload is not None:
+        assert found.hex(" ") == payload
+    assert unpack_weights(found, len(values)) == Weights(values, exponent)
+
+
+@pytest.mark.parametrize("weights", [Weights((0,), -1), Weights((0,), 16), Weights((MAX_NUMBER + 1,), 3)])
+def test_weights_out_of_range_are_not_written(weights: Weights) -> None:
+    with pytest.raises(ValueError, match="exponent"):
+        pack_weights(weights)
+
+
+@given(st.binary(max_size=40), st.integers(1, 20))
+def test_any_bytes_are_weights_in_one_way_or_none(payload: bytes, count: int) -> None:
+    try:
+        weights = unpack_weights(payload, count)
+    except DamagedFile:
+        return
+    assert pack_weights(weights) == payload
+    assert len(weights.numbers) == count
+
+
+def test_a_long_payload_is_refused_before_it_is_read() -> None:
+    with pytest.raises(DamagedFile, match="1000000 bytes are no weights"):
+        unpack_weights(bytes(1_000_000), 16)
+
+
+# --- the filter -----------------------------------------------------------------------------------
+
+
+def random_filter(count: int = 4, seed: int = 0) -> Postfilter:
+    found = Postfilter(count)
+    found.kernels.copy_(torch.randn(found.kernels.shape, generator=torch.Generator().manual_seed(seed)) / 20)
+    return found
+
+
+def pictures(*shape: int, seed: int = 0) -> torch.Tensor:
+    return torch.rand(*shape, generator=torch.Generator().manual_seed(seed))
+
+
+def test_the_response_is_the_sum_over_pixels_and_channels() -> None:
+    network, x = random_filter(), pictures(1, 3, 9, 8)
+    weights = (0.5, -1.0, 0.0, 2.0)
+    y = network(x, weights)
+    kernel = sum(w * k for w, k in zip(weights, network.kernels, strict=True))
+    assert isinstance(kernel, torch.Tensor)
+    inner = (x - 0.5)[0, :, 2:7, 1:6]
+    expected = x[0, :, 4, 3] + (kernel * inner).sum((1, 2, 3))
+    torch.testing.assert_close(y[0, :, 4, 3], expected)
+    # At the edge the outermost pixels are repeated.
+    corner = torch.nn.functional.pad(x - 0.5, (2, 2, 2, 2), mode="replicate")[0, :, :5, :5]
+    torch.testing.assert_close(y[0, :, 0, 0], x[0, :, 0, 0] + (kernel * corner).sum((1, 2, 3)))
+    assert torch.equal(network(x, (0.0,) * 4), x)
+
+
+@pytest.mark.parametrize("step", [1, 3])
+def test_the_normal_equations_tell_the_error_of_any_weights(step: int) -> None:
+    network, decoded, wanted = random_filter(), pictures(2, 3, 24, 30), pictures(2, 3, 24, 30, seed=1)
+    gram, lacking = network.normal_equations(padded(decoded), wanted, step)
+    for weights in ((0.3, 0.1, -0.2, 0.4), (0.0, 1.0, 0.0, 0.0)):
+        filtered = network(decoded, weights)
+        before, after = ((y - wanted)[:, :, ::step, ::step].double().square().sum() for y in (decoded, filtered))
+        w = torch.tensor(weights).double()
+        torch.testing.assert_close(after - before, w @ gram @ w - 2 * w @ lacking, rtol=1e-4, atol=1e-4)
+
+
+# --- in files -------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def codec(filtered_model: Model) -> Codec:
+    return Codec(filtered_model)
+
+
+def filtered(codec: Codec, height: int, width: int, weights: Weights, quality: int = 2) -> Picture:
+    """A picture that is what the codes of another one decode to with these weights."""
+    codes = codec.encode(synthetic(height, width), quality, effort=0)
+    return Picture(codec.render(codes, quality, (height, width), "RGB", None, weights), "RGB")
+
+
+def test_planted_weights_are_found(codec: Codec) -> None:
+    planted = Weights((-20, 3, 9), 7)
+    codes = codec.encode(synthetic(200, 300), 2, effort=0)
+    picture = filtered(codec, 200, 300, planted)
+    found = codec.fit(picture.pixels, codes, 2)
+    assert found is not None
+    assert found.values == pytest.approx(planted.values, abs=0.02)
+    plain, better = (codec.render(codes, 2, (200, 300), "RGB", weights=w) for w in (None, found))
+    assert psnr(picture.pixels, better) > psnr(picture.pixels, plain) + 6
+
+
+@pytest.mark.parametrize("samples", [1 << 14, 1 << 12])
+def test_of_a_large_picture_some_pixels_are_enough(codec: Codec, samples: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    codes = codec.encode(synthetic(200, 300), 2, effort=0)
+    dense = codec.fit(synthetic(200, 300), codes, 2)
+    monkeypatch.setattr(tiled, "SAMPLES", samples)
+    sparse = codec.fit(synthetic(200, 300), codes, 2)
+    assert dense is not None
+    assert sparse is not None
+    assert sparse.values == pytest.approx(dense.values, abs=0.05)
+
+
+def test_windows_do_not_show(codec: Codec, monkeypatch: pytest.MonkeyPatch) -> None:
+    weights, codes = Weights((-20, 30, 9), 7), codec.encode(synthetic(150, 170), 2, effort=0)
+    whole, found = codec.decode(codes, 2, weights=weights), codec.fit(synthetic(150, 170), codes, 2)
+    monkeypatch.setattr(tiled, "WINDOW", 40)
+    assert np.abs(codec.decode(codes, 2, weights=weights).astype(int) - whole).max() <= 1
+    again = codec.fit(synthetic(150, 170), codes, 2)
+    assert found is not None
+    assert again is not None
+    assert again.values == pytest.approx(found.values, abs=1e-3)
+
+
+@pytest.mark.parametrize("quality", [1, 2])
+@pytest.mark.parametrize("size", [(1, 1), (5, 90), (64, 48), (130, 99)])
+def test_a_file_is_never_worse_for_it(codec: Codec, size: tuple[int, int], quality: int) -> None:
+    pixels = synthetic(*size)
+    codes = codec.encode(pixels, quality)
+    data = codec.pack(Picture(pixels, "RGB"), codes, quality)
+    plain = codec.render(codes, quality, size, "RGB")
+    errors = [float(np.square(y - pixels.astype(float)).sum()) for y in (plain, codec.decompress(data).pixels)]
+    if container.unpack(data).postfilter is None:
+        assert errors[0] == errors[1]
+    else:
+        assert errors[1] < errors[0]
+
+
+def test_no_weights_where_none_pay(codec: Codec) -> None:
+    codes = codec.encode(synthetic(60, 60), 2, effort=0)
+    decoded = codec.render(codes, 2, (60, 60), "RGB")
+    assert codec.fit(decoded, codes, 2) is None
+    data = codec.pack(Picture(decoded, "RGB"), codes, 2)
+    assert container.unpack(data).postfilter is None
+
+
+def test_kernels_that_do_nothing_or_the_same_do_no_harm(codec: Codec) -> None:
+    codes, pixels = codec.encode(synthetic(80, 80), 2, effort=0), synthetic(80, 80)
+    network = codec.network
+    assert network.postfilter is not None
+    before = network.postfilter.kernels.clone()
+    try:
+        network.postfilter.kernels[1] = network.postfilter.kernels[0]
+        assert codec.fit(pixels, codes, 2) is not None
+        network.postfilter.kernels.zero_()
+        assert codec.fit(pixels, codes, 2) is None
+    finally:
+        network.postfilter.kernels.copy_(before)
+
+
+def test_a_region_has_the_filter_of_the_whole(codec: Codec) -> None:
+    picture = filtered(codec, 150, 170, Weights((-20, 30, 9), 7))
+    data = codec.compress(picture, 2)
+    assert container.unpack(data).postfilter is not None
+    whole = codec.decompress(data).pixels
+    for region in (Region(0, 0, 170, 150), Region(70, 60, 3, 9), Region(33, 0, 31, 150)):
+        part = decode_region(codec, data, region).pixels
+        there = whole[region.top : region.top + region.height, region.left : region.left + region.width]
+        assert np.abs(part.astype(int) - there).max() <= 1
+
+
+def test_grey_pictures_have_one_too(codec: Codec) -> None:
+    grey = filtered(codec, 90, 90, Weights((-20, 40, 0), 7)).pixels[:, :, :1].repeat(3, 2)
+    data = codec.compress(Picture(grey, "L"), 2)
+    back = codec.decompress(data)
+    assert back.mode == "L"
+    assert container.unpack(data).postfilter is not None
+    assert (back.pixels == back.pixels[:, :, :1]).all()
+
+
+def test_targets_count_it(tmp_path: Path) -> None:
+    vqvae = dataclasses.replace(FINE.vqvae, postfilter=3)
+    codec = Codec(make_model(dataclasses.replace(FINE, vqvae=vqvae), tmp_path / "model"))
+    picture = Picture(synthetic(120, 160), "RGB")
+    plain = codec.compress(picture, 2)
+    wanted = psnr(picture.pixels, codec.decompress(plain).pixels) - 0.1
+    data = compress_to(codec, picture, Target("psnr", wanted))
+    assert wanted <= psnr(picture.pixels, codec.decompress(data).pixels) <= wanted + 0.05
+    assert container.unpack(data).postfilter is not None
+    smaller = compress_to(codec, picture, Target("bytes", 0.95 * len(plain)))
+    assert 0.98 * 0.95 * len(plain) - 16 <= len(smaller) <= 0.95 * len(plain)
+
+
+def with_weights(codec: Codec, payload: bytes | None) -> bytes:
+    file = container.unpack(codec.compress(Picture(synthetic(70, 90), "RGB"), 2))
+    return container.pack(dataclasses.replace(file, postfilter=payload))
+
+
+@pytest.mark.parametrize("payload", [b"", b"\x00", b"\x0f\xff\xff", bytes(99), b"\x60\xe1"])
+def test_weights_that_contradict_the_model_are_damage(codec: Codec, payload: bytes) -> None:
+    data = with_weights(codec, payload)
+    for read in (codec.decompress, lambda data: decode_region(codec, data, Region(0, 0, 9, 9))):
+        with pytest.raises(DamagedFile, match="weights"):
+            read(data)
+    saved = salvage(codec, data)
+    assert saved.damage == ("the weights of its post-filter were lost; the picture is there, a little less exact",)
+    plain = codec.decompress(with_weights(codec, None))
+    assert np.array_equal(saved.picture.pixels, plain.pixels)
+
+
+def test_large_weights_of_a_hostile_file_give_a_picture(codec: Codec) -> None:
+    payload = pack_weights(Weights((MAX_NUMBER, -MAX_NUMBER, MAX_NUMBER), 0))
+    assert codec.decompress(with_weights(codec, payload)).pixels.shape == (70, 90, 3)
+
+
+def test_flipped_bits_of_the_weights_are_noticed(codec: Codec) -> None:
+    data = with_weights(codec, pack_weights(Weights((3, -2, 1), 6)))
+    header = container.read_header(data)
+    for at in range(header.offsets[-1] - 4, header.offsets[-1] + header.lengths[-1]):
+        broken = bytearray(data)
+        broken[at] ^= 1
+        with pytest.raises(DamagedFile, match="type 2"):
+            codec.decompress(bytes(broken))
+        assert salvage(codec, bytes(broken)).damage == (
+            "the weights of its post-filter were lost; the picture is there, a little less exact",
+        )
+
+
+def test_a_model_without_one_refuses_weights(fine_model: Model) -> None:
+    codec = Codec(fine_model)
+    data = codec.compress(Picture(synthetic(40, 40), "RGB"))
+    file = container.unpack(data)
+    assert file.postfilter is None
+    with pytest.raises(DamagedFile, match="its model has none"):
+        codec.decompress(container.pack(dataclasses.replace(file, postfilter=b"\x00\x80")))
+
+
+@pytest.mark.parametrize(("config", "count"), [(PATCH, -1), (PATCH, 65), (CONV, 1)])
+def test_impossible_filters_are_no_models(config: ModelConfig, count: int) -> None:
+    with pytest.raises(ModelError, match="post-filter"):
+        dataclasses.replace(config.vqvae, postfilter=count)
+
+
+# --- its training ---------------------------------------------------------------------------------
+
+CROP, CROPS = 64, 24
+
+
+@pytest.fixture
+def _few(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(codes_module, "SHARE", 12)
+
+
+def errors(folder: Path, model: Model, *, fit: bool) -> float:
+    """Of the crops that are held out, with weights or without: the mean of their squared errors' logarithms."""
+    codec = Codec(model)
+    (path,) = (folder / "decoder").glob("codes-*held-out*")
+    found = load_file(path)
+    logs = []
+    for pixels, codes, at in zip(
+        found["pixels"].numpy(), found["codes"].numpy(), found["quality"].tolist(), strict=True
+    ):
+        grid = codes.astype(np.int32)
+        weights = codec.fit(pixels, grid, at + 1) if fit else None
+        decoded = codec.render(grid, at + 1, pixels.shape[:2], "RGB", weights=weights)
+        logs.append(np.log(np.square(decoded.astype(float) - pixels).mean()))
+    return float(np.mean(logs))
+
+
+@pytest.mark.usefixtures("_few")
+def test_kernels_that_are_found_take_error_from_other_pictures(
+    few_pictures: list[Path], brief_model: Model, tmp_path: Path
+) -> None:
+    project, out = Project(tmp_path / "run", few_pictures, silent), tmp_path / "out"
+    share = project.train_postfilter(4, CodesToSearch(CROP, CROPS), brief_model)
+    assert 0.01 < share < 1
+    model = project.export(out)
+    assert model.config.vqvae == dataclasses.replace(brief_model.config.vqvae, postfilter=4)
+    assert (out / "prior.safetensors").read_bytes() == (brief_model.path / "prior.safetensors").read_bytes()
+    before, after = (load_file(m.path / "weights.safetensors") for m in (brief_model, model))
+    assert set(after) - set(before) == {"postfilter.kernels"}
+    assert all(torch.equal(before[name], after[name]) for name in before)
+    assert errors(tmp_path / "run", model, fit=True) < errors(tmp_path / "run", model, fit=False) - 0.01
+    pixels = synthetic(70, 90, 9)
+    assert open_model(out).digest == model.digest
+    Codec(model).decompress(Codec(model).compress(Picture(pixels, "RGB"), 1))
+    # More kernels take more of the error, from the same codes; the model has those of the last command.
+    assert project.train_postfilter(8, CodesToSearch(CROP, CROPS), brief_model) > share
+    assert project.export(out).config.vqvae.postfilter == 8
+    # A model that has a post-filter may get another one.
+    other = Project(tmp_path / "other", few_pictures, silent)
+    other.train_postfilter(2, CodesToSearch(CROP, CROPS), open_model(out))
+    assert other.export(tmp_path / "again").config.vqvae.postfilter == 2
+
+
+@pytest.mark.usefixtures("_few")
+def test_kernels_are_of_the_decoder_that_was_trained(
+    few_pictures: list[Path], brief_model: Model, tmp_path: Path
+) -> None:
+    project = Project(tmp_path / "run", few_pictures, silent)
+    project.train_decoder(Schedule(steps=3, rate=3e-3), 6, CROP, CROPS, brief_model)
+    project.train_postfilter(4, CodesToSearch(CROP, CROPS))
+    decoder = project.export(tmp_path / "both")
+    alone = Project(tmp_path / "alone", few_pictures, silent)
+    alone.train_postfilter(4, CodesToSearch(CROP, CROPS), brief_model)
+    kernels = [
+        load_file(folder / "postfilter" / "kernels.safetensors")["kernels"] for folder in (project.folder, alone.folder)
+    ]
+    assert not torch.allclose(*kernels)
+    weights = load_file(decoder.path / "weights.safetensors")
+    assert torch.equal(weights["postfilter.kernels"], kernels[0].half())
+    assert any(
+        not torch.equal(tensor, weights[name])
+        for name, tensor in load_file(brief_model.path / "weights.safetensors").items()
+    )
+
+
+def test_kernels_are_scaled_to_the_error_and_uncorrelated() -> None:
+    from vqcodec.train.postfilter_kernels import INPUTS, Statistics, _orthonormal, _uncorrelated
+
+    generator = torch.Generator().manual_seed(0)
+    rows = torch.randn(5, 200, INPUTS, generator=generator, dtype=torch.float64)
+    gram = rows.transpose(1, 2) @ rows / 200
+    statistics = Statistics(gram, torch.randn(5, INPUTS, 3, generator=generator, dtype=torch.float64) / 100)
+    kernels = _orthonormal(statistics, torch.randn(6, INPUTS, 3, generator=generator, dtype=torch.float64))
+    mean = torch.einsum("pq,kqo,jpo->kj", gram.mean(0), kernels, kernels)
+    torch.testing.assert_close(mean, torch.eye(6).double(), atol=1e-8, rtol=0)
+    # Turned so that the weights are uncorrelated, they are still orthonormal.
+    weights, gains = statistics.weights(kernels)
+    kernels = _uncorrelated(kernels, weights, torch.ones(5).double())
+    weights, again = statistics.weights(kernels)
+    torch.testing.assert_close(again, gains)
+    moments = weights.T @ weights
+    torch.testing.assert_close(moments, moments.diag().sort(descending=True).values.diag(), atol=1e-9, rtol=1e-6)
+    turned = torch.einsum("pq,kqo,jpo->kj", gram.mean(0), kernels, kernels)
+    torch.testing.assert_close(turned, torch.eye(6).double(), atol=1e-8, rtol=0)
+    # The weights are the best there are: any other ones gain less.
+    for shift in (0.01, -0.02):
+        others = weights + shift
+        inner = torch.einsum("npq,kqo,jpo->nkj", gram, kernels, kernels)
+        outer = torch.einsum("npo,kpo->nk", statistics.lacking, kernels)
+        gained = 2 * (others * outer).sum(1) - torch.einsum("nk,nkj,nj->n", others, inner, others)
+        assert (gained < gains).all()
+
+
+@pytest.mark.parametrize("kernels", [0, 65])
+def test_a_number_of_kernels_out_of_range_is_refused(
+    kernels: int, few_pictures: list[Path], brief_model: Model, tmp_path: Path
+) -> None:
+    with pytest.raises(UsageError, match="1 to 64"):
+        Project(tmp_path / "run", few_pictures, silent).train_postfilter(
+            kernels, CodesToSearch(CROP, CROPS), brief_model
+        )
+
+
+def test_a_model_of_the_other_family_has_none(few_pictures: list[Path], conv_model: Model, tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="no post-filter"):
+        Project(tmp_path / "run", few_pictures, silent).train_postfilter(4, CodesToSearch(CROP, CROPS), conv_model)
+
+
+def test_damaged_kernels_are_an_error(few_pictures: list[Path], brief_model: Model, tmp_path: Path) -> None:
+    project = Project(tmp_path / "run", few_pictures, silent)
+    project._finished(brief_model)
+    with pytest.raises(UsageError, match="train that stage first"):
+        project.export(tmp_path / "out")  # nothing has been trained yet
+    folder = tmp_path / "run" / "postfilter"
+    folder.mkdir()
+    (folder / "kernels.safetensors").write_bytes(b"nothing")
+    with pytest.raises(ModelError, match="no kernels"):
+        project.export(tmp_path / "out")
+
+
+def test_the_reach_of_the_decoder_covers_the_filter(filtered_model: Model) -> None:
+    config = filtered_model.config.vqvae
+    assert open_network(filtered_model).decoder_reach == config.decoder_blocks + 2
+    assert config.stride >= REACH

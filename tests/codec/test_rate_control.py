@@ -1,0 +1,226 @@
+"""Targets of size and PSNR: met closely from the right side, or refused with the figure that is possible."""
+
+from __future__ import annotations
+
+import math
+import re
+
+import numpy as np
+import pytest
+from conftest import synthetic
+
+from vqcodec.codec import codec as codec_module
+from vqcodec.codec import rate_control as search
+from vqcodec.codec.codec import DEFAULT_EFFORT, Codec
+from vqcodec.codec.describe import describe
+from vqcodec.codec.rate_control import Target, compress_to
+from vqcodec.errors import LimitExceeded, UsageError
+from vqcodec.limits import Limits
+from vqcodec.model.store import Model
+from vqcodec.picture.image import Picture
+from vqcodec.picture.metrics import psnr
+
+SIZES = [(64, 88), (120, 150), (200, 160)]
+
+
+def picture(size: tuple[int, int], seed: int = 20) -> Picture:
+    return Picture(synthetic(*size, seed), "RGB")
+
+
+def figure(codec: Codec, source: Picture, data: bytes, kind: str) -> float:
+    return len(data) if kind == "bytes" else psnr(codec.decompress(data).pixels, source.pixels)
+
+
+def ends(codec: Codec, source: Picture, kind: str, effort: int = 0) -> tuple[float, float]:
+    """The figures of the lowest and of the highest quality."""
+    qualities = (1, codec.model.config.vqvae.qualities)
+    low, high = (figure(codec, source, codec.compress(source, quality, effort=effort), kind) for quality in qualities)
+    return low, high
+
+
+# What a target promises.
+
+
+@pytest.mark.parametrize("value", [1.0, 60.0, 5000.0, 1e9])
+def test_a_size_is_met_within_2_percent_or_16_bytes_below(value: float) -> None:
+    target = Target("bytes", value)
+    slack = max(16, 0.02 * value)
+    assert target.misses_by(value) == target.misses_by(value - 0.99 * slack) == 0
+    assert target.misses_by(value + 1) > 0
+    if value > 17:
+        assert target.misses_by(value - 1.01 * slack) < 0
+
+
+@pytest.mark.parametrize("value", [20.0, 31.7])
+def test_a_psnr_is_met_within_5_hundredths_above(value: float) -> None:
+    target = Target("psnr", value)
+    assert target.misses_by(value) == target.misses_by(value + 0.0499) == 0
+    assert target.misses_by(value + 0.051) > 0
+    assert target.misses_by(value - 0.001) < 0
+    assert target.misses_by(math.inf) == math.inf
+
+
+@pytest.mark.parametrize("value", [0, -1, math.nan, math.inf, -math.inf])
+@pytest.mark.parametrize("kind", ["bytes", "psnr"])
+def test_a_target_is_more_than_nothing(kind: str, value: float) -> None:
+    with pytest.raises(UsageError, match="more than 0"):
+        Target(kind, value)  # type: ignore[arg-type]
+
+
+# Targets that can be met.
+
+
+@pytest.mark.parametrize("size", SIZES)
+@pytest.mark.parametrize("share", [0.15, 0.5, 0.9])
+@pytest.mark.parametrize("kind", ["bytes", "psnr"])
+def test_a_target_between_the_qualities_is_met(
+    fine_model: Model, size: tuple[int, int], share: float, kind: str
+) -> None:
+    codec, source = Codec(fine_model), picture(size)
+    low, high = ends(codec, source, kind)
+    target = Target(kind, low + share * (high - low))  # type: ignore[arg-type]
+    found = figure(codec, source, compress_to(codec, source, target), kind)
+    assert target.misses_by(found) == 0, f"{found} for {target.value}"
+
+
+@pytest.mark.parametrize(("kind", "beyond"), [("bytes", 0.9), ("bytes", 1.03), ("psnr", 0.985), ("psnr", 1.001)])
+def test_a_target_a_little_beyond_the_qualities_is_met(fine_model: Model, kind: str, beyond: float) -> None:
+    codec, source = Codec(fine_model), picture((200, 160))
+    target = Target(kind, beyond * ends(codec, source, kind, effort=1)[beyond > 1])  # type: ignore[arg-type]
+    found = figure(codec, source, compress_to(codec, source, target, effort=1), kind)
+    assert target.misses_by(found) == 0, f"{found} for {target.value}"
+
+
+@pytest.mark.parametrize("kind", ["bytes", "psnr"])
+def test_what_the_default_quality_meets_is_a_plain_file(fine_model: Model, kind: str) -> None:
+    codec, source = Codec(fine_model), picture((120, 150))
+    plain = codec.compress(source)
+    value = figure(codec, source, plain, kind)
+    assert compress_to(codec, source, Target(kind, value)) == plain  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("effort", range(len(codec_module.ROUNDS)))
+def test_targets_are_met_with_the_effort_that_was_asked_for(fine_model: Model, effort: int) -> None:
+    codec, source = Codec(fine_model), picture((120, 150))
+    plain = codec.compress(source, 1, effort=effort)
+    assert compress_to(codec, source, Target("bytes", len(plain)), None, effort) == plain
+
+
+def test_grey_and_alpha_count(fine_model: Model) -> None:
+    """Alpha is part of the file, and the PSNR is that of the grey picture that comes back."""
+    codec = Codec(fine_model)
+    grey = np.repeat(synthetic(90, 70, 3)[:, :, :1], 3, axis=2)
+    noise = np.random.default_rng(0).integers(0, 256, (90, 70), np.uint8)
+    source = Picture(grey, "L", noise)
+    size = len(codec.compress(source, 1)) + 30
+    assert Target("bytes", size).misses_by(len(compress_to(codec, source, Target("bytes", size)))) == 0
+    low, high = ends(codec, source, "psnr")
+    target = Target("psnr", (low + high) / 2)
+    back = codec.decompress(compress_to(codec, source, target))
+    assert (back.mode, target.misses_by(psnr(back.pixels, grey))) == ("L", 0)
+    assert np.array_equal(back.alpha, noise)
+
+
+def test_the_result_is_a_file_like_any_other_and_always_the_same(fine_model: Model) -> None:
+    source = picture((64, 88))
+    low, high = ends(Codec(fine_model), source, "bytes")
+    target = Target("bytes", (low + high) / 2)
+    data = compress_to(Codec(fine_model), source, target)
+    assert compress_to(Codec(fine_model), source, target) == data
+    info = describe(data)
+    assert (info.width, info.height, info.model_digest) == (88, 64, fine_model.digest.hex())
+    assert psnr(Codec(fine_model).decompress(data).pixels, source.pixels) > 20
+
+
+@pytest.mark.parametrize("kind", ["bytes", "psnr"])
+def test_a_target_between_two_figures_far_apart_gets_the_one_that_holds(
+    fine_model: Model, monkeypatch: pytest.MonkeyPatch, kind: str
+) -> None:
+    """As in a picture of few positions, whose codes do not follow every lambda."""
+    codec, source = Codec(fine_model), picture((120, 150), 21)
+    encode = codec.encode
+    monkeypatch.setattr(codec, "encode", lambda pixels, quality, *_: encode(pixels, quality))
+    low, high = (figure(codec, source, codec.compress(source, quality), kind) for quality in (1, 2))
+    for share in (0.3, 0.7):
+        target = Target(kind, low + share * (high - low))  # type: ignore[arg-type]
+        assert target.misses_by(low) < 0 < target.misses_by(high), "the figures are too close to show anything"
+        result = figure(codec, source, compress_to(codec, source, target), kind)
+        assert result == (low if kind == "bytes" else high)
+
+
+@pytest.mark.parametrize(("effort", "most"), [(0, 6), (1, 6)])
+def test_few_encodings_are_tried(fine_model: Model, monkeypatch: pytest.MonkeyPatch, effort: int, most: int) -> None:
+    codec, counts = Codec(fine_model), []
+    encode = codec.encode
+    monkeypatch.setattr(codec, "encode", lambda *args: counts.append(1) or encode(*args))
+    for seed in (20, 21):
+        source = picture((120, 150), seed)
+        low, high = ends(Codec(fine_model), source, "bytes")
+        for share in (0.2, 0.4, 0.6, 0.8):
+            compress_to(codec, source, Target("bytes", low + share * (high - low)), None, effort)
+    assert len(counts) / 8 < most
+
+
+@pytest.mark.parametrize("share", [0.0, 0.3, 0.8])
+def test_progress_rises_to_one(fine_model: Model, share: float) -> None:
+    codec, source, told = Codec(fine_model), picture((64, 88)), []
+    low, high = ends(codec, source, "psnr")
+    compress_to(codec, source, Target("psnr", low + share * (high - low)), told.append)
+    assert told == sorted(told)
+    assert told[0] > 0
+    assert told[-1] == 1
+
+
+# Targets that cannot.
+
+
+@pytest.mark.parametrize(
+    ("kind", "value", "word"),
+    [("bytes", 25, "least"), ("bytes", 10**6, "most"), ("psnr", 60, "highest"), ("psnr", 5, "lowest")],
+)
+@pytest.mark.parametrize("size", [(1, 1), (64, 88)])
+def test_an_impossible_target_names_the_figure_that_is_possible(
+    fine_model: Model, size: tuple[int, int], kind: str, value: float, word: str
+) -> None:
+    codec, source = Codec(fine_model), picture(size)
+    with pytest.raises(UsageError, match=f"the {word} that the model tiny-fine makes of this picture is ") as caught:
+        compress_to(codec, source, Target(kind, value))  # type: ignore[arg-type]
+    text = str(caught.value)
+    assert Target(kind, value).text(value) in text  # type: ignore[arg-type]
+    named = re.search(r"is ([0-9.,]+) (bytes|dB)$", text)
+    assert named
+    if size != (1, 1):  # which has few figures, in no order
+        possible = float(named.group(1).replace(",", ""))
+        plain = ends(codec, source, kind, DEFAULT_EFFORT)
+        assert possible <= min(plain) + 0.01 if word in ("least", "lowest") else possible >= max(plain) - 0.01
+        # What was named is possible indeed.
+        target = Target(kind, possible + (0 if kind == "bytes" else -0.01))  # type: ignore[arg-type]
+        found = figure(codec, source, compress_to(codec, source, target), kind)
+        assert target.holds(target.misses_by(found))
+
+
+def test_a_model_without_a_rate_has_nothing_to_choose(conv_model: Model) -> None:
+    with pytest.raises(UsageError, match="tiny-conv has no rate to choose"):
+        compress_to(Codec(conv_model), picture((20, 20)), Target("bytes", 500))
+
+
+def test_a_picture_beyond_the_format_is_refused_before_any_work(
+    fine_model: Model, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    codec = Codec(fine_model, Limits(pixels=100, side=50))
+    monkeypatch.setattr(codec.model.__class__, "network", lambda _: pytest.fail("the network was loaded"))
+    with pytest.raises(LimitExceeded, match="51x2"):
+        compress_to(codec, picture((2, 51)), Target("bytes", 500))
+
+
+def test_a_picture_that_comes_back_exactly_is_better_than_any_target(
+    fine_model: Model, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its PSNR is infinite, which is no number to interpolate with."""
+    codec, source = Codec(fine_model), picture((16, 16))
+    figures = iter([math.inf, 30.0, math.inf, math.inf, 41.0, *[math.inf, 39.0] * 20])
+    monkeypatch.setattr(search, "psnr", lambda *_: next(figures))
+    assert describe(compress_to(codec, source, Target("psnr", 40.0))).quality >= 1
+    monkeypatch.setattr(search, "psnr", lambda *_: math.inf)
+    with pytest.raises(UsageError, match=r"the lowest .* is inf dB"):
+        compress_to(codec, source, Target("psnr", 40.0))

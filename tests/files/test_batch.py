@@ -1,0 +1,371 @@
+"""Many files: folders below folders, processes that are killed, and a manifest from which a stopped run goes on."""
+
+from __future__ import annotations
+
+import json
+import multiprocessing
+import os
+import pickle
+import shutil
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from command import Result, vqcodec_in_process
+from conftest import synthetic
+from named_pipes import family, feed, kill_reader, needs_pipes, opened
+from PIL import Image
+from stand_in import install, png
+
+from vqcodec.cli import main as cli
+from vqcodec.errors import ModelError, VqError
+from vqcodec.files import cluster
+from vqcodec.files.plan import Job, seen, size_of
+from vqcodec.files.pool import Lost, in_processes
+from vqcodec.files.work import Compressor, Wish
+from vqcodec.model.store import Model
+
+Run = Callable[..., Result]
+
+
+@pytest.fixture
+def run(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Run:
+    """The command line, in an empty folder."""
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    return lambda *args: vqcodec_in_process(monkeypatch, *args)
+
+
+@pytest.fixture
+def fake(run: Run, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Run:
+    """As `run`, with a stand-in for the codec and a folder `in` with three pictures."""
+    install(monkeypatch, tmp_path)
+    os.mkdir("in")
+    for seed, name in enumerate("abc"):
+        png(f"in/{name}.png", seed=seed)
+    return run
+
+
+KEPT = ("compress", "in", "-o", "out", "--manifest", "m.jsonl")
+
+
+def lines(path: str = "m.jsonl") -> list[dict[str, Any]]:
+    return [json.loads(line) for line in Path(path).read_text().splitlines()]
+
+
+def counts(result: Result) -> str:
+    """What a run with a manifest says last."""
+    return result.err.splitlines()[-1].partition(": ")[2].partition(": ")[2]
+
+
+def contents(folder: str) -> dict[str, bytes]:
+    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in Path(folder).rglob("*.*")}
+
+
+# Folders
+
+
+def test_folders_below_are_mirrored(fake: Run) -> None:
+    for name in ("in/x/y/a.png", "in/x/b.jpg", "in/.hidden/a.png"):
+        os.makedirs(os.path.dirname(name), exist_ok=True)
+        png(name)
+    if hasattr(os, "symlink"):
+        os.symlink("..", "in/x/loop")
+        os.symlink("../c.png", "in/x/link.png")  # a link to a file is a file
+    result = fake("compress", "in", "-r", "-o", "out", "--json")
+    wanted = ["a", "b", "c", "x/b", "x/link", "x/y/a"]
+    assert [Path(record["output"]).as_posix() for record in json.loads(result.out)] == [f"out/{x}.vq" for x in wanted]
+    assert sorted(contents("out")) == [f"{name}.vq" for name in wanted]
+    assert fake("decompress", "out", "--recursive", "-o", "back").code == 0
+    assert sorted(contents("back")) == [f"{name}.png" for name in wanted]
+    assert fake("compress", "in", "-r").code == 0
+    assert Path("in/x/y/a.vq").is_file()
+    assert not Path("in/.hidden/a.vq").exists()
+
+
+def test_clashes_below_are_refused(fake: Run) -> None:
+    os.mkdir("in/x")
+    png("in/x/a.png"), png("in/x/a.jpg")
+    result = fake("compress", "in", "-r", "-o", "out")
+    assert (result.code, os.path.exists("out")) == (2, False)
+    assert "would both be written" in result.err
+    os.makedirs("empty/below")
+    assert "or below it" in fake("compress", "empty", "-r").err
+
+
+# The manifest
+
+
+def test_a_line_for_each_picture(fake: Run) -> None:
+    Path("in/b.png").write_bytes(b"broken")
+    result = fake(*KEPT, "-q", "2")
+    assert (result.code, counts(result)) == (1, "2 done, 0 skipped, 1 failed")
+    first, second, third = lines()
+    assert set(first) >= {"bpp", "width", "height", "model", "digest", "seconds", "notices", "options"}
+    assert (first["input"], first["output"]) == (os.path.abspath("in/a.png"), os.path.abspath("out/a.vq"))
+    assert (first["quality"], first["error"], third["error"]) == (2, None, None)
+    assert first["bytes"] == first["output_size"] == Path("out/a.vq").stat().st_size
+    assert first["input_size"] == Path("in/a.png").stat().st_size
+    assert first["input_mtime_ns"] == Path("in/a.png").stat().st_mtime_ns
+    assert "not a picture" in second["error"]
+    assert (second["output_size"], second["options"]) == (None, first["options"])
+
+
+def nothing() -> None:
+    pass
+
+
+def foreign() -> None:
+    Path("out/b.vq").write_bytes(b"not ours")
+
+
+@pytest.mark.parametrize(
+    ("change", "arguments", "expected"),
+    [
+        (nothing, [], "0 done, 3 skipped, 0 failed"),
+        (lambda: os.utime("in/b.png", (1, 1)), [], "1 done, 2 skipped, 0 failed"),
+        (lambda: png("in/b.png", (30, 30), seed=9), [], "1 done, 2 skipped, 0 failed"),
+        (lambda: os.remove("out/b.vq"), [], "1 done, 2 skipped, 0 failed"),
+        (lambda: png("in/d.png"), [], "1 done, 3 skipped, 0 failed"),
+        (nothing, ["-q", "3"], "0 done, 3 skipped, 0 failed"),  # the default, said aloud
+        (nothing, ["-q", "1"], "3 done, 0 skipped, 0 failed"),
+        (nothing, ["--effort", "1"], "0 done, 3 skipped, 0 failed"),  # so is this
+        (nothing, ["--effort", "2"], "3 done, 0 skipped, 0 failed"),
+        (nothing, ["--target-size", "50k"], "3 done, 0 skipped, 0 failed"),
+        (nothing, ["--model", "paper"], "3 done, 0 skipped, 0 failed"),
+        (nothing, ["--keep-metadata"], "3 done, 0 skipped, 0 failed"),
+        (foreign, ["--force"], "1 done, 2 skipped, 0 failed"),
+    ],
+)
+def test_what_is_not_done_yet_is_done(
+    fake: Run, change: Callable[[], object], arguments: list[str], expected: str
+) -> None:
+    assert fake(*KEPT).code == 0
+    change()
+    result = fake(*KEPT, *arguments)
+    assert (result.code, counts(result)) == (0, expected)
+    assert fake("compress", "in", "-o", "fresh", *arguments).code == 0
+    assert contents("out") == contents("fresh")
+    assert counts(fake(*KEPT, *arguments)).startswith("0 done")
+    latest = {line["output"]: line["output_size"] for line in lines()}
+    assert latest == {os.path.abspath(f"out/{name}"): len(data) for name, data in contents("out").items()}
+
+
+def test_decompress_goes_on_as_well(fake: Run) -> None:
+    fake("compress", "in", "-o", "out")
+    command = ("decompress", "out", "-o", "back", "--manifest", "m.jsonl")
+    assert counts(fake(*command)) == "3 done, 0 skipped, 0 failed"
+    os.remove("back/a.png")
+    png("in/b.png", (10, 10)), fake("compress", "in/b.png", "-o", "out/b.vq", "--force")
+    assert counts(fake(*command)) == "2 done, 1 skipped, 0 failed"
+    with Image.open("back/b.png") as image:
+        assert image.size == (10, 10)
+
+
+def test_files_of_others_are_left_alone(fake: Run) -> None:
+    """With one exception: a result that holds the very same bytes, as a run that was killed may leave it."""
+    fake("compress", "in", "-o", "other")
+    os.mkdir("out")
+    shutil.copy("other/a.vq", "out/a.vq")
+    foreign()
+    result = fake(*KEPT)
+    assert (result.code, counts(result)) == (1, "2 done, 0 skipped, 1 failed")
+    assert "--force" in result.err
+    assert contents("out") == contents("other") | {"b.vq": b"not ours"}
+    Path("in/a.png").write_bytes(b"broken")  # after that, a.vq is ours still
+    assert counts(fake(*KEPT)) == "0 done, 1 skipped, 2 failed"
+    png("in/a.png", (9, 9)), os.remove("out/b.vq")
+    assert counts(fake(*KEPT)) == "2 done, 1 skipped, 0 failed"
+    foreign()  # in place of one of ours
+    os.utime("in/b.png", (1, 1))
+    assert counts(fake(*KEPT)) == "0 done, 2 skipped, 1 failed"
+    assert Path("out/b.vq").read_bytes() == b"not ours"
+
+
+def test_a_torn_line_is_that_picture_again(fake: Run) -> None:
+    fake(*KEPT)
+    whole = Path("m.jsonl").read_bytes()
+    results = contents("out")
+    start = whole[:-1].rindex(b"\n") + 1
+    for end in (*range(start, start + 12), len(whole) - 1):
+        Path("m.jsonl").write_bytes(whole[:end])
+        assert counts(fake(*KEPT)) == "1 done, 2 skipped, 0 failed"
+        assert [Path(line["input"]).name for line in lines()] == ["a.png", "b.png", "c.png"]
+        assert contents("out") == results
+
+
+@pytest.mark.parametrize(
+    "text",
+    [b"important", b"[1]\n", b"{}\n", b'{"input": "a", "output": "b", "error": null}\n', b"\x89PNG\r\n\x1a\n", b"\n"],
+)
+def test_what_is_no_manifest_is_not_touched(fake: Run, text: bytes) -> None:
+    fake(*KEPT)
+    for data in (text, Path("m.jsonl").read_bytes() + text):
+        Path("m.jsonl").write_bytes(data)
+        result = fake(*KEPT)
+        assert (result.code, result.err.count("\n")) == (2, 1)
+        assert "is no manifest" in result.err
+        assert Path("m.jsonl").read_bytes() == data
+
+
+def test_where_no_manifest_can_be(fake: Run) -> None:
+    assert fake(*KEPT[:-1], "in").code == 1
+    assert fake(*KEPT[:-1], "no/such/folder/m").code == 1
+    assert fake("compress", "-", "--manifest", "m.jsonl").code == 2
+    assert fake("compress", "in/a.png", "-o", "-", "--jobs", "2").code == 2
+    assert not os.path.exists("out")
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows has no flock")
+def test_two_runs_cannot_share_a_manifest(fake: Run) -> None:
+    import fcntl
+
+    with open("m.jsonl", "w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        result = fake(*KEPT)
+    assert (result.code, result.err) == (2, "vqcodec: error: m.jsonl is in use by another run\n")
+    assert fake(*KEPT).code == 0
+
+
+# Processes
+
+
+def fatal(folder: str) -> Callable[[str], str]:
+    """Dies over `bad`, and once over `unlucky`; `start` in the folder is what a process dies of before any task."""
+    if (Path(folder) / "start").exists():
+        os._exit(3)
+
+    def work(task: str) -> str:
+        with open(Path(folder) / task, "a") as file:
+            file.write("x")
+        if task == "bad" or (task == "unlucky" and (Path(folder) / task).read_text() == "x"):
+            os._exit(9)
+        return task
+
+    return work
+
+
+def test_a_task_is_tried_again_in_another_process(tmp_path: Path) -> None:
+    tasks = ["a", "bad", "unlucky", "b", "c"]
+    taken: list[str] = []
+    found = dict(in_processes(fatal, str(tmp_path), (taken.append(t) or t for t in tasks), 2, 1, tries=2))
+    assert isinstance(found[1], Lost)
+    assert [found[index] for index in (0, 2, 3, 4)] == ["a", "unlucky", "b", "c"]
+    assert [len((tmp_path / name).read_text()) for name in tasks] == [1, 2, 2, 1, 1]
+    (tmp_path / "start").touch()
+    with pytest.raises(VqError, match="no process can be started"):
+        list(in_processes(fatal, str(tmp_path), iter(tasks), 1, 1, tries=2))
+
+
+def test_tasks_are_taken_when_they_are_needed(tmp_path: Path) -> None:
+    taken: list[str] = []
+    found = in_processes(fatal, str(tmp_path), (taken.append(t) or t for t in "abcdefgh"), 1, 1)
+    next(found)
+    assert len(taken) == 2  # the next one is in work
+    found.close()
+
+
+def test_a_cluster_needs_ray(fake: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "ray", None)
+    result = fake("compress", "in", "-o", "out", "--ray", "local")
+    assert (result.code, result.err) == (2, "vqcodec: error: --ray needs Ray: pip install 'vqcodec[ray]'\n")
+    assert fake("compress", "in", "-o", "out", "--ray", "").code == 2
+    assert not os.path.exists("out")
+
+
+def test_what_an_actor_says(fake: Run) -> None:
+    worker = Compressor(None, Wish(), force=False)
+    worker.open()
+    job = Job(Path("in/a.png"), Path("out/a.vq"), make_folder=True)
+    row = {"index": 7, "job": cluster._packed(job)}
+    answer = cluster.Actor(pickle.loads(pickle.dumps(worker)), worker.settings())(row)
+    found = cluster._unpacked(answer["outcome"], job)
+    assert found.record is not None
+    assert (answer["index"], found.record.output, found.record.notices) == (7, job.output, ())
+    assert (found.seen, found.size) == (seen(job.source), size_of(job.target)) != (None, None)
+    other = cluster.Actor(worker, worker.settings() | {"model": "another"})(row)
+    with pytest.raises(ModelError, match="not that of the machine"):
+        cluster._unpacked(other["outcome"], job)
+
+
+@needs_pipes
+def test_processes_make_the_same_files_though_one_is_killed(run: Run, patch_model: Model) -> None:
+    os.mkdir("in")
+    for seed in range(4):
+        Image.fromarray(synthetic(48, 64, seed)).save(f"in/{seed}.png")
+    Path("in/2.png").write_bytes(b"broken")
+    shutil.copy("in/0.png", "later.png")
+    pipe = Path("pipe.png").absolute()
+    os.mkfifo(pipe)
+    model = ("--model", os.path.relpath(patch_model.path))
+    alone = run("compress", "in", "later.png", *model, "-o", "alone", "--json")
+
+    def trouble() -> None:
+        kill_reader(pipe, lambda: [int(child.pid or 0) for child in multiprocessing.active_children()])
+        feed(pipe, Path("later.png").read_bytes())
+
+    thread = threading.Thread(target=trouble)
+    thread.start()
+    many = run("compress", "in", pipe, *model, "-o", "out", "--json", "--jobs", "2", "--manifest", "m.jsonl")
+    thread.join()
+    made = contents("out")
+    assert made == {name.replace("later", "pipe"): data for name, data in contents("alone").items()}
+    assert sorted(made) == ["0.vq", "1.vq", "3.vq", "pipe.vq"]
+    assert (
+        (many.code, counts(many)) == (alone.code, "4 done, 0 skipped, 1 failed") == (1, "4 done, 0 skipped, 1 failed")
+    )
+    assert sorted(Path(line["input"]).name for line in lines()) == ["0.png", "1.png", "2.png", "3.png", "pipe.png"]
+    for one, other in zip(json.loads(alone.out)[:4], json.loads(many.out)[:4], strict=True):  # in order
+        assert {**one, "output": "", "seconds": 0} == {**other, "output": "", "seconds": 0}
+
+
+START = "import sys; sys.argv[0] = 'vqcodec'; from vqcodec.cli.main import main; main()"
+
+
+@needs_pipes
+@pytest.mark.parametrize(("how", "code"), [(signal.SIGKILL, -9), (signal.SIGTERM, 143)])
+def test_a_run_that_is_ended_goes_on(run: Run, patch_model: Model, how: signal.Signals, code: int) -> None:
+    os.mkdir("in")
+    for seed in range(4):
+        Image.fromarray(synthetic(48, 64, seed)).save(f"in/{seed}.png")
+    pipe = Path("pipe.png").absolute()
+    os.mkfifo(pipe)
+    command = ["compress", "in", str(pipe), "-o", "out", "--model", str(patch_model.path), "--manifest", "m.jsonl"]
+    environment = os.environ | {"PYTHONPATH": str(Path(cli.__file__).parents[2])}
+    process = subprocess.Popen(
+        [sys.executable, "-c", START, *command, "--jobs", "2"], env=environment, start_new_session=True,
+        stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    try:
+        end = opened(pipe)  # a worker reads it, and the other one does the rest
+        while not (Path("m.jsonl").exists() and Path("m.jsonl").read_bytes().count(b"\n") >= 2):
+            time.sleep(0.02)
+        process.send_signal(how)
+        assert process.wait(60) == code
+        assert "Traceback" not in process.communicate()[1]
+        deadline = time.monotonic() + 60
+        while (left := family(process.pid)) and time.monotonic() < deadline:
+            time.sleep(0.05)
+        assert left == []
+        os.close(end)
+    finally:
+        for pid in family(process.pid):
+            os.kill(pid, signal.SIGKILL)
+    done = [line["output"] for line in lines()]
+    assert len(set(done)) == len(done) < 5
+    if how != signal.SIGKILL:
+        assert [name for name in os.listdir("out") if not name.endswith(".vq")] == []
+    os.remove(pipe)
+    shutil.copy("in/0.png", pipe)
+    result = run(*command)
+    assert counts(result) == f"{5 - len(done)} done, {len(done)} skipped, 0 failed"
+    outputs = [line["output"] for line in lines()]
+    assert len(outputs) == len(set(outputs)) == 5
+    run("compress", "in", pipe, "-o", "alone", "--model", patch_model.path)
+    assert {name: data for name, data in contents("out").items() if name.endswith(".vq")} == contents("alone")

@@ -1,0 +1,343 @@
+"""Models in folders: saved whole or not at all, found by their digest, refused where something is wrong."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from conftest import CONV, PATCH, make_model, random_prior, synthetic
+from safetensors.torch import load_file, save_file
+
+from vqcodec.codec.codec import Codec
+from vqcodec.errors import ModelError, OutputError, UnknownModel
+from vqcodec.model.store import Model, added, bundled, export_model, find, open_model
+from vqcodec.nn.vqvae import VQVAE
+from vqcodec.nn.weights import open_network, round_weights, save_model
+from vqcodec.picture.image import Picture
+
+
+@pytest.fixture
+def copied(conv_model: Model, tmp_path: Path) -> Path:
+    """A folder with a copy of the conv model."""
+    return Path(shutil.copytree(conv_model.path, tmp_path / "copy"))
+
+
+@pytest.fixture
+def package(conv_model: Model, patch_model: Model, bundle: Callable[..., Path]) -> Path:
+    """The two tiny models are the bundled ones, as "aaa" and "photo"."""
+    folder = bundle(aaa=conv_model, photo=patch_model)
+    (folder / "notes").mkdir()  # not a model
+    return folder
+
+
+def test_a_saved_model_opens_as_it_was(model: Model) -> None:
+    opened = open_model(model.path)
+    assert (opened.config, opened.digest) == (model.config, model.digest)
+    assert opened.name == model.config.name
+    assert len(opened.digest) == 8
+    assert opened.size == sum(file.stat().st_size for file in model.path.iterdir())
+    assert sorted(file.name for file in model.path.iterdir()) == [
+        "config.json", "prior.safetensors", "weights.safetensors"
+    ]  # fmt: skip
+    assert not list(model.path.parent.glob("*.partial"))
+
+
+def test_saving_again_gives_the_same_digest(conv_model: Model, tmp_path: Path) -> None:
+    network = open_network(conv_model)
+    prior = random_prior(CONV.vqvae, CONV.prior, quantizer=network.quantizer).integers()
+    again = save_model(tmp_path / "again", CONV, network, prior)
+    assert again.digest == conv_model.digest
+
+
+def test_the_network_is_ready_to_use(model: Model) -> None:
+    network = open_network(model)
+    assert not network.training
+    assert not any(p.requires_grad for p in network.parameters())
+    assert all(t.dtype == torch.float32 for t in network.state_dict().values())
+
+
+def test_networks_are_stored_in_half_precision_and_codebooks_in_full(model: Model) -> None:
+    for name, tensor in load_file(model.path / "weights.safetensors").items():
+        assert tensor.dtype == (torch.float32 if name.startswith("quantizer.") else torch.float16)
+        assert "sums" not in name
+
+
+def test_rounded_weights_are_those_that_are_stored(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    network = VQVAE(CONV.vqvae)
+    before = {name: tensor.clone() for name, tensor in network.state_dict().items()}
+    round_weights(network)
+    stored = open_network(save_model(tmp_path / "m", CONV, network, random_prior(CONV.vqvae, CONV.prior).integers()))
+    changed = 0
+    for name, tensor in network.state_dict().items():
+        if "sums" not in name:
+            assert torch.equal(tensor, stored.state_dict()[name]), name
+        changed += not torch.equal(tensor, before[name])
+    assert changed > 5
+
+
+@pytest.mark.parametrize("name", ["config.json", "weights.safetensors", "prior.safetensors"])
+def test_one_bit_makes_another_model(copied: Path, conv_model: Model, name: str) -> None:
+    file = copied / name
+    data = bytearray(file.read_bytes())
+    at = data.index(b'"tiny-conv"') + 3 if name == "config.json" else len(data) - 1
+    data[at] ^= 1
+    file.write_bytes(data)
+    assert open_model(copied).digest != conv_model.digest
+
+
+def test_line_ends_and_layout_of_the_configuration_do_not_matter(copied: Path, conv_model: Model) -> None:
+    file = copied / "config.json"
+    text = file.read_text()
+    for changed in (text.replace("\n", "\r\n"), text.replace("  ", "\t"), text.rstrip()):
+        file.write_bytes(changed.encode())
+        assert open_model(copied).digest == conv_model.digest
+
+
+def test_bytes_moved_from_one_file_to_the_next_make_another_model(copied: Path, conv_model: Model) -> None:
+    """The digest covers the lengths, not only the bytes one after another."""
+    weights, prior = copied / "weights.safetensors", copied / "prior.safetensors"
+    data = weights.read_bytes()
+    prior.write_bytes(data[-10:] + prior.read_bytes())
+    weights.write_bytes(data[:-10])
+    assert open_model(copied).digest != conv_model.digest
+
+
+# Names and digests.
+
+
+def test_bundled_models_are_found_by_name_and_digest(package: Path, conv_model: Model, patch_model: Model) -> None:
+    assert bundled() == ("photo", "aaa")
+    assert open_model().digest == open_model("photo").digest == patch_model.digest
+    assert open_model("aaa").digest == conv_model.digest
+    assert find(conv_model.digest).path == package / "aaa"
+    assert find(patch_model.digest).path == package / "photo"
+
+
+def test_an_unknown_digest_is_named(package: Path) -> None:
+    with pytest.raises(UnknownModel, match="0102030405060708"):
+        find(bytes(range(1, 9)))
+
+
+@pytest.mark.parametrize("name", ["nothing", "photo2", "../photo", "", "notes"])
+def test_an_unknown_name_is_refused(package: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(UnknownModel, match="photo, aaa"):
+        open_model(name)
+
+
+# Models beside the package.
+
+
+@pytest.fixture
+def elsewhere(package: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder for models that is not in the package; VQCODEC_MODELS names it after one that does not exist."""
+    folder = tmp_path / "more models"
+    folder.mkdir()
+    monkeypatch.setenv("VQCODEC_MODELS", os.pathsep.join([str(tmp_path / "none"), "", str(folder)]))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def third_model(tmp_path_factory: pytest.TempPathFactory) -> Model:
+    return make_model(dataclasses.replace(CONV, name="third"), tmp_path_factory.mktemp("third"))
+
+
+def test_added_models_are_found_by_name_and_digest(elsewhere: Path, third_model: Model, package: Path) -> None:
+    with pytest.raises(UnknownModel):
+        find(third_model.digest)
+    shutil.copytree(third_model.path, elsewhere / "third")
+    shutil.copytree(third_model.path, elsewhere / "photo")  # that name is taken
+    (elsewhere / "broken").mkdir()
+    (elsewhere / "broken" / "config.json").write_text("{")
+    assert list(added()) == ["broken", "third"]
+    assert find(third_model.digest).path == open_model("third").path == elsewhere / "third"
+    assert open_model("photo").path == package / "photo"
+
+
+def test_an_exported_model_is_the_model(package: Path, elsewhere: Path, patch_model: Model) -> None:
+    (package / "photo" / "README.md").write_text("a card")
+    folder = elsewhere / "a" / "b"
+    exported = export_model("photo", folder, force=False)
+    assert exported.digest == patch_model.digest
+    assert exported.path == folder
+    assert (folder / "README.md").read_text() == "a card"
+    assert len(list(folder.iterdir())) == 4
+    with pytest.raises(OutputError, match="exists; give --force"):
+        export_model("photo", folder, force=False)
+    with pytest.raises(OutputError, match="exists; give --force"):
+        export_model("aaa", folder, force=False)
+    assert export_model("photo", folder, force=True).digest == patch_model.digest
+
+
+def test_a_model_is_not_exported_into_what_is_no_folder(package: Path, tmp_path: Path) -> None:
+    (tmp_path / "file").write_bytes(b"")
+    with pytest.raises(OutputError, match="cannot be made"):
+        export_model("photo", tmp_path / "file", force=True)
+    with pytest.raises(UnknownModel, match="photo, aaa"):
+        export_model("nothing", tmp_path / "out", force=True)
+    assert not (tmp_path / "out").exists()
+
+
+# What is refused.
+
+
+@pytest.mark.parametrize("name", ["weights.safetensors", "prior.safetensors"])
+def test_a_missing_file_is_named(copied: Path, name: str) -> None:
+    (copied / name).unlink()
+    with pytest.raises(ModelError, match=name):
+        open_model(copied)
+
+
+@pytest.mark.parametrize("name", ["config.json", "weights.safetensors", "prior.safetensors"])
+def test_a_huge_file_is_not_read(copied: Path, name: str) -> None:
+    with (copied / name).open("r+b") as file:
+        file.truncate(1 << 40)  # sparse
+    with pytest.raises(ModelError, match="larger than"):
+        open_model(copied)
+
+
+@pytest.mark.parametrize("content", [b"", b"{", b"\xff\xfe\x00", b"{}"])
+def test_a_broken_configuration_is_refused(copied: Path, content: bytes) -> None:
+    (copied / "config.json").write_bytes(content)
+    with pytest.raises(ModelError):
+        open_model(copied)
+
+
+@pytest.mark.parametrize("content", [b"", b"x", b"\xff" * 100, bytes(8), b"\x02" + bytes(7) + b"{}"])
+def test_broken_tensors_are_refused(copied: Path, content: bytes) -> None:
+    for name in ("weights.safetensors", "prior.safetensors"):
+        (copied / name).write_bytes(content)
+    model = open_model(copied)
+    with pytest.raises(ModelError):
+        open_network(model)
+    with pytest.raises(ModelError):
+        model.prior(0)
+
+
+def rewrite(folder: Path, name: str, change: dict[str, torch.Tensor | None]) -> Model:
+    file = folder / name
+    tensors = {**load_file(file), **change}
+    save_file({key: value for key, value in tensors.items() if value is not None}, file)
+    return open_model(folder)
+
+
+def test_missing_foreign_and_misshapen_weights_are_refused(copied: Path) -> None:
+    name = "weights.safetensors"
+    bias = load_file(copied / name)["encoder.out.bias"]
+    for key, tensor in [("encoder.out.bias", None), ("foreign", bias), ("encoder.out.bias", bias[:-1])]:
+        with pytest.raises(ModelError, match=key):
+            open_network(rewrite(copied, name, {key: tensor}))
+        open_network(rewrite(copied, name, {"encoder.out.bias": bias, "foreign": None}))
+
+
+def test_a_prior_of_other_types_is_refused(copied: Path) -> None:
+    tensors = load_file(copied / "prior.safetensors")
+    for kind in (torch.float32, torch.bfloat16, torch.int16):
+        model = rewrite(copied, "prior.safetensors", {"state.weight": tensors["state.weight"].to(kind)})
+        with pytest.raises(ModelError):
+            model.prior(0)
+
+
+def test_a_prior_that_breaks_the_bound_is_refused(copied: Path) -> None:
+    bias = load_file(copied / "prior.safetensors")["state.bias"]
+    bias[0, 0] = 1 << 24
+    with pytest.raises(ModelError, match="beyond the 2\\^24"):
+        rewrite(copied, "prior.safetensors", {"state.bias": bias}).prior(0)
+
+
+def test_a_prior_that_breaks_the_bound_is_not_saved(conv_model: Model, tmp_path: Path) -> None:
+    prior = random_prior(CONV.vqvae, CONV.prior).integers()
+    prior["head.0.bias"][0, 0] = 1 << 24
+    with pytest.raises(ModelError, match="beyond the 2\\^24"):
+        save_model(tmp_path / "m", CONV, open_network(conv_model), prior)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("quality", [0, 1])
+@pytest.mark.parametrize("g", range(3))
+def test_a_prior_that_knows_too_few_codes_is_not_saved(
+    patch_model: Model, tmp_path: Path, g: int, quality: int
+) -> None:
+    network, prior = open_network(patch_model), random_prior(PATCH.vqvae, PATCH.prior).integers()
+    counts = network.quantizer.get_buffer(f"counts{g}")
+    counts[quality] = torch.tensor([1.0] * 4 + [0.0] * (counts.shape[1] - 4))
+
+    def cut(rows: int) -> dict[str, torch.Tensor]:
+        mine = f"codes.{g}.{quality}."
+        return {key: t[:rows].contiguous() if key.startswith(mine) else t for key, t in prior.items()}
+
+    with pytest.raises(ModelError, match=f"all codes of codebook {g + 1} at quality {quality + 1}"):
+        save_model(tmp_path / "m", PATCH, network, cut(3))
+    assert list(tmp_path.iterdir()) == []
+    pixels = synthetic(40, 40)
+    for rows in (4, 5):  # it may know more than are in use
+        codec = Codec(save_model(tmp_path / "m", PATCH, network, cut(rows)))
+        back = codec.decompress(codec.compress(Picture(pixels, "RGB"), quality + 1))
+        assert back.pixels.shape == pixels.shape
+
+
+def test_a_prior_of_other_weights_is_refused_before_it_is_used(patch_model: Model, tmp_path: Path) -> None:
+    """A folder that was put together by hand: the quantiser may choose codes that the prior has no row for."""
+    folder = Path(shutil.copytree(patch_model.path, tmp_path / "copy"))
+    tensors = load_file(folder / "prior.safetensors")
+    cut = {key: t[:2].contiguous() for key, t in tensors.items() if key.startswith("codes.2.1.")}
+    model = rewrite(folder, "prior.safetensors", cut)
+    model.prior(1)
+    flat = {"codes.2.1.embedding": torch.tensor(1, dtype=torch.int8)}
+    misshapen = rewrite(Path(shutil.copytree(folder, tmp_path / "flat")), "prior.safetensors", flat)
+    with pytest.raises(ModelError, match="all codes of codebook 3 at quality 2"):
+        open_network(misshapen)
+    for work in (lambda c: c.compress(Picture(synthetic(16, 16), "RGB"), 2), lambda c: c.network):
+        with pytest.raises(ModelError, match="all codes of codebook 3 at quality 2"):
+            work(Codec(model))
+
+
+def test_a_prior_that_lacks_a_table_is_not_saved(conv_model: Model, tmp_path: Path) -> None:
+    prior = random_prior(CONV.vqvae, CONV.prior).integers()
+    del prior["codes.0.0.embedding"]
+    with pytest.raises(ModelError, match=r"lacks the tensor codes\.0\.0\.embedding"):
+        save_model(tmp_path / "m", CONV, open_network(conv_model), prior)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_saving_over_a_model_replaces_it_or_leaves_it(copied: Path, conv_model: Model) -> None:
+    good = random_prior(CONV.vqvae, CONV.prior, seed=1).integers()
+    assert save_model(copied, CONV, open_network(conv_model), good).digest != conv_model.digest
+    kept = open_model(copied).digest
+    good.pop("state.bias")
+    with pytest.raises(ModelError, match=r"state\.bias"):
+        save_model(copied, CONV, open_network(conv_model), good)
+    assert open_model(copied).digest == kept
+
+
+def test_a_place_that_cannot_be_written_is_an_output_error(conv_model: Model, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(OutputError, match="cannot write"):
+        save_model(
+            tmp_path / "file" / "m", CONV, open_network(conv_model), random_prior(CONV.vqvae, CONV.prior).integers()
+        )
+
+
+def test_each_quality_has_its_own_prior(patch_model: Model) -> None:
+    codes = np.zeros((3, 2, 2), np.int32)
+    first, second = (patch_model.prior(quality).evaluate(codes)[0] for quality in range(2))
+    assert not np.array_equal(first, second)
+    with pytest.raises(ModelError, match="quality 3"):
+        patch_model.prior(2)
+
+
+def test_a_model_may_be_saved_into_the_current_folder(
+    conv_model: Model, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    network = open_network(conv_model)
+    prior = random_prior(CONV.vqvae, CONV.prior, quantizer=network.quantizer).integers()
+    assert save_model(Path("."), CONV, network, prior).digest == conv_model.digest

@@ -1,0 +1,126 @@
+"""Two rate-distortion curves -> BD-rate and BD-quality: their mean distance along either axis.
+
+In: rates and qualities of the points of both curves. Out: plain numbers; `nan` where the curves have no common range.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+__all__ = ["bd_quality", "bd_rate", "overlap"]
+
+Plane = NDArray[np.float64]
+
+
+def bd_rate(
+    rate_a: Sequence[float],
+    quality_a: Sequence[float],
+    rate_b: Sequence[float],
+    quality_b: Sequence[float],
+) -> float:
+    """Mean difference of rate at equal quality, in percent; negative if curve b needs fewer bits.
+
+    Bjontegaard, ITU-T VCEG-M33, 2001: the logarithm of the rate is interpolated over the quality and
+    integrated over the qualities both curves reach. Here by monotone piecewise cubics (Fritsch & Butland,
+    SIAM J. Sci. Stat. Comput. 5, 1984), which do not swing between points as the report's single cubic may.
+
+    Points in any order. `nan` if the curves share no range of quality, or one has no two points, a quality
+    twice or a value that is not finite. Raises `ValueError` for different lengths or rates not above 0.
+    """
+    (rates_a, qualities_a), (rates_b, qualities_b) = _points(rate_a, quality_a), _points(rate_b, quality_b)
+    return 100 * math.expm1(_mean_gap(_sorted(qualities_a, rates_a), _sorted(qualities_b, rates_b)))
+
+
+def bd_quality(
+    rate_a: Sequence[float],
+    quality_a: Sequence[float],
+    rate_b: Sequence[float],
+    quality_b: Sequence[float],
+) -> float:
+    """Mean difference of quality at equal rate, in the quality's unit; positive if curve b is better (BD-PSNR).
+
+    As `bd_rate`, with the axes changed over: the quality is interpolated over the logarithm of the rate, and `nan`
+    stands for no common range of rates.
+    """
+    return _mean_gap(_sorted(*_points(rate_a, quality_a)), _sorted(*_points(rate_b, quality_b)))
+
+
+def overlap(a: Sequence[float], b: Sequence[float]) -> tuple[float, float]:
+    """The range (low, high) that the values of both curves reach; low >= high if there is none."""
+    return max(min(a), min(b)), min(max(a), max(b))
+
+
+def _points(rate: Sequence[float], quality: Sequence[float]) -> tuple[Plane, Plane]:
+    """The natural logarithms of the rates, and the qualities."""
+    rates, qualities = np.asarray(rate, dtype=np.float64), np.asarray(quality, dtype=np.float64)
+    if rates.ndim != 1 or rates.shape != qualities.shape:
+        raise ValueError(f"{rates.size} rates for {qualities.size} qualities")
+    if not (rates > 0).all():
+        raise ValueError("rates must be positive")
+    return np.log(rates), qualities
+
+
+def _sorted(x: Plane, y: Plane) -> tuple[Plane, Plane]:
+    """Points in ascending order of x."""
+    order = np.argsort(x)
+    return x[order], y[order]
+
+
+def _mean_gap(a: tuple[Plane, Plane], b: tuple[Plane, Plane]) -> float:
+    """How much higher curve b runs than curve a, on average over the x that both reach; `nan` if there are none."""
+    if any(len(x) < 2 or not np.isfinite([x, y]).all() or np.diff(x).min() <= 0 for x, y in (a, b)):
+        return math.nan
+    low, high = overlap(a[0].tolist(), b[0].tolist())
+    if low >= high:
+        return math.nan
+    area_a, area_b = (_area(x, y, low, high) for x, y in (a, b))
+    return (area_b - area_a) / (high - low)
+
+
+def _area(x: Plane, y: Plane, low: float, high: float) -> float:
+    """Integral of the monotone cubic through the points; Simpson's rule is exact for each of its pieces."""
+    slopes = _slopes(x, y)
+    knots = np.concatenate([[low], x[(x > low) & (x < high)], [high]])
+    left, right = knots[:-1], knots[1:]
+    piece = np.clip(np.searchsorted(x, (left + right) / 2) - 1, 0, len(x) - 2)
+    start, middle, end = (_hermite(x, y, slopes, piece, at) for at in (left, (left + right) / 2, right))
+    return float(np.sum((right - left) / 6 * (start + 4 * middle + end)))
+
+
+def _hermite(x: Plane, y: Plane, slopes: Plane, piece: NDArray[np.intp], at: Plane) -> Plane:
+    """Values at `at` of the cubic Hermite pieces with the numbers `piece`."""
+    width = x[piece + 1] - x[piece]
+    t = (at - x[piece]) / width
+    value = (1 + 2 * t) * (1 - t) ** 2 * y[piece] + t**2 * (3 - 2 * t) * y[piece + 1]
+    tangent = t * (1 - t) ** 2 * slopes[piece] - t**2 * (1 - t) * slopes[piece + 1]
+    return np.asarray(value + width * tangent)
+
+
+def _slopes(x: Plane, y: Plane) -> Plane:
+    """Slopes at the points: weighted harmonic means of the secants beside them, 0 where these change sign."""
+    width = np.diff(x)
+    secant = np.diff(y) / width
+    if len(x) == 2:
+        return np.repeat(secant, 2)
+    slopes = np.zeros_like(x)
+    before, after = 2 * width[1:] + width[:-1], width[1:] + 2 * width[:-1]
+    same = secant[:-1] * secant[1:] > 0
+    weighted = before[same] / secant[:-1][same] + after[same] / secant[1:][same]
+    slopes[1:-1][same] = (before + after)[same] / weighted
+    slopes[0] = _end_slope(width[0], width[1], secant[0], secant[1])
+    slopes[-1] = _end_slope(width[-1], width[-2], secant[-1], secant[-2])
+    return slopes
+
+
+def _end_slope(near: float, next_: float, secant: float, next_secant: float) -> float:
+    """Slope at an end by three points, held back so that the curve stays monotone."""
+    slope = ((2 * near + next_) * secant - near * next_secant) / (near + next_)
+    if slope * secant <= 0:
+        return 0.0
+    if secant * next_secant <= 0 and abs(slope) > 3 * abs(secant):
+        return 3 * secant
+    return slope

@@ -1,0 +1,183 @@
+"""A model made visible, in PNG pictures: its codebooks as maps, its codes as blocks, and where a picture's bits go.
+
+In: a `Codec`, a quality and, for some of them, a `Picture`. Out: Pillow images by name, and the figures beside them.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from PIL import Image, ImageDraw
+
+from vqcodec.codec.code_prices import bits_taken, prices
+from vqcodec.codec.codec import DEFAULT_EFFORT, Codec, split
+from vqcodec.coding.integer_prior import Codes
+from vqcodec.nn.vqvae import VQVAE, to_samples
+from vqcodec.picture.image import Picture
+from vqcodec.picture.metrics import psnr
+from vqcodec.progress import Progress, share_of
+
+__all__ = ["NAMES", "PICTURE_NAMES", "Shown", "bits_of", "show_model", "show_picture"]
+
+NAMES = ("codebooks.png", "codes.png")  # of a model
+PICTURE_NAMES = ("reconstruction.png", "error.png", "bits.png")  # of a picture
+Floats = npt.NDArray[np.float32]
+Samples = npt.NDArray[np.uint8]
+
+PANEL = 220  # pixels, of the side of a map
+MARGIN, TITLE = 14, 16
+SHEET = 64  # codes of a codebook on the sheet, the most used ones
+CELL = 32  # pixels, of the side of a block on the sheet
+ERROR_TOP = 64  # grey levels that are drawn in the brightest colour
+# Black, violet, red, yellow, white: rising brightness, so that it can also be read in grey.
+_HEAT = np.array([[0, 0, 0], [70, 10, 110], [200, 40, 60], [250, 190, 40], [255, 255, 255]], np.float32)
+
+
+@dataclass(frozen=True)
+class Shown:
+    """Pictures by the name of their file, and one line for each that says how to read it."""
+
+    images: dict[str, Image.Image]
+    lines: dict[str, str]
+
+
+def show_model(codec: Codec, quality: int) -> Shown:
+    """The codebooks of a model at a quality (from 1), as maps, and what their codes look like."""
+    used = [int(codec.network.quantizer.live(g)[quality - 1]) for g in range(len(codec.network.config.codebooks))]
+    images = [codebook_maps(codec.network, quality - 1), code_sheet(codec.network, quality - 1)]
+    lines = [
+        f"{sum(used)} codes in use, by the first two principal components of their vectors; the area is their use",
+        f"the {SHEET} most used codes of each codebook, each alone in a grey picture; contrast stretched for each row",
+    ]
+    return Shown(dict(zip(NAMES, images, strict=True)), dict(zip(NAMES, lines, strict=True)))
+
+
+def show_picture(
+    codec: Codec, picture: Picture, quality: int, effort: int = DEFAULT_EFFORT, progress: Progress | None = None
+) -> Shown:
+    """What becomes of a picture, how far that is from it, and what each part of it costs."""
+    height, width = picture.pixels.shape[:2]
+    codes = codec.encode(picture.pixels, quality, share_of(progress, 0, 0.6), effort)
+    weights = codec.fit(picture.pixels, codes, quality)
+    decoded = codec.render(codes, quality, (height, width), picture.mode, share_of(progress, 0.6, 0.8), weights)
+    error = np.abs(decoded.astype(np.float32) - picture.pixels).mean(2)
+    bits = bits_of(codec, codes, quality)
+    stride = codec.model.config.vqvae.stride
+    large = bits.repeat(stride, 0).repeat(stride, 1)[:height, :width]
+    top = max(float(bits.max()), 1e-6)
+    images = [
+        Image.fromarray(decoded),
+        Image.fromarray(_heat(error / ERROR_TOP)),
+        Image.fromarray(_heat(large / top)),
+    ]
+    lines = [
+        f"PSNR {psnr(picture.pixels, decoded):.2f} dB",
+        f"mean of the channels' errors: black 0, white {ERROR_TOP} of 255 and more; at most {error.max():.0f} here",
+        f"black 0, white {top:.1f} bits a position; {bits.mean():.2f} on average, {bits.sum() / 8:,.0f} bytes in all",
+    ]
+    if progress:
+        progress(1)
+    return Shown(dict(zip(PICTURE_NAMES, images, strict=True)), dict(zip(PICTURE_NAMES, lines, strict=True)))
+
+
+def bits_of(codec: Codec, codes: Codes, quality: int) -> Floats:
+    """What the codes [G, h, w] cost by the prior, in bits: [h, w]."""
+    prior = codec.prior(quality - 1)
+    bits = np.empty(codes.shape[1:], np.float32)
+    unit = codec.model.config.unit
+    for units, targets in zip(split(codes, unit), split(bits[None], unit), strict=True):
+        for part, target in zip(units, targets, strict=True):
+            target[0] = bits_taken(prices(prior, part), part)
+    return bits
+
+
+def codebook_maps(network: VQVAE, quality: int) -> Image.Image:
+    """A map of each codebook at a quality (0-based): its codes by the principal components of their vectors.
+
+    Distances from the centre are drawn as their roots, since a few codes are far out. With one dimension, the second
+    axis is the bits of a code by its frequency, few of them on top.
+    """
+    quantizer = network.quantizer
+    count = len(network.config.codebooks)
+    columns = math.ceil(math.sqrt(count))
+    step = PANEL + TITLE
+    sheet = Image.new("RGB", (columns * PANEL, -(-count // columns) * step), "white")
+    draw = ImageDraw.Draw(sheet)
+    for g in range(count):
+        left, top = g % columns * PANEL, g // columns * step
+        live = int(quantizer.live(g)[quality])
+        vectors = quantizer.vectors(g)[quality, :live].detach().double().numpy()
+        bits = quantizer.bits(g)[quality, :live].double().numpy()
+        share = 2.0**-bits
+        entropy = float((share * bits).sum())
+        draw.text((left + 4, top + 2), f"{g + 1}: {live} codes, {vectors.shape[1]}-d, {entropy:.2f} bits", fill="black")
+        draw.rectangle((left, top + TITLE, left + PANEL - 1, top + step - 1), outline="silver")
+        places = _fitted(_principal(vectors, share) if vectors.shape[1] > 1 else np.stack([vectors[:, 0], bits], 1))
+        for index in np.argsort(-share, kind="stable"):  # large ones below
+            x = left + MARGIN + places[index, 0] * (PANEL - 2 * MARGIN)
+            y = top + TITLE + MARGIN + places[index, 1] * (PANEL - 2 * MARGIN)
+            radius = max(1.0, MARGIN * math.sqrt(share[index]))
+            draw.ellipse((x - radius, y - radius, x + radius, y + radius), fill="steelblue", outline="white")
+    return sheet
+
+
+def code_sheet(network: VQVAE, quality: int) -> Image.Image:
+    """A row for each codebook at a quality (0-based): its most used codes, each alone in the middle of a grey picture.
+
+    Drawn is what differs from the picture that has the codes of plain grey there, too.
+    """
+    quantizer, stride, reach = network.quantizer, network.config.stride, network.decoder_reach
+    side = 2 * reach + 3  # positions: the middle, its neighbours, and as far as pixels there can see
+    grey = torch.full((1, 3, side * stride, side * stride), 0.5)
+    plain = network.encode(grey, quality)
+    around = network.decode(plain, quality)  # what the codes of grey become: nearly that
+    across = slice(side * stride // 2 - stride, side * stride // 2 + stride)  # the middle and half of its neighbours
+    rows = []
+    for g in range(len(network.config.codebooks)):
+        live = int(quantizer.live(g)[quality])
+        order = quantizer.bits(g)[quality, :live].argsort(stable=True)[:SHEET]
+        blocks = []
+        for part in torch.split(order, 8):
+            codes = plain.repeat(len(part), 1, 1, 1)
+            codes[:, g, side // 2, side // 2] = part
+            blocks.append((network.decode(codes, quality) - around)[:, :, across, across])
+        found = torch.cat(blocks)
+        found = found / (2 * float(found.abs().max()) + 1e-9) + 0.5
+        rows.append(to_samples(found).to(torch.uint8).permute(0, 2, 3, 1).numpy())
+    indent = 28
+    sheet = Image.new("RGB", (indent + SHEET * (CELL + 1), len(rows) * (CELL + 1)), "white")
+    draw = ImageDraw.Draw(sheet)
+    for g, row in enumerate(rows):
+        draw.text((4, g * (CELL + 1) + CELL // 2 - 6), str(g + 1), fill="black")
+        for index, block in enumerate(row):
+            cell = Image.fromarray(np.ascontiguousarray(block)).resize((CELL, CELL), Image.Resampling.NEAREST)
+            sheet.paste(cell, (indent + index * (CELL + 1), g * (CELL + 1)))
+    return sheet
+
+
+def _principal(vectors: npt.NDArray[np.float64], share: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    """Vectors [K, dim] -> their first two principal components [K, 2], weighted by use; distances as roots."""
+    share = share / share.sum()
+    centred = vectors - share @ vectors
+    _, axes = np.linalg.eigh(centred.T @ (centred * share[:, None]))  # rising eigenvalues
+    places = centred @ axes[:, :-3:-1]
+    found: npt.NDArray[np.float64] = places / np.sqrt(np.hypot(places[:, :1], places[:, 1:]) + 1e-12)
+    return found
+
+
+def _fitted(places: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    """Points [K, 2] in the unit square, each axis stretched to fill it; a lone one in the middle."""
+    low, high = places.min(0), places.max(0)
+    span = high - low
+    return np.where(span > 0, (places - low) / np.where(span > 0, span, 1), 0.5)
+
+
+def _heat(values: Floats) -> Samples:
+    """Values [H, W], 0 to 1 and above, as colours [H, W, 3]."""
+    scaled = values.clip(0, 1) * (len(_HEAT) - 1)
+    colours = [np.interp(scaled, np.arange(len(_HEAT)), _HEAT[:, channel]) for channel in range(3)]
+    return np.stack(colours, 2).round().astype(np.uint8)

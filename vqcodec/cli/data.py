@@ -1,0 +1,317 @@
+"""The command line of what surrounds the codec: codes as data, a model made visible, completion in a shell.
+
+`tokenize` and `detokenize` go through their pictures one by one; one that fails does not stop the others.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import typer
+
+from vqcodec.cli.options import Effort, Force, Json, MaxPixels, ModelName, Quality
+from vqcodec.cli.terminal import Bar, named, printable
+from vqcodec.errors import BadPicture, UsageError, VqError
+from vqcodec.files.plan import STREAM, pictures_in, sources
+from vqcodec.files.work import Compressor, Decompressor, Wish, limits_for, read
+from vqcodec.output import check_destination, make_folder, write_atomic
+
+if TYPE_CHECKING:
+    from vqcodec.codec.codec import Codec
+    from vqcodec.codec.tokens import PictureTokens
+
+__all__ = ["COMPLETE", "completion", "detokenize", "inspect", "prepare_completion", "tokenize"]
+
+COMPLETE = "_VQCODEC_COMPLETE"  # the environment variable in which a shell asks for completions
+SUFFIX = ".vq"
+
+Shell = Literal["bash", "zsh", "fish", "powershell"]
+
+
+@dataclass(frozen=True)
+class TokenRecord:
+    """What was done for one picture."""
+
+    input: str
+    output: str
+    tensor: str  # its name in the file of tokens
+    width: int
+    height: int
+    mode: str
+    quality: int
+    codes: tuple[int, ...]  # their shape
+    notices: tuple[str, ...] = ()
+
+
+def tokenize(
+    inputs: Annotated[list[str], typer.Argument(metavar="IN", help="Pictures, .vq files, folders of them.")],
+    out: Annotated[str, typer.Option("--out", "-o", metavar="FILE", help="Such as tokens.safetensors.")],
+    quality: Quality = None,
+    effort: Effort = None,
+    max_pixels: MaxPixels = None,
+    model: ModelName = None,
+    force: Force = False,
+    as_json: Json = False,
+) -> None:
+    """Write the codes of pictures into a safetensors file.
+
+    A folder stands for the pictures in it or, where there are none, for its .vq files. Those are not decoded: their
+    codes are taken as they are. Transparency and metadata are left out.
+    """
+    from vqcodec.codec.tokens import Tokens, file_name, pack_tokens
+
+    target, paths = Path(out), _token_sources(inputs, out)
+    makers: dict[str, Path] = {}
+    for path in paths:
+        other = makers.setdefault(file_name(path.name), path)
+        if other is not path:
+            raise UsageError(f"{other} and {path} would both become {file_name(path.name)} again; rename one")
+    check_destination(target, force=force)
+    worker = _Tokenizer(paths, quality, effort, max_pixels, model)
+    pictures: list[PictureTokens] = []
+
+    def work(path: Path, progress: Callable[[float], None]) -> TokenRecord:
+        picture, notices = worker.work(path, progress)
+        pictures.append(picture)
+        return _record(str(path), out, str(len(pictures) - 1), picture, notices)
+
+    records = _each([(str(path), path) for path in paths], work, as_json)
+    if pictures:
+        data = pack_tokens(Tokens.of(worker.codec.model, pictures))
+        write_atomic(target, data, force=force)
+        if not as_json:
+            count = "1 picture" if len(pictures) == 1 else f"{len(pictures)} pictures"
+            print(printable(f"{out}: {count}, {len(data):,} bytes"))
+    _finish(records, as_json)
+
+
+def detokenize(
+    file: Annotated[str, typer.Argument(metavar="FILE", help="What `tokenize`, or your program, has written.")],
+    out: Annotated[str, typer.Option("--out", "-o", metavar="FOLDER", help="For the PNG files; made if absent.")],
+    max_pixels: MaxPixels = None,
+    model: ModelName = None,
+    force: Force = False,
+    as_json: Json = False,
+) -> None:
+    """Make pictures of the codes in a safetensors file.
+
+    They are called as the pictures were, with the suffix .png. The file knows its model: --model is for one that did
+    not come with vqcodec.
+    """
+    from vqcodec.codec.codec import Codec
+    from vqcodec.codec.tokens import file_name, read_tokens, render
+    from vqcodec.model.store import find, open_model
+    from vqcodec.picture.image import encode_image
+
+    tokens = read_tokens(file)
+    folder = Path(out)
+    if folder.is_dir():
+        for picture in tokens.pictures:
+            check_destination(folder / file_name(picture.name), force=force)
+    chosen = find(bytes.fromhex(tokens.digest)) if model is None else open_model(model)
+    codec = Codec(chosen, limits_for(max_pixels))
+    make_folder(folder)
+
+    def work(item: tuple[int, PictureTokens], progress: Callable[[float], None]) -> TokenRecord:
+        index, picture = item
+        target = folder / file_name(picture.name)
+        write_atomic(target, encode_image(render(codec, tokens, picture, progress), "PNG"), force=force)
+        return _record(file, str(target), str(index), picture, ())
+
+    items = [(f"{file}[{index}]", (index, picture)) for index, picture in enumerate(tokens.pictures)]
+    _finish(_each(items, work, as_json), as_json)
+
+
+class _Tokenizer:
+    """Files -> codes, under one model: the given one or, where all are .vq files, that of the first."""
+
+    def __init__(
+        self, paths: Sequence[Path], quality: int | None, effort: int | None, max_pixels: int | None, model: str | None
+    ) -> None:
+        from vqcodec.codec.codec import DEFAULT_EFFORT
+
+        self.effort = DEFAULT_EFFORT if effort is None else effort
+        if all(_is_vq(path) for path in paths):
+            if quality is not None or effort is not None:
+                raise UsageError("-q and --effort are for pictures; the codes of .vq files are taken as they are")
+            reader = Decompressor(model, force=False, max_pixels=max_pixels)
+            reader.open()
+            self.codec: Codec = reader.codec_for(read(paths[0]))
+            self.quality = 0
+        else:
+            opener = Compressor(model, Wish(quality, effort), force=False, max_pixels=max_pixels)
+            opener.open()
+            assert opener.codec is not None
+            self.codec = opener.codec
+            self.quality = self.codec.quality(quality)
+
+    def work(self, path: Path, progress: Callable[[float], None]) -> tuple[PictureTokens, tuple[str, ...]]:
+        """The codes of a file, and what was left out. Raises `VqError`."""
+        from vqcodec.codec.codec import read_codes
+        from vqcodec.codec.tokens import PictureTokens, is_wide
+        from vqcodec.format.container import unpack
+        from vqcodec.picture.image import read_picture
+        from vqcodec.picture.metadata import KEEP_NOTHING, KINDS, NAMES
+
+        dtype = "uint16" if is_wide(self.codec.model) else "uint8"  # many pictures are kept
+        if _is_vq(path):
+            found = unpack(read(path), self.codec.limits)
+            codes = read_codes(found, self.codec.model, self.codec.prior, progress).astype(dtype)
+            lost = ["transparency"] if found.alpha is not None else []
+            lost += [NAMES[kind] for kind in KINDS if getattr(found.metadata, kind)]
+            tokens = PictureTokens(path.name, found.width, found.height, found.mode, found.quality + 1, codes)
+            return tokens, tuple(f"the {what} is left out" for what in lost)
+        if not path.exists():
+            raise BadPicture(f"{path}: there is no such file")
+        picture = read_picture(path, KEEP_NOTHING, self.codec.limits.pixels)
+        codes = self.codec.encode(picture.pixels, self.quality, progress, self.effort).astype(dtype)
+        notices = picture.notices if picture.alpha is None else (*picture.notices, "the transparency is left out")
+        tokens = PictureTokens(path.name, picture.width, picture.height, picture.mode, self.quality, codes)
+        return tokens, notices
+
+
+def inspect(
+    image: Annotated[str | None, typer.Argument(metavar="[PICTURE]", help="What the model makes of it, too.")] = None,
+    out: Annotated[str, typer.Option("--out", "-o", metavar="FOLDER", help="Made if absent.")] = "vqcodec-inspect",
+    quality: Quality = None,
+    effort: Effort = None,
+    max_pixels: MaxPixels = None,
+    model: ModelName = None,
+    force: Force = False,
+    as_json: Json = False,
+) -> None:
+    """Draw a model's codebooks and codes, and a picture's bits.
+
+    The files in FOLDER are codebooks.png, a map of each codebook, and codes.png, what codes look like; with a PICTURE
+    also reconstruction.png, error.png and bits.png, where it differs and where its bits go.
+    """
+    from vqcodec.bench.code_maps import NAMES, PICTURE_NAMES, show_model, show_picture
+    from vqcodec.picture.image import encode_image, from_image, read_picture
+
+    if image is None and effort is not None:
+        raise UsageError("--effort is for a PICTURE")
+    folder = Path(out)
+    if folder.is_dir():
+        for name in (*NAMES, *(PICTURE_NAMES if image is not None else ())):
+            check_destination(folder / name, force=force)
+    opener = Compressor(model, Wish(quality, effort), force, max_pixels)
+    opener.open()
+    assert opener.codec is not None
+    codec, chosen = opener.codec, opener.codec.quality(quality)
+    picture = None if image is None else read_picture(image, max_pixels=codec.limits.pixels)
+    make_folder(folder)
+    records: list[dict[str, Any]] = []
+    with Bar() as bar:
+        shown = [show_model(codec, chosen)]
+        if picture is not None:
+            from vqcodec.codec.codec import DEFAULT_EFFORT
+
+            level = DEFAULT_EFFORT if effort is None else effort
+            shown.append(show_picture(codec, picture, chosen, level, bar.part(0, 1)))
+        for part in shown:
+            for name, drawn in part.images.items():
+                write_atomic(folder / name, encode_image(from_image(drawn), "PNG"), force=force)
+                records.append({"output": str(folder / name), "quality": chosen, "text": part.lines[name]})
+    if as_json:
+        print(json.dumps(records, indent=2))
+    else:
+        for record in records:
+            print(printable(f"{record['output']}: {record['text']}"))
+
+
+def completion(
+    context: typer.Context,
+    shell: Annotated[Shell, typer.Argument(metavar="SHELL", help="bash, zsh, fish or powershell.")],
+) -> None:
+    """Print the script that lets a shell complete commands.
+
+    A line for the startup file of the shell:
+
+    \b
+    bash, zsh    source <(vqcodec completion bash), or zsh
+    fish         vqcodec completion fish | source
+    PowerShell   vqcodec completion powershell | Out-String | Invoke-Expression
+    """
+    from typer.completion import shell_complete
+
+    prepare_completion()
+    raise typer.Exit(shell_complete(context.find_root().command, {}, "vqcodec", COMPLETE, f"source_{shell}"))
+
+
+def prepare_completion() -> None:
+    """Let typer know the shells; it does so itself only where its own options for completion are in every help."""
+    from typer.completion import completion_init  # type: ignore[attr-defined]
+
+    completion_init()
+
+
+def _token_sources(inputs: Sequence[str], out: str) -> list[Path]:
+    """The files that the inputs of `tokenize` stand for."""
+    if STREAM in (*inputs, out):
+        raise UsageError("tokenize reads and writes files, not standard input or output")
+    found: list[Path] = []
+    for name in inputs:
+        if not os.path.isdir(name):
+            found.append(Path(name))
+            continue
+        try:
+            found += pictures_in(Path(name))
+        except UsageError:
+            try:
+                found += [path for path in sources([name]) if path is not None]
+            except UsageError:
+                raise UsageError(f"there are no pictures and no {SUFFIX} files in the folder {name}") from None
+    if os.path.realpath(out) in {os.path.realpath(path) for path in found}:
+        raise UsageError(f"{out} is an input and would be overwritten; name another -o")
+    return found
+
+
+def _is_vq(path: Path) -> bool:
+    return path.suffix.lower() == SUFFIX
+
+
+def _record(source: str, target: str, tensor: str, picture: PictureTokens, notices: tuple[str, ...]) -> TokenRecord:
+    shape = tuple(picture.codes.shape)
+    size = picture.width, picture.height
+    return TokenRecord(source, target, tensor, *size, picture.mode, picture.quality, shape, notices)
+
+
+def _each(
+    items: Sequence[tuple[str, Any]], work: Callable[[Any, Callable[[float], None]], TokenRecord], as_json: bool
+) -> list[dict[str, Any]]:
+    """Do the work for each item, which has a label, and say what was done. Returns the records, also of failures."""
+    records: list[dict[str, Any]] = []
+    with Bar() as bar:
+        for index, (label, item) in enumerate(items):
+            try:
+                record = work(item, bar.part(index, len(items)))
+            except (VqError, MemoryError) as error:
+                text = named(label, str(error) if isinstance(error, VqError) else "there is not enough memory")
+                code = error.exit_code if isinstance(error, VqError) else 1
+                records.append({"input": label, "error": text, "exit_code": code})
+                with bar.paused():
+                    print(f"vqcodec: error: {printable(text)}", file=sys.stderr)
+                continue
+            records.append(asdict(record))
+            with bar.paused():
+                for notice in record.notices:
+                    print(f"vqcodec: note: {printable(named(label, notice))}", file=sys.stderr)
+                if not as_json:
+                    shape = " x ".join(map(str, record.codes))
+                    print(printable(f"{label} -> {record.output}  {shape} codes  q{record.quality}"), flush=True)
+    return records
+
+
+def _finish(records: list[dict[str, Any]], as_json: bool) -> None:
+    """Print the records where JSON is wanted, and exit as the other commands do where one is a failure."""
+    codes = [record.pop("exit_code") for record in records if "exit_code" in record]
+    if as_json:
+        print(json.dumps(records, indent=2))
+    if codes:
+        raise typer.Exit(1 if len(records) > 1 else codes[0])

@@ -1,0 +1,235 @@
+"""The command line: parse, call, print.
+
+Results go to standard output; notes, errors and progress to standard error. An error that was raised on
+purpose is one line and an exit code: 1 for bad data, 2 for a request that makes no sense. What is slow to
+import (torch, numpy, Pillow) is imported by the commands that need it, so that help comes at once.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from vqcodec.cli.bench import bench
+from vqcodec.cli.data import COMPLETE, completion, detokenize, inspect, prepare_completion, tokenize
+from vqcodec.cli.files import compress, decompress
+from vqcodec.cli.options import Force, Json, MaxPixels, ModelName
+from vqcodec.cli.sample import sample
+from vqcodec.cli.terminal import Bar, fill_closed_streams, named, printable, unwind_when_ended
+from vqcodec.cli.train import train_app
+from vqcodec.errors import UsageError, VqError
+from vqcodec.files.outcome import NO_MEMORY
+from vqcodec.files.plan import STREAM, sources
+from vqcodec.files.work import Decompressor, read
+from vqcodec.output import make_folder
+
+__all__ = ["app", "main"]
+
+app = typer.Typer(
+    help="Neural image compression. `vqcodec demo` shows it; `vqcodec COMMAND --help` explains a command.",
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode=None,  # help in plain text, without the time it takes to import rich
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+app.add_typer(train_app, name="train")
+
+
+def main() -> None:
+    """Run the command line; every error that is raised on purpose is one line on standard error."""
+    # The products of coding are too small for threads, which wait for each other: on a busy machine many times longer.
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # read when numpy is imported, later
+    unwind_when_ended()
+    fill_closed_streams()
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):  # a file name may hold what the encoding of the terminal does not
+            stream.reconfigure(errors="backslashreplace")
+    if COMPLETE in os.environ:
+        prepare_completion()
+    try:
+        try:
+            app(prog_name="vqcodec")
+        finally:
+            sys.stdout.flush()
+    except VqError as error:
+        _complain(str(error))
+        sys.exit(error.exit_code)
+    except MemoryError:
+        _complain(NO_MEMORY)
+        sys.exit(1)
+    except KeyboardInterrupt:
+        sys.exit(130)
+    except OSError as error:
+        if not isinstance(error, BrokenPipeError):  # that one is a reader who has seen enough
+            _complain(f"{error.filename or 'standard output'}: {error.strerror}")
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # Python flushes once more at its end
+        sys.exit(1)
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        from vqcodec import __version__
+        from vqcodec.model.store import bundled, open_model
+
+        print(f"vqcodec {__version__}")
+        for name in bundled():
+            print(f"{name} {open_model(name).digest.hex()}")
+        raise typer.Exit
+
+
+@app.callback()
+def _app(
+    version: Annotated[
+        bool,
+        typer.Option("--version", callback=_version, is_eager=True, help="Print the version and the models' digests."),
+    ] = False,
+) -> None:
+    pass
+
+
+app.command()(compress)
+app.command()(decompress)
+
+
+@app.command()
+def info(file: Annotated[str, typer.Argument(metavar="FILE", help="A .vq file, or -.")], as_json: Json = False) -> None:
+    """Show what a .vq file says about itself."""
+    from vqcodec.bench.report import print_info
+    from vqcodec.codec.describe import describe
+
+    try:
+        found = describe(read(None if file == STREAM else Path(file)))
+    except VqError as error:
+        raise type(error)(named(file, str(error))) from None
+    if as_json:
+        figures = {"bpp": found.bpp, "bits_per_dim": found.bits_per_dim, "ratio": found.ratio}
+        print(json.dumps({"file": file, **dataclasses.asdict(found), **figures}, indent=2))
+    else:
+        print_info(found, sys.stdout)
+
+
+@app.command()
+def verify(
+    files: Annotated[list[str], typer.Argument(metavar="FILE", help=".vq files, folders of them, or -.")],
+    deep: Annotated[bool, typer.Option("--deep", help="Decode them too; needs their models.")] = False,
+    max_pixels: MaxPixels = None,
+    model: ModelName = None,
+    as_json: Json = False,
+) -> None:
+    """Check every byte of .vq files against its checksum, without decoding them.
+
+    Exit code 1 if any file is not sound.
+    """
+    from vqcodec.files.work import verdict
+
+    reader = Decompressor(model, force=False, max_pixels=max_pixels)
+    reader.open()
+    records: list[dict[str, Any]] = []
+    with Bar() as bar:
+        jobs = sources(files)
+        for index, source in enumerate(jobs):
+            label = "standard input" if source is None else str(source)
+            fault = verdict(source, reader if deep else None, bar.part(index, len(jobs)))
+            records.append({"file": STREAM if source is None else str(source), "error": fault})
+            with bar.paused():
+                if fault is not None:
+                    _complain(named(label, fault))
+                elif not as_json:
+                    print(printable(f"{label}: sound"), flush=True)
+    if as_json:
+        print(json.dumps(records, indent=2))
+    if any(record["error"] for record in records):
+        raise typer.Exit(1)
+
+
+@app.command()
+def models(
+    export: Annotated[str | None, typer.Option(metavar="NAME", help="Copy a model's files into a folder.")] = None,
+    out: Annotated[str | None, typer.Option("--out", "-o", metavar="FOLDER", help="Of --export; default NAME.")] = None,
+    force: Force = False,
+    as_json: Json = False,
+) -> None:
+    """List the models: those that came with vqcodec, and those in the folders that VQCODEC_MODELS names.
+
+    An exported model, kept beside the files that were made with it, decodes them for ever.
+    """
+    from vqcodec.bench.report import print_models
+    from vqcodec.model.store import DEFAULT_MODEL, added, bundled, open_model
+
+    if export is None and out is not None:
+        raise UsageError("-o is for --export NAME")
+    if export is not None:
+        from vqcodec.model.store import export_model
+
+        model = export_model(export, Path(out or Path(export).name), force=force)
+        record = {"name": model.name, "digest": model.digest.hex(), "folder": str(model.path), "bytes": model.size}
+        line = printable(f"{model.name} {record['digest']} -> {model.path}")
+        print(json.dumps(record, indent=2) if as_json else line)
+        return
+    entries: list[dict[str, Any]] = []
+    for name in (*bundled(), *added()):
+        model = open_model(name)
+        entries.append(
+            {
+                "name": name,
+                "default": name == DEFAULT_MODEL,
+                "digest": model.digest.hex(),
+                "stride": model.config.vqvae.stride,
+                "codebooks": [list(book) for book in model.config.vqvae.codebooks],
+                "qualities": model.config.vqvae.qualities,
+                "default_quality": model.config.default_quality,
+                "bytes": model.size,
+            }
+        )
+    if as_json:
+        print(json.dumps(entries, indent=2))
+    else:
+        print_models(entries, sys.stdout)
+
+
+@app.command()
+def demo(
+    out: Annotated[str, typer.Option("--out", "-o", metavar="FOLDER", help="Made if absent.")] = "vqcodec-demo",
+    force: Force = False,
+) -> None:
+    """Show the codec at work on a picture that came with it.
+
+    The picture is decompressed and halved in size, then compressed at every quality of the default model, and
+    compared; all files are kept in FOLDER.
+    """
+    from vqcodec.bench.demo import demo_picture, run_and_keep
+    from vqcodec.bench.report import print_demo
+    from vqcodec.model.store import DEFAULT_MODEL, open_model
+    from vqcodec.output import check_destination, write_atomic
+    from vqcodec.picture.image import encode_image
+
+    folder = Path(out)
+    model = open_model(DEFAULT_MODEL)
+    qualities = range(1, model.config.vqvae.qualities + 1)
+    make_folder(folder)
+    for name in ("demo.png", *(f"demo-q{q}{suffix}" for q in qualities for suffix in (".vq", ".png"))):
+        check_destination(folder / name, force=force)
+    with Bar() as bar:
+        picture = demo_picture()
+        write_atomic(folder / "demo.png", encode_image(picture, "PNG"), force=force)
+        rows = run_and_keep(model, picture, qualities, folder / "demo", bar.part(0, 1))
+    size = f"{picture.width} x {picture.height} pixels, {(folder / 'demo.png').stat().st_size:,} bytes as PNG"
+    print(f"demo.png: {size}. Compressed with the model {model.name}:")
+    print_demo(rows, sys.stdout)
+    print(f"The files are in {printable(out)}. Your turn: vqcodec compress PICTURE")
+
+
+for command in (bench, tokenize, detokenize, inspect, sample, completion):
+    app.command()(command)
+
+
+def _complain(text: str) -> None:
+    print(f"vqcodec: error: {printable(text)}", file=sys.stderr)

@@ -1,0 +1,269 @@
+"""The command line of training: `train vqvae`, `prior`, `decoder` and `postfilter` if wanted, `export`, in one --run.
+
+A command that was stopped goes on from its last checkpoint when it is given again. Under torchrun
+(`torchrun --nproc-per-node N -m -- vqcodec train ...`) several processes share the work of each step.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import typer
+
+from vqcodec.cli.options import parse_qualities
+from vqcodec.cli.terminal import Bar, printable
+from vqcodec.errors import UsageError
+from vqcodec.output import check_destination
+
+if TYPE_CHECKING:
+    from vqcodec.model.config import ModelConfig
+    from vqcodec.train.loop import Status
+
+__all__ = ["train_app"]
+
+train_app = typer.Typer(
+    help="Train a model: its networks (vqvae), then its prior, its decoder once more and a postfilter, then export it.",
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode=None,
+)
+
+Data = Annotated[list[Path], typer.Argument(metavar="DATA", help="Folders of pictures, .tar shards of them.")]
+Run = Annotated[Path, typer.Option("--run", metavar="FOLDER", help="Configuration, checkpoints, logs.")]
+Minutes = Annotated[float, typer.Option("--minutes", min=0, help="Length of the run; or give --steps.")]
+Steps = Annotated[int, typer.Option("--steps", min=0, help="Length of the run; or give --minutes.")]
+Batch = Annotated[int, typer.Option("--batch", min=1, help="Pictures in a step, of all processes together.")]
+Accumulate = Annotated[
+    int,
+    typer.Option("--accumulate", metavar="N", min=1, help="Compute a step in N parts: less memory, same result."),
+]
+Start = Annotated[str | None, typer.Option("--init", metavar="MODEL", help="A finished model; else what is in --run.")]
+Crops = Annotated[int, typer.Option("--crops", min=1, help="To make codes for, of all qualities together.")]
+Crop = Annotated[int, typer.Option("--crop", min=1, help="Pixels of a picture in a step, each way.")]
+Rate = Annotated[float, typer.Option("--lr", min=0, help="Peak learning rate.")]
+Seed = Annotated[int, typer.Option("--seed", min=0, help="Of all random choices.")]
+AugmentBy = Annotated[
+    Literal["photo", "none"],
+    typer.Option("--augment", help="Flip, scale and colour crops of photographs, or take crops as they are."),
+]
+Tensorboard = Annotated[bool, typer.Option("--tensorboard", help="Write event files for TensorBoard into --run too.")]
+Out = Annotated[Path, typer.Option("--out", "-o", metavar="FOLDER", help="The finished model; made if absent.")]
+Force = Annotated[bool, typer.Option("--force", "-f", help="Replace an existing model.")]
+
+
+@train_app.command()
+def vqvae(
+    data: Data,
+    run: Run,
+    config: Annotated[
+        str | None,
+        typer.Option("--config", metavar="MODEL|JSON", help="What to build: like a model, or as in a config.json."),
+    ] = None,
+    start: Annotated[
+        str | None, typer.Option("--init", metavar="MODEL", help="A model to go on from: its name or folder.")
+    ] = None,
+    minutes: Minutes = 0,
+    steps: Steps = 0,
+    batch: Batch = 8,
+    crop: Crop = 192,
+    rate: Rate = 3e-4,
+    seed: Seed = 1,
+    augment: AugmentBy = "photo",
+    accumulate: Accumulate = 1,
+    tensorboard: Tensorboard = False,
+) -> None:
+    """Train the networks and the codebooks. A new --run FOLDER needs a --config or --init."""
+    from vqcodec.model.store import model_folder
+    from vqcodec.train.distributed import joined
+    from vqcodec.train.loop import Schedule
+    from vqcodec.train.project import Project
+
+    schedule = Schedule(steps, minutes, rate, seed, accumulate)
+    with joined() as processes, Bar(processes.first) as bar:
+        project = Project(run, data, _reporter(bar, run / "vqvae" if tensorboard else None), augment)
+        source = config or (start if not (run / "config.json").exists() else None)
+        model = project.config() if source is None else _read_config(source)
+        folder = None if start is None else model_folder(start)
+        project.train_vqvae(model, schedule, batch, crop, folder)
+    if processes.first:
+        print(f"Done. Next: vqcodec train prior DATA --run {printable(str(run))}")
+
+
+@train_app.command()
+def prior(
+    data: Data,
+    run: Run,
+    start: Annotated[
+        str | None, typer.Option("--init", metavar="MODEL", help="A model whose prior to go on from.")
+    ] = None,
+    minutes: Minutes = 0,
+    steps: Steps = 0,
+    batch: Batch = 10,
+    crop: Crop = 256,
+    rate: Rate = 3e-4,
+    seed: Seed = 1,
+    augment: AugmentBy = "photo",
+    accumulate: Accumulate = 1,
+    tensorboard: Tensorboard = False,
+) -> None:
+    """Train the prior over the codes of the networks in --run FOLDER.
+
+    A prior with labels takes them from the folders that the pictures lie in, a folder for each class; 0 is the first.
+    """
+    from vqcodec.model.store import open_model
+    from vqcodec.train.distributed import joined
+    from vqcodec.train.loop import Schedule
+    from vqcodec.train.project import Project
+
+    schedule = Schedule(steps, minutes, rate, seed, accumulate)
+    with joined() as processes, Bar(processes.first) as bar:
+        report = _reporter(bar, run / "prior" if tensorboard else None)
+        model = None if start is None else open_model(start)
+        classes = Project(run, data, report, augment).train_prior(schedule, batch, crop, model)
+    if not processes.first:
+        return
+    if classes:
+        print("Labels:", printable("  ".join(f"{label} {name}" for label, name in enumerate(classes))))
+    print(f"Done. Next: vqcodec train export --run {printable(str(run))} --out FOLDER")
+
+
+@train_app.command()
+def decoder(
+    data: Data,
+    run: Run,
+    start: Start = None,
+    crops: Crops = 4096,
+    minutes: Minutes = 0,
+    steps: Steps = 0,
+    batch: Batch = 8,
+    crop: Crop = 256,
+    rate: Rate = 3e-4,
+    seed: Seed = 1,
+    augment: AugmentBy = "photo",
+    accumulate: Accumulate = 1,
+    tensorboard: Tensorboard = False,
+) -> None:
+    """Train the decoder of a finished model on the codes that the search finds.
+
+    Encoder, codebooks and prior stay as they are.
+    """
+    from vqcodec.model.store import open_model
+    from vqcodec.train.distributed import joined
+    from vqcodec.train.loop import Schedule
+    from vqcodec.train.project import Project
+
+    schedule = Schedule(steps, minutes, rate, seed, accumulate)
+    with joined() as processes, Bar(processes.first) as bar:
+        report = _reporter(bar, run / "decoder" if tensorboard else None)
+        model = None if start is None else open_model(start)
+        bar.describe("codes")
+        Project(run, data, report, augment).train_decoder(schedule, batch, crop, crops, model, bar.part(0, 1))
+    if processes.first:
+        print(f"Done. Next: vqcodec train export --run {printable(str(run))} --out FOLDER")
+
+
+@train_app.command()
+def postfilter(
+    data: Data,
+    run: Run,
+    start: Start = None,
+    kernels: Annotated[int, typer.Option("--kernels", min=1, help="So many weights each file will hold.")] = 16,
+    crops: Crops = 4096,
+    crop: Crop = 256,
+    seed: Seed = 1,
+    augment: AugmentBy = "photo",
+) -> None:
+    """Find kernels of a post-filter, which files weight so that it suits their pictures.
+
+    For the same codes as the decoder is trained on (and for that decoder), which are made if they are not there.
+    """
+    from vqcodec.model.store import open_model
+    from vqcodec.train.decoder import CodesToSearch
+    from vqcodec.train.distributed import joined
+    from vqcodec.train.project import Project
+
+    with joined() as processes, Bar(processes.first) as bar:
+        model = None if start is None else open_model(start)
+        bar.describe("codes, filters")
+        project = Project(run, data, _reporter(bar), augment)
+        share = project.train_postfilter(kernels, CodesToSearch(crop, crops, seed), model, bar.part(0, 1))
+    if processes.first:
+        print(f"{kernels} kernels take {share:.1%} of the squared error of these crops.")
+        print(f"Done. Next: vqcodec train export --run {printable(str(run))} --out FOLDER")
+
+
+@train_app.command()
+def export(
+    run: Run,
+    out: Out,
+    name: Annotated[str | None, typer.Option("--name", help="Of the model; default: that of --out.")] = None,
+    qualities: Annotated[
+        str | None, typer.Option("--qualities", metavar="LIST", help="Only these, such as 2-8; they count from 1 anew.")
+    ] = None,
+    networks: Annotated[
+        bool, typer.Option("--networks", help="Only those, without a prior: for --init of another run.")
+    ] = False,
+    force: Force = False,
+) -> None:
+    """Write the trained model into a folder.
+
+    That folder then works as --model everywhere.
+    """
+    from vqcodec.train.project import Project
+
+    wanted = None if qualities is None else parse_qualities(qualities)
+    if networks and wanted is not None:
+        raise UsageError("--networks takes all qualities")
+    if os.path.isdir(out):
+        check_destination(out / "config.json", force=force)
+    with Bar() as bar:
+        project = Project(run, [], _reporter(bar))
+        if networks:
+            project.export_networks(out)
+            print(f"Go on with: vqcodec train vqvae DATA --run FOLDER --init {printable(str(out))}")
+            return
+        model = project.export(out, name or out.resolve().name, wanted)
+    print(f"The model {printable(model.name)}: digest {model.digest.hex()}, {model.size / 1e6:.1f} MB.")
+    print(f"Use it: vqcodec compress PICTURE --model {printable(str(out))}")
+
+
+def _read_config(source: str) -> ModelConfig:
+    """The configuration in a JSON file, or that of a model (a bundled one's name, or a folder)."""
+    from vqcodec.model.store import bundled, model_folder
+    from vqcodec.train.project import read_config
+
+    if source in bundled() or os.path.isdir(source):
+        return read_config(model_folder(source) / "config.json")
+    if not os.path.exists(source):
+        raise UsageError(f"--config {source}: neither a file nor one of {', '.join(bundled())}")
+    return read_config(Path(source))
+
+
+def _reporter(bar: Bar, events: Path | None = None) -> Callable[[Status], None]:
+    """Keeps the bar up to date, and prints a line for each validation and each warning.
+
+    `events`: the folder for event files of TensorBoard, if they are wanted.
+    """
+    from vqcodec.train.events import Events
+
+    write = None if events is None else Events(events)
+
+    def report(status: Status) -> None:
+        figures = "  ".join(f"{key} {value:.4g}" for key, value in status.figures.items())
+        bar.describe(f"step {status.step}")
+        bar.part(0, 1)(status.progress)
+        if write:
+            write(status)
+        for warning in status.warnings:
+            with bar.paused():
+                print(f"vqcodec: warning: {printable(warning)}", file=sys.stderr, flush=True)
+        if any(key.startswith("val_") for key in status.figures):
+            with bar.paused():
+                head = f"{status.progress:4.0%}  {status.seconds / 60:.1f} min  step {status.step}"
+                print(f"{head}  {figures}", file=sys.stderr, flush=True)
+
+    return report

@@ -1,0 +1,86 @@
+"""The header of a .vq file -> what it says, in names and rates. Neither torch nor the model's weights are needed.
+
+In: the bytes of a file, which may be cut. Out: an `Info`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from vqcodec.errors import ModelError
+from vqcodec.format import container
+from vqcodec.format.rates import bits_per_dim, bits_per_pixel, compression_ratio
+from vqcodec.limits import ANY_SIZE
+from vqcodec.model.store import find
+
+__all__ = ["Info", "describe"]
+
+
+@dataclass(frozen=True)
+class Info:
+    """What a file says about itself without being decoded."""
+
+    model_digest: str  # hexadecimal
+    model: str | None  # name, where the model is in the package
+    width: int
+    height: int
+    mode: Literal["RGB", "L"]
+    alpha: bool
+    quality: int  # from 1
+    unit: int  # side of a unit of coding, in latent positions
+    rows: int  # of the grid of units
+    cols: int
+    unit_bytes: tuple[int, ...]  # row-major
+    header_bytes: int
+    alpha_bytes: int
+    postfilter_bytes: int  # the weights that suit the picture
+    metadata_bytes: dict[str, int]  # of "exif", "xmp" and "icc", those that are there
+    total_bytes: int
+
+    @property
+    def channels(self) -> int:
+        """Colour channels, alpha not counted."""
+        return 3 if self.mode == "RGB" else 1
+
+    @property
+    def bpp(self) -> float:
+        """Bits per pixel of the whole file."""
+        return bits_per_pixel(self.total_bytes, self.height, self.width)
+
+    @property
+    def bits_per_dim(self) -> float:
+        """Bits per pixel and colour channel of the whole file."""
+        return bits_per_dim(self.total_bytes, self.height, self.width, self.channels)
+
+    @property
+    def ratio(self) -> float:
+        """Bytes of the plain samples over the bytes of the file."""
+        return compression_ratio(self.total_bytes, self.height, self.width, self.channels)
+
+
+def describe(data: bytes, *, partial: bool = False) -> Info:
+    """What the header of a .vq file says; `partial`: the file may be cut. Raises `BadFile`."""
+    header = container.read_header(data, ANY_SIZE, partial=partial)
+    try:
+        name = find(header.model_digest).name
+    except ModelError:
+        name = None
+    return Info(
+        model_digest=header.model_digest.hex(),
+        model=name,
+        width=header.width,
+        height=header.height,
+        mode=header.mode,
+        alpha=header.alpha_bytes > 0,
+        quality=header.quality + 1,
+        unit=header.unit,
+        rows=header.rows,
+        cols=header.cols,
+        unit_bytes=header.unit_lengths,
+        header_bytes=header.header_bytes,
+        alpha_bytes=header.alpha_bytes,
+        postfilter_bytes=header.postfilter_bytes,
+        metadata_bytes=header.metadata_bytes,
+        total_bytes=len(data),
+    )

@@ -1,0 +1,237 @@
+"""Parts of a file: a region of the picture, or what is left of a damaged one.
+
+In: the bytes of a .vq file. Out: a `Picture`, from those units of coding alone that are needed, or sound.
+"""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from dataclasses import dataclass
+from itertools import groupby
+
+import numpy as np
+import numpy.typing as npt
+
+from vqcodec.codec.codec import Codec, grid_shape, read_part, unit_bounds
+from vqcodec.coding.integer_prior import Codes
+from vqcodec.errors import BadFile, DamagedFile, UsageError
+from vqcodec.format.container import (
+    Frame,
+    alpha_payload,
+    metadata_payload,
+    postfilter_payload,
+    read_header,
+    read_metadata,
+    unit_payload,
+)
+from vqcodec.limits import ANY_SIZE
+from vqcodec.picture.alpha import decode_alpha
+from vqcodec.picture.image import Picture
+from vqcodec.picture.metadata import NAMES, Metadata
+from vqcodec.progress import Progress, share_of
+from vqcodec.windows import cover
+
+__all__ = ["Region", "Salvaged", "decode_region", "salvage"]
+
+Samples = npt.NDArray[np.uint8]
+Mask = npt.NDArray[np.bool_]
+Floats = npt.NDArray[np.float32]
+CODING_SHARE = 0.7  # of the time, as progress is told
+FILL_WINDOW, FILL_REACH = 64, 2  # cells: of a window, and around it that its made-up pixels depend on
+
+
+@dataclass(frozen=True)
+class Region:
+    """A rectangle of pixels; right and lower edge are exclusive."""
+
+    left: int
+    top: int
+    width: int
+    height: int
+
+
+@dataclass(frozen=True)
+class Salvaged:
+    """A picture of which parts may be made up, and what was lost, in words."""
+
+    picture: Picture
+    damage: tuple[str, ...]
+
+
+def decode_region(codec: Codec, data: bytes, region: Region, progress: Progress | None = None) -> Picture:
+    """The region of the picture in a .vq file; the time grows with the region, not with the picture.
+
+    Its pixels are those that `Codec.decompress` gives there (but for the last bit of a float). Raises `BadFile` where
+    a unit that it needs is damaged, `UsageError` for a region that is not within the picture.
+    """
+    header = read_header(data, ANY_SIZE)
+    bounds = unit_bounds(header, codec.model)
+    right, bottom = region.left + region.width, region.top + region.height
+    inside = 0 <= region.left < right <= header.width and 0 <= region.top < bottom <= header.height
+    if not inside:
+        raise UsageError(
+            f"the region {region.left},{region.top},{region.width},{region.height} is not within the picture of "
+            f"{header.width}x{header.height} pixels; give X,Y,WIDTH,HEIGHT"
+        )
+    stride, reach = codec.model.config.vqvae.stride, codec.network.decoder_reach
+    top_row, bottom_row = max(0, region.top // stride - reach), -(-bottom // stride) + reach
+    left_col, right_col = max(0, region.left // stride - reach), -(-right // stride) + reach
+    wanted = [
+        index
+        for index, (top, low, left, far) in enumerate(bounds)
+        if top < bottom_row and low > top_row and left < right_col and far > left_col
+    ]
+    y, x = bounds[wanted[0]][0], bounds[wanted[0]][2]  # what is read begins here
+    low, far = (max(bounds[index][side] for index in wanted) for side in (1, 3))
+    shape = (min(header.height - y * stride, (low - y) * stride), min(header.width - x * stride, (far - x) * stride))
+    # Transparency is one PNG of the whole picture, however small the region.
+    codec.refuse_beyond_limits(*((header.height, header.width) if header.alpha_bytes else shape))
+    # The units around the region are a smaller picture: the whole may be too large for memory, even if left empty.
+    grid = grid_shape(*shape, stride * header.unit)
+    block = Frame(header.model_digest, shape[1], shape[0], header.mode, header.quality, header.unit, *grid)
+    payloads = {place: unit_payload(data, header, index) for place, index in enumerate(wanted)}
+    codes = read_part(block, codec.model, payloads, codec.prior, share_of(progress, 0, CODING_SHARE))
+    weights = codec.weights(postfilter_payload(data, header))
+    pixels = codec.render(codes, header.quality + 1, shape, header.mode, share_of(progress, CODING_SHARE, 1), weights)
+    rows = slice(region.top - y * stride, bottom - y * stride)
+    columns = slice(region.left - x * stride, right - x * stride)
+    payload = alpha_payload(data, header)
+    alpha = None
+    if payload is not None:
+        alpha = decode_alpha(payload, header.height, header.width)[region.top : bottom, region.left : right]
+    samples = np.ascontiguousarray(pixels[rows, columns])
+    return Picture(samples, header.mode, alpha, metadata=read_metadata(data, header))
+
+
+def salvage(codec: Codec, data: bytes, progress: Progress | None = None) -> Salvaged:
+    """All that can be had of a damaged .vq file whose header is sound.
+
+    What was lost is filled smoothly with the colours around it; lost transparency becomes none. Raises `BadFile` where
+    the header is damaged, or every unit.
+    """
+    header = read_header(data, codec.limits, partial=True)
+    bounds = unit_bounds(header, codec.model)
+    payloads: dict[int, bytes] = {}
+    for index in range(len(bounds)):
+        with suppress(DamagedFile):
+            payloads[index] = unit_payload(data, header, index)
+    if not payloads:
+        raise DamagedFile("every unit of the file is damaged; nothing can be saved")
+    damage = _losses([index for index in range(len(bounds)) if index not in payloads], header.cols)
+    codes = read_part(header, codec.model, payloads, codec.prior, share_of(progress, 0, CODING_SHARE))
+    lost = np.ones(codes.shape[1:], bool)
+    for index in payloads:
+        top, bottom, left, right = bounds[index]
+        lost[top:bottom, left:right] = False
+    if lost.any():
+        codes = _spread(codes, lost)
+    shape = (header.height, header.width)
+    weights = None
+    try:
+        weights = codec.weights(postfilter_payload(data, header))
+    except BadFile:
+        damage.append("the weights of its post-filter were lost; the picture is there, a little less exact")
+    pixels = codec.render(codes, header.quality + 1, shape, header.mode, share_of(progress, CODING_SHARE, 1), weights)
+    if lost.any():
+        _fill(pixels, lost, codec.model.config.vqvae.stride)
+    alpha = None
+    try:
+        payload = alpha_payload(data, header)
+        alpha = None if payload is None else decode_alpha(payload, *shape)
+    except BadFile:
+        damage.append("its transparency was lost")
+    metadata: dict[str, bytes] = {}
+    for kind, name in NAMES.items():
+        try:
+            metadata[kind] = metadata_payload(data, header, kind)
+        except DamagedFile:
+            damage.append(f"its {name} was lost")
+    return Salvaged(Picture(pixels, header.mode, alpha, metadata=Metadata(**metadata)), tuple(damage))
+
+
+def _losses(lost: list[int], cols: int) -> list[str]:
+    """A line for each run of lost units: a cut file has few, however large it is."""
+    lines = []
+    for _, run in groupby(enumerate(lost), lambda pair: pair[1] - pair[0]):
+        indices = [index for _, index in run]
+        where = f"{indices[0]} (row {indices[0] // cols}, column {indices[0] % cols})"
+        several = f"{len(indices)} units from {where} on were lost"
+        what = several if len(indices) > 1 else f"unit {where} was lost"
+        lines.append(f"{what}; what is there now is made up")
+    return lines
+
+
+def _spread(codes: Codes, lost: Mask) -> Codes:
+    """Codes [G, h, w] with those of the nearest sound cell where they were lost, so that edges decode undisturbed.
+
+    Nearest by rows and columns added up. Found in two passes, along the columns and then along the rows, so that the
+    time grows with the grid and not with the holes.
+    """
+    height, width = lost.shape
+    rows, columns = np.arange(height, dtype=np.int64)[:, None], np.arange(width, dtype=np.int64)
+    far = 2 * (height + width)
+    above = np.maximum.accumulate(np.where(lost, -far, rows), axis=0)
+    below = np.minimum.accumulate(np.where(lost, far, rows)[::-1], axis=0)[::-1]
+    row = np.where(rows - above <= below - rows, above, below)  # of the nearest sound cell in the same column
+    away = np.abs(row - rows)
+    # The least of away[i, k] + |j - k| over all columns k; k itself travels in the last digits.
+    before = np.minimum.accumulate((away - columns) * width + columns, axis=1)
+    after = np.minimum.accumulate(((away + columns) * width + columns)[:, ::-1], axis=1)[:, ::-1]
+    column = np.where(before // width + columns <= after // width - columns, before, after) % width
+    return codes[:, row[rows, column], column]
+
+
+def _fill(pixels: Samples, lost: Mask, stride: int) -> None:
+    """Make up, in pixels [H, W, 3], the cells that were lost [h, w] from what is around them, smoothly.
+
+    By a pyramid over the colours of the cells (the pull-push of Gortler et al. 1996, "The Lumigraph", section 3.4):
+    means of what is known, at half the size again and again until nothing is missing; then back up, into what is
+    missing only, and there on to pixels, window by window.
+    """
+    weight = (~lost).astype(np.float32)[:, :, None]
+    colour = _cell_means(pixels, stride) * weight
+    levels = []
+    while weight.min() == 0 and max(weight.shape) > 1:
+        levels.append((colour, weight))
+        colour, weight = _halved(colour * weight), _halved(weight)
+        colour, weight = colour / np.maximum(weight, 1e-9), np.minimum(weight, 1)
+    for finer, share in reversed(levels):
+        colour = share * finer + (1 - share) * _doubled(colour)[: finer.shape[0], : finer.shape[1]]
+    rows, columns = lost.shape
+    for window in cover(rows, columns, FILL_WINDOW, FILL_REACH):
+        if lost[window.core()].any():
+            patch = colour[window.outer()]
+            for _ in range(stride.bit_length() - 1):
+                patch = _doubled(patch)
+            target = pixels[window.core(stride)]
+            height, width, _ = target.shape
+            mask = np.kron(lost[window.core()], np.ones((stride, stride), bool))[:height, :width]
+            target[mask] = patch[window.inner(stride)][:height, :width][mask].round().clip(0, 255)
+
+
+def _cell_means(pixels: Samples, stride: int) -> Floats:
+    """The mean colours of the cells of pixels [H, W, 3]: [h, w, 3]; cells at the edge may be cut."""
+    height, width, _ = pixels.shape
+    rows, columns = np.arange(0, height, stride), np.arange(0, width, stride)
+    sums = np.add.reduceat(np.add.reduceat(pixels, rows, axis=0, dtype=np.uint16), columns, axis=1, dtype=np.float32)
+    counts = np.outer(np.minimum(stride, height - rows), np.minimum(stride, width - columns))
+    means: Floats = np.divide(sums, counts[:, :, None], dtype=np.float32)
+    return means
+
+
+def _halved(values: Floats) -> Floats:
+    """Sums of 2 x 2 blocks: [H, W, C] -> [ceil(H / 2), ceil(W / 2), C]."""
+    height, width, channels = values.shape
+    even = np.pad(values, ((0, height % 2), (0, width % 2), (0, 0)))
+    result: Floats = even.reshape(-(-height // 2), 2, -(-width // 2), 2, channels).sum((1, 3))
+    return result
+
+
+def _doubled(values: Floats) -> Floats:
+    """Twice the size, by linear interpolation: [H, W, C] -> [2 H, 2 W, C]."""
+    for axis in (0, 1):
+        values = values.repeat(2, axis)
+        padded = np.pad(values, [(1, 1) if a == axis else (0, 0) for a in range(3)], mode="edge")
+        before, after = np.delete(padded, (-1, -2), axis), np.delete(padded, (0, 1), axis)
+        values = (before + 2 * values + after) * np.float32(0.25)
+    return values

@@ -1,0 +1,127 @@
+"""Two pictures -> how much they differ: PSNR and MS-SSIM, higher is better.
+
+In: two pictures of one shape on the scale 0 to 255. Out: a number; `nan` where the measure is not defined.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+__all__ = ["luma", "ms_ssim", "psnr"]
+
+Plane = NDArray[np.float64]
+
+_PEAK = 255.0
+_SCALE_WEIGHTS = (0.0448, 0.2856, 0.3001, 0.2363, 0.1333)  # finest first; Wang et al. 2003, section 3.2
+_TAPS = 11
+_SIGMA = 1.5
+_LUMA = (0.299, 0.587, 0.114)  # of red, green, blue: ITU-R BT.601, section 2.5.1, as JPEG and Pillow have it
+_C1 = (0.01 * _PEAK) ** 2
+_C2 = (0.03 * _PEAK) ** 2
+
+
+def psnr(a: ArrayLike, b: ArrayLike) -> float:
+    """Peak signal-to-noise ratio in dB: 10 log10(255² / mean squared error); `inf` if the pictures are equal.
+
+    `a`, `b`: uint8, or floats on the same scale, of one shape. Raises `ValueError` for different shapes.
+    """
+    first, second = _pair(a, b)
+    error = np.subtract(first, second, dtype=np.float64)
+    mse = float(np.mean(np.square(error, out=error)))
+    return math.inf if mse == 0 else 10 * math.log10(_PEAK**2 / mse)
+
+
+def luma(picture: ArrayLike) -> Plane:
+    """Luma [H, W] by ITU-R BT.601 of RGB samples [H, W, 3], on their scale and not rounded; of [H, W, 1] itself."""
+    samples = np.asarray(picture, dtype=np.float64)
+    if samples.ndim != 3 or samples.shape[2] not in (1, 3):
+        raise ValueError(f"a picture is [H, W, 3] or [H, W, 1], not {list(samples.shape)}")
+    return samples[:, :, 0] if samples.shape[2] == 1 else samples @ np.array(_LUMA)
+
+
+def ms_ssim(a: ArrayLike, b: ArrayLike) -> float:
+    """Multi-scale structural similarity, up to 1: Wang, Simoncelli & Bovik, Asilomar 2003, equation 7.
+
+    Five scales, an 11-tap Gaussian window of sigma 1.5 ("valid" positions only), K1 = 0.01, K2 = 0.03, 2 x 2
+    means between the scales (an odd last row or column is left out); per channel, then the mean over the
+    channels, as learned compression reports it. A negative mean of a scale counts as 0. `a`, `b`: [H, W] or
+    [H, W, C], uint8 or floats from 0 to 255. `nan` if a side is under 176 pixels: the fifth scale would not
+    hold one window. Raises `ValueError` for different shapes.
+    """
+    first, second = (x[:, :, None] if x.ndim == 2 else x for x in _pair(a, b))
+    if first.ndim != 3:
+        raise ValueError(f"a picture is [H, W] or [H, W, C], not {list(first.shape)}")
+    if min(first.shape[:2]) < _TAPS << (len(_SCALE_WEIGHTS) - 1):
+        return math.nan
+    channels = range(first.shape[2])
+    return float(np.mean([_ms_ssim_of_planes(_plane(first, c), _plane(second, c)) for c in channels]))
+
+
+def _pair(a: ArrayLike, b: ArrayLike) -> tuple[NDArray[Any], NDArray[Any]]:
+    first, second = np.asarray(a), np.asarray(b)
+    if first.shape != second.shape:
+        raise ValueError(f"pictures of different shapes: {list(first.shape)} and {list(second.shape)}")
+    if first.size == 0:
+        raise ValueError("pictures without samples")
+    return first, second
+
+
+def _plane(picture: NDArray[Any], channel: int) -> Plane:
+    """Channel [H, W] as contiguous float64."""
+    return np.ascontiguousarray(picture[:, :, channel], dtype=np.float64)
+
+
+def _ms_ssim_of_planes(x: Plane, y: Plane) -> float:
+    product = 1.0
+    last = len(_SCALE_WEIGHTS) - 1
+    for scale, weight in enumerate(_SCALE_WEIGHTS):
+        luminance, contrast = _ssim_terms(x, y)
+        # Luminance counts at the coarsest scale only.
+        term = float(np.mean(luminance * contrast if scale == last else contrast))
+        product *= max(term, 0.0) ** weight
+        x, y = _halved(x), _halved(y)
+    return product
+
+
+def _ssim_terms(x: Plane, y: Plane) -> tuple[Plane, Plane]:
+    """Luminance, and contrast times structure, at every position [H - 10, W - 10] of the window.
+
+    Wang, Bovik, Sheikh & Simoncelli, IEEE Trans. Image Processing 13 (4), 2004, section III-B. Only the sum
+    of the two variances is needed, so four blurs do instead of five.
+    """
+    mean_x, mean_y = _blurred(x), _blurred(y)
+    mean_product = mean_x * mean_y
+    mean_squares = mean_x * mean_x + mean_y * mean_y
+    covariance = _blurred(x * y) - mean_product
+    variances = _blurred(x * x + y * y) - mean_squares
+    luminance = (2 * mean_product + _C1) / (mean_squares + _C1)
+    return luminance, (2 * covariance + _C2) / (variances + _C2)
+
+
+def _blurred(plane: Plane) -> Plane:
+    """Gaussian window over [H, W], "valid" positions only: [H - 10, W - 10]."""
+    return _blurred_rows(_blurred_rows(plane).T).T
+
+
+def _blurred_rows(plane: Plane) -> Plane:
+    """The window along the rows: [H, W] to [H, W - 10].
+
+    One correlation runs over all rows end to end, which numpy does fast for up to 11 taps; the positions at
+    which the window lies across two rows are cut off.
+    """
+    kernel = np.exp(-0.5 * ((np.arange(_TAPS) - _TAPS // 2) / _SIGMA) ** 2)
+    height, width = plane.shape
+    joined = np.empty(plane.size)
+    joined[: plane.size - _TAPS + 1] = np.correlate(plane.ravel(), kernel / kernel.sum(), "valid")
+    return joined.reshape(height, width)[:, : width - _TAPS + 1]
+
+
+def _halved(plane: Plane) -> Plane:
+    """Means of 2 x 2 samples: [H, W] to [H // 2, W // 2]."""
+    height, width = plane.shape[0] // 2 * 2, plane.shape[1] // 2 * 2
+    rows = plane[0:height:2, :width] + plane[1:height:2, :width]
+    return (rows[:, 0::2] + rows[:, 1::2]) / 4
