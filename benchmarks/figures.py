@@ -21,8 +21,10 @@ from PIL import Image, ImageDraw, ImageFont
 
 from vqcodec.bench.peers import ModelPeer, Peer, peer
 from vqcodec.model.store import open_model
-from vqcodec.picture.image import Picture, read_picture, to_image
 from vqcodec.picture.metrics import ms_ssim, psnr
+from vqcodec.picture.picture import Picture
+from vqcodec.picture.read import read_picture
+from vqcodec.picture.write import to_image
 
 # Colours that stay apart for the colour-blind (Okabe & Ito 2008).
 STYLES = {
@@ -71,8 +73,8 @@ def crops(source: Path, target: Path, bpp: float, corner: tuple[int, int], side:
     for name, (label, *_) in STYLES.items():
         codec: Peer | None = ModelPeer(open_model(name), None) if name == "photo" else peer(name)
         assert codec is not None, f"{name} is not known to the benchmark"
-        found = codec.encode_to(picture, size)
-        decoded = codec.decode(found.data)
+        found = codec.compress_to(picture, size)
+        decoded = codec.decompress(found.data)
         tiles.append((caption(label, found.data, picture, decoded), to_image(decoded)))
     sheet = Image.new("RGB", (len(tiles) * (side + GAP) - GAP, side + CAPTION), "white")
     draw, font = ImageDraw.Draw(sheet), ImageFont.load_default(12)

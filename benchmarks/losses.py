@@ -26,11 +26,11 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from vqcodec.codec.code_prices import prices
+from vqcodec.codec.code_prices import bits_taken, prices
 from vqcodec.codec.codec import Codec, split
 from vqcodec.files.plan import pictures_in
 from vqcodec.model.store import open_model
-from vqcodec.picture.image import read_picture
+from vqcodec.picture.read import read_picture
 
 SIDE = 512
 GRID = 1024  # steps of the histogram that Blahut-Arimoto works on
@@ -89,11 +89,11 @@ def measure(codec: Codec, pictures: list[NDArray[np.uint8]], quality: int) -> di
             y = codec.network.decoder(z, torch.tensor([index]))
         transform.append(-10 * float((y.clamp(0, 1) - x).square().mean().log10()))
         latents.append(z[0].flatten(1).T.numpy())
-        codes = codec.encode(pixels, quality, effort=0)
+        codes = codec.to_codes(pixels, quality, effort=0)
         parts = sum(
-            coded_bits(prices(prior, unit), unit).sum() for row in split(codes, config.unit // 2) for unit in row
+            bits_taken(prices(prior, unit), unit).sum() for row in split(codes, config.unit // 2) for unit in row
         )
-        edges.append(parts / coded_bits(prices(prior, codes), codes).sum() - 1)
+        edges.append(parts / bits_taken(prices(prior, codes), codes).sum() - 1)
     zero, real = np.swapaxes([entropies(codec, pictures, quality, scale) for scale in LAMBDA_SCALES], 0, 1)
     return {
         "quality": quality,
@@ -112,9 +112,10 @@ def entropies(
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Bits a position of each codebook at lambda times `scale`: by the frequencies of the codes, and by the prior."""
     prior, sizes = codec.prior(quality - 1), [size for size, _ in codec.model.config.vqvae.codebooks]
-    grids = [codec.encode(pixels, quality, effort=0, rate_scale=scale) for pixels in pictures]
+    grids = [codec.to_codes(pixels, quality, effort=0, rate_scale=scale) for pixels in pictures]
     positions = sum(codes[0].size for codes in grids)
-    taken: NDArray[np.float64] = sum(coded_bits(prices(prior, codes), codes) for codes in grids) / positions
+    by_grid = [bits_taken(prices(prior, codes), codes).sum((1, 2), dtype=np.float64) for codes in grids]
+    taken: NDArray[np.float64] = sum(by_grid) / positions
     zero = np.zeros(len(sizes))
     for g, size in enumerate(sizes):
         share = np.bincount(np.concatenate([codes[g].ravel() for codes in grids]), minlength=size) / positions
@@ -125,12 +126,6 @@ def entropies(
 def shares(real: NDArray[np.float64], zero: NDArray[np.float64], least: float) -> list[float | None]:
     """Real over zero-order bits of each codebook, where the latter are more than `least`."""
     return [round(float(r / z), 2) if z > least else None for r, z in zip(real, zero, strict=True)]
-
-
-def coded_bits(bits: list[NDArray[np.float32]], codes: NDArray[np.int32]) -> NDArray[np.float64]:
-    """The bits of codes [G, h, w] in each codebook, given those of every code [h * w, K]."""
-    found = [np.take_along_axis(b, c.reshape(-1, 1), 1).sum() for b, c in zip(bits, codes, strict=True)]
-    return np.array(found, np.float64)
 
 
 def main() -> None:

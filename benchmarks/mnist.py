@@ -28,7 +28,8 @@ from vqcodec.codec.codec import Codec
 from vqcodec.codec.sampling import Drawing, sample, sheet
 from vqcodec.model.config import ModelConfig, PriorConfig, VQVAEConfig
 from vqcodec.output import write_atomic
-from vqcodec.picture.image import encode_image, grey_of
+from vqcodec.picture.picture import grey_of
+from vqcodec.picture.write import image_file
 from vqcodec.train.loop import Schedule, Status
 from vqcodec.train.project import Project
 
@@ -95,7 +96,7 @@ def main() -> None:
     if settings.figure:
         shown = sheet([picture for row in drawn for picture in row[:SHOWN]], SHOWN)
         grey = type(shown)(shown.pixels, "L")
-        write_atomic(settings.figure, encode_image(grey, "PNG"), force=True)
+        write_atomic(settings.figure, image_file(grey, "PNG"), force=True)
 
 
 def write_shard(path: Path, images: Samples, labels: npt.NDArray[np.int64]) -> None:
@@ -179,7 +180,7 @@ def reconstructed(codec: Codec, images: Samples) -> Samples:
     """What becomes of digits [N, H, W] as codes and back."""
     network, parts = codec.network, []
     for part in np.array_split(images, 1 + len(images) // 100):
-        y = network.decode(network.encode(inputs(part).expand(-1, 3, -1, -1), 0), 0)
+        y = network.to_pictures(network.to_codes(inputs(part).expand(-1, 3, -1, -1), 0), 0)
         parts.append((y.clamp(0, 1) * 255).round().to(torch.uint8).permute(0, 2, 3, 1).numpy())
     return np.stack([grey_of(pixels) for pixels in np.concatenate(parts)])
 

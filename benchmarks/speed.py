@@ -28,7 +28,8 @@ from vqcodec.codec.codec import DEFAULT_EFFORT, Codec, split
 from vqcodec.coding.rangecoder import read_units, write_units
 from vqcodec.model.store import open_model
 from vqcodec.output import write_atomic
-from vqcodec.picture.image import Picture, read_picture
+from vqcodec.picture.picture import Picture
+from vqcodec.picture.read import read_picture
 
 T = TypeVar("T")
 SIZES = "64x64,256x256,768x512,1536x1024,3072x2048,6000x4000"
@@ -62,15 +63,15 @@ def stages(codec: Codec, picture: Picture, rounds: int, folder: Path) -> dict[st
     quality = config.default_quality
     prior = codec.prior(quality - 1)
     found: dict[str, float] = {}
-    found["encoder"], _ = timed(rounds, lambda: codec.encode(picture.pixels, quality, effort=0))
-    searched, codes = timed(rounds, lambda: codec.encode(picture.pixels, quality, effort=DEFAULT_EFFORT))
+    found["encoder"], _ = timed(rounds, lambda: codec.to_codes(picture.pixels, quality, effort=0))
+    searched, codes = timed(rounds, lambda: codec.to_codes(picture.pixels, quality, effort=DEFAULT_EFFORT))
     found["search"] = max(0.0, searched - found["encoder"])
     found["post-filter"], weights = timed(rounds, lambda: codec.fit(picture.pixels, codes, quality))
     grids = [grid for row in split(codes, config.unit) for grid in row]
     shapes = [(grid.shape[1], grid.shape[2]) for grid in grids]
     found["writing"], payloads = timed(rounds, lambda: write_units(prior, grids, prove=False))
     found["reading"], _ = timed(rounds, lambda: read_units(prior, payloads, shapes))  # in compress, too: the proof
-    found["decoder"], _ = timed(rounds, lambda: codec.decode(codes, quality, weights=weights))
+    found["decoder"], _ = timed(rounds, lambda: codec.to_pixels(codes, quality, weights=weights))
     data = b"".join(payloads)
     found["file"], _ = timed(rounds, lambda: write_atomic(folder / "payload", data, force=True))
     return found

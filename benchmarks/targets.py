@@ -55,15 +55,15 @@ def container_target(_: Path) -> Target:
 def alpha_target(_: Path) -> Target:
     import numpy as np
 
-    from vqcodec.picture.alpha import decode_alpha, encode_alpha
+    from vqcodec.picture.alpha import pack_alpha, unpack_alpha
 
     alpha = np.arange(5 * 7, dtype=np.uint8).reshape(5, 7)
 
     def run(data: bytes) -> None:
-        assert decode_alpha(data, 5, 7).shape == (5, 7)
+        assert unpack_alpha(data, 5, 7).shape == (5, 7)
 
-    start = encode_alpha(alpha)
-    seeds = [start, encode_alpha(np.zeros((5, 7), np.uint8)), start.replace(b"IEND", b"zTXt")]
+    start = pack_alpha(alpha)
+    seeds = [start, pack_alpha(np.zeros((5, 7), np.uint8)), start.replace(b"IEND", b"zTXt")]
     return Target(seeds, run, mutate_png)
 
 
@@ -86,7 +86,7 @@ def codes_target(folder: Path) -> Target:
 def decoding_target(folder: Path) -> Target:
     from vqcodec.codec.codec import Codec
     from vqcodec.codec.describe import describe
-    from vqcodec.codec.partial import Region, decode_region, salvage
+    from vqcodec.codec.partial import Region, decompress_region, salvage
     from vqcodec.format.container import read_header
 
     model, seeds = stand_in(folder)
@@ -97,7 +97,7 @@ def decoding_target(folder: Path) -> Target:
         describe(data, partial=True)
         if header.width * header.height > PIXELS:
             return
-        tolerated(lambda: decode_region(codec, data, Region(header.width // 3, header.height // 3, 9, 7)))
+        tolerated(lambda: decompress_region(codec, data, Region(header.width // 3, header.height // 3, 9, 7)))
         tolerated(lambda: salvage(codec, data))
         picture = codec.decompress(data)
         assert picture.pixels.shape == (header.height, header.width, 3)
@@ -110,7 +110,7 @@ def model_target(folder: Path) -> Target:
 
     from vqcodec.codec.codec import Codec
     from vqcodec.model.store import open_model
-    from vqcodec.picture.image import Picture
+    from vqcodec.picture.picture import Picture
 
     model, _ = stand_in(folder / "good")
     names = ("config.json", "prior.safetensors", "weights.safetensors")
@@ -133,8 +133,9 @@ def metadata_target(_: Path) -> Target:
     import numpy as np
     from PIL import Image, ImageCms
 
-    from vqcodec.picture.image import Picture, encode_image, fitted, to_image
     from vqcodec.picture.metadata import Metadata, cleaned
+    from vqcodec.picture.picture import Picture
+    from vqcodec.picture.write import fitted, image_file, to_image
 
     def run(data: bytes) -> None:
         metadata = Metadata(*split(data))
@@ -143,7 +144,7 @@ def metadata_target(_: Path) -> Target:
         picture = Picture(np.zeros((2, 3, 3), np.uint8), "RGB", metadata=metadata)
         to_image(picture)
         for name in ("PNG", "JPEG", "TIFF"):
-            encode_image(fitted(picture, name), name)
+            image_file(fitted(picture, name), name)
 
     exif = Image.Exif()
     exif[0x010E], exif[0x0112], exif[0x8769], exif[0x8825] = "a text", 6, {0xA002: 9, 0x927C: b"maker"}, {1: "N"}
@@ -207,7 +208,7 @@ def stand_in(folder: Path) -> tuple[Any, list[bytes]]:
     from vqcodec.nn.pixelcnn import GatedPixelCNN
     from vqcodec.nn.vqvae import VQVAE
     from vqcodec.nn.weights import save_model
-    from vqcodec.picture.image import Picture
+    from vqcodec.picture.picture import Picture
 
     vqvae = VQVAEConfig("patch", 8, 8, 6, 1, 1, ((8, 1), (6, 2), (16, 4)), (0.8, 0.1), postfilter=3)
     config = ModelConfig("stand-in", vqvae, PriorConfig(channels=8, blocks=2, head_channels=6), unit=4)

@@ -9,7 +9,8 @@ import numpy as np
 from conftest import synthetic
 
 from vqcodec.bench.results import Anatomy, Codebook, Comparison, Published, Results, Row, Shown, View
-from vqcodec.picture.image import Picture, encode_image
+from vqcodec.picture.picture import Picture
+from vqcodec.picture.write import image_file
 
 HOSTILE = "<img src=x onerror=alert(1)>&\"'</script><script>alert(2)</script>.png"
 CODECS = {"photo": (0.2, 0.3, 0.5), "jpeg": (0.3, 0.6, 1.2), "webp": (0.1, 0.25, 0.4, 0.9), "a&b<i>": (0.33,)}
@@ -53,7 +54,7 @@ def view(image: str, seed: int) -> View:
         changed = (pixels.astype(int) + np.random.default_rng(seed).integers(-noise, noise + 1, pixels.shape)).clip(
             0, 255
         )
-        return encode_image(Picture(changed.astype(np.uint8), "RGB"), "PNG")
+        return image_file(Picture(changed.astype(np.uint8), "RGB"), "PNG")
 
     shown = {codec: Shown(row(image, codec, 0), coded(noise), "image/png") for codec, noise in SHOWN.items()}
     return View(image, WIDTH, HEIGHT, 0.328, coded(0), "image/png", shown)

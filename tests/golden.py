@@ -17,7 +17,8 @@ import numpy as np
 from vqcodec.codec.codec import Codec, read_codes
 from vqcodec.format.container import unpack
 from vqcodec.model.store import Model, bundled, open_model
-from vqcodec.picture.image import Picture, encode_image
+from vqcodec.picture.picture import Picture
+from vqcodec.picture.write import image_file
 
 FOLDER = Path(__file__).parent / "data" / "golden"
 CODES = FOLDER / "codes.json"
@@ -68,7 +69,7 @@ def main() -> None:
                 if not path.exists():
                     data = codec.compress(picture, quality)
                     path.write_bytes(data)
-                    path.with_suffix(".png").write_bytes(encode_image(codec.decompress(data), "PNG"))
+                    path.with_suffix(".png").write_bytes(image_file(codec.decompress(data), "PNG"))
                     digests[stem] = codes_digest(data, model)
     CODES.write_text(json.dumps(digests, indent=2, sort_keys=True) + "\n")
 

@@ -15,7 +15,8 @@ from pathlib import Path
 import numpy as np
 
 from vqcodec.errors import BadFile, DamagedFile, LimitExceeded, NotAVqFile, UnknownModel, UnsupportedFile, VqError
-from vqcodec.format.container import MAGIC, VqFile, unpack
+from vqcodec.format.container import VqFile, unpack
+from vqcodec.format.magic import MAGIC
 
 FOLDER = Path(__file__).parent / "data" / "hostile"
 SOURCE = Path(__file__).parent / "data" / "golden" / "paper-4a8ed1c0484b552b-q1-alpha.vq"

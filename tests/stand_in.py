@@ -23,7 +23,7 @@ from vqcodec.codec import codec
 from vqcodec.errors import DamagedFile, LimitExceeded, UnknownModel, UsageError
 from vqcodec.limits import DEFAULT_LIMITS, Limits
 from vqcodec.model.config import ModelConfig, PriorConfig, VQVAEConfig
-from vqcodec.picture.image import Picture
+from vqcodec.picture.picture import Picture
 
 DIGESTS = {"photo": b"photo-00", "paper": b"paper-00", "mine": b"mine--00"}
 

@@ -63,11 +63,11 @@ for name in task["files"]:
         np.save(Path(task["out"]) / (Path(name).stem + ".npy"), pixels)
 if task["out"]:
     samples = np.load(task["picture"])
-    from vqcodec.picture.image import Picture
+    from vqcodec.picture.picture import Picture
     for index, codec in enumerate(codecs.values()):
         file = Path(task["out"]) / f"{index}.vq"
         file.write_bytes(codec.compress(Picture(samples, "RGB")))
-        codes = codec.encode(samples, codec.quality(None))
+        codes = codec.to_codes(samples, codec.quality(None))
         found["compressed"][str(file)] = hashlib.sha256(codes.astype("<i4").tobytes()).hexdigest()
 cores = []
 for library in glob.glob(os.path.join(os.path.dirname(np.__file__), os.pardir, "numpy.libs", "*openblas*")):
@@ -154,7 +154,7 @@ def test_golden_files_are_read_to_the_same_codes(name: str, results: Results) ->
 
 @pytest.mark.parametrize("name", [name for name, (_, wishes) in ENVIRONMENTS.items() if wishes.get("out")])
 def test_pixels_are_within_one_grey_level(name: str, results: Results) -> None:
-    from vqcodec.picture.image import read_picture
+    from vqcodec.picture.read import read_picture
 
     for path in FILES:
         decoded = np.load(results[name][1] / f"{path.stem}.npy")

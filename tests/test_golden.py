@@ -13,8 +13,9 @@ import vqcodec
 from vqcodec.codec.codec import Codec
 from vqcodec.codec.describe import describe
 from vqcodec.model.store import bundled, find, open_model
-from vqcodec.picture.image import Picture, read_picture
 from vqcodec.picture.metrics import psnr
+from vqcodec.picture.picture import Picture
+from vqcodec.picture.read import read_picture
 
 FILES = sorted(FOLDER.glob("*.vq"))
 

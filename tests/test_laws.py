@@ -19,28 +19,51 @@ from conftest import synthetic
 import vqcodec
 from vqcodec.codec.codec import Codec
 from vqcodec.model.store import Model
-from vqcodec.picture.image import Picture
+from vqcodec.picture.picture import Picture
 
 PACKAGE = Path(vqcodec.__file__).parent
 # The folders from the lowest to the highest, and of each the modules that other folders may import. All other modules
 # are private to their folder. A module imports from its own folder and from lower ones.
 GROUND = ("errors", "limits", "output", "progress", "windows")
 FOLDERS: dict[str, tuple[str, ...]] = {
-    "picture": ("alpha", "image", "metadata", "metrics"),
+    "picture": ("alpha", "metadata", "metrics", "picture", "read", "write"),
     "coding": ("filter_weights", "formats", "integer_prior", "rangecoder", "wavefront"),
     "model": ("config", "store"),
-    "format": ("chunks", "container", "magic", "rates"),
+    "format": ("chunks", "container", "header", "magic", "rates"),
     "nn": ("pixelcnn", "postfilter", "quantizer", "tiled", "vqvae", "weights"),
-    "codec": ("codec", "code_prices", "describe", "partial", "rate_control", "sampling", "tokens"),
+    "codec": (
+        "codec",
+        "code_prices",
+        "describe",
+        "encode_options",
+        "partial",
+        "rate_control",
+        "sampling",
+        "tokens",
+    ),
     "train": ("decoder", "distributed", "events", "loop", "project"),
-    "files": ("batch", "manifest", "outcome", "plan", "pool", "work"),
+    "files": ("batch", "manifest", "outcome", "plan", "pool", "read_write", "work"),
     "bench": ("code_maps", "demo", "html", "lineup", "peers", "published", "report", "results", "study", "tables"),
     "api": ("functions", "registration"),
     "cli": ("main",),
 }
 FLOOR = dict.fromkeys(GROUND, 0) | {folder: floor for floor, folder in enumerate(FOLDERS, 1)} | {"__main__": 99}
-PRINTERS = {"bench/report", "cli/main", "cli/bench", "cli/data", "cli/files", "cli/sample", "cli/train"}
-STREAMS = PRINTERS | {"cli/terminal", "files/plan", "files/work"}  # a bar on stderr, and data through "-"
+PRINTERS = {
+    "bench/report",
+    "cli/main",
+    "cli/bench",
+    "cli/files",
+    "cli/inspect",
+    "cli/sample",
+    "cli/tokens",
+    "cli/train",
+}
+STREAMS = PRINTERS | {
+    "cli/terminal",
+    "files/plan",
+    "files/read_write",
+    "files/work",
+}  # a bar on stderr, and data through "-"
 
 
 def modules() -> dict[str, ast.Module]:
@@ -225,7 +248,7 @@ def test_a_file_is_read_to_its_codes_and_written_again_without_torch(model: Mode
     codec, picture = Codec(model), Picture(synthetic(70, 90), "RGB")
     file = tmp_path / "picture.vq"
     file.write_bytes(codec.compress(picture))
-    codes = codec.encode(picture.pixels, model.config.default_quality)
+    codes = codec.to_codes(picture.pixels, model.config.default_quality)
     assert codes.dtype == np.int32
     expected = [hashlib.sha256(codes.tobytes()).hexdigest(), "int32", *map(str, codes.shape)]
     assert run_python(WITHOUT_TORCH, str(model.path), str(file)).split() == expected

@@ -13,7 +13,8 @@ from benchmarks.likelihood.data import Dataset
 from benchmarks.likelihood.density import Density, Sheets
 from vqcodec.codec.sampling import sheet
 from vqcodec.output import write_atomic
-from vqcodec.picture.image import Picture, encode_image
+from vqcodec.picture.picture import Picture
+from vqcodec.picture.write import image_file
 
 CHUNK = 32  # pictures at once
 SHOWN = 8  # test pictures that are reconstructed
@@ -65,7 +66,7 @@ def encoded(sheets: Sheets) -> dict[str, bytes]:
         blank = torch.ones_like(rows[0][0])
         flat = [picture for row in rows for picture in [*row, *[blank] * (columns - len(row))]]
         made = sheet([_picture(each) for each in flat], columns)
-        files[name] = encode_image(made, "PNG")
+        files[name] = image_file(made, "PNG")
     return files
 
 

@@ -74,7 +74,7 @@ class VQVAEDensity(Density):
 
     def bits(self, x: Tensor, label: Tensor, noise: torch.Generator) -> dict[str, Tensor]:
         assert self.prior is not None
-        codes = self.vqvae.encode(to_unit(x), 0)
+        codes = self.vqvae.to_codes(to_unit(x), 0)
         pixels = bits_of_probability(discretized_logistic(x, *self._decoded(codes)), self.dims)
         uniform = self.size.codebooks * math.log2(self.size.codes) * codes[0, 0].numel() / self.dims
         return {
@@ -85,7 +85,7 @@ class VQVAEDensity(Density):
 
     def sheets(self, x: Tensor, label: Tensor, noise: torch.Generator) -> Sheets:
         assert self.prior is not None
-        again = shown(self._decoded(self.vqvae.encode(to_unit(x[:8]), 0))[0])
+        again = shown(self._decoded(self.vqvae.to_codes(to_unit(x[:8]), 0))[0])
         codes = drawn_codes(self.prior, (64, self.side // STRIDE, self.side // STRIDE)).to(x.device)
         return {
             "reconstructions": [[*(x.float() / 255)[:8]], [*again]],
@@ -93,4 +93,4 @@ class VQVAEDensity(Density):
         }
 
     def _decoded(self, codes: Tensor) -> tuple[Tensor, Tensor]:
-        return mean_and_scale(self.vqvae.decode(codes, 0))
+        return mean_and_scale(self.vqvae.to_pictures(codes, 0))

@@ -22,7 +22,8 @@ from vqcodec.api.pillow_plugin import VqImageFile
 from vqcodec.errors import LimitExceeded, UnknownModel, UsageError, VqError
 from vqcodec.format import container
 from vqcodec.model.store import Model
-from vqcodec.picture.image import encode_image, from_image, read_picture
+from vqcodec.picture.read import from_image, read_picture
+from vqcodec.picture.write import image_file
 
 
 @pytest.fixture(autouse=True)
@@ -243,7 +244,7 @@ def test_the_command_line_takes_vq_files_for_no_pictures() -> None:
     with pytest.raises(vqcodec.BadPicture, match="decompress it first"):
         read_picture("a.vq")
     with pytest.raises(UsageError, match="VQ cannot hold"):
-        encode_image(from_image(picture()), "VQ")
+        image_file(from_image(picture()), "VQ")
 
 
 def test_threads_share_models_and_leave_the_filters_of_warnings_alone() -> None:

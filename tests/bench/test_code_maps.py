@@ -18,13 +18,13 @@ from vqcodec.bench.code_maps import NAMES, PICTURE_NAMES, _heat, _principal, bit
 from vqcodec.codec.codec import Codec, split
 from vqcodec.format.container import unpack
 from vqcodec.model.store import Model
-from vqcodec.picture.image import Picture
+from vqcodec.picture.picture import Picture
 
 
 def test_the_bits_of_positions_are_those_in_the_units_of_the_file(model: Model) -> None:
     codec, picture = Codec(model), Picture(synthetic(75, 101), "RGB")
     quality = model.config.default_quality
-    codes = codec.encode(picture.pixels, quality)
+    codes = codec.to_codes(picture.pixels, quality)
     data = codec.pack(picture, codes, quality)
     bits = bits_of(codec, codes, quality)
     assert bits.shape == codes.shape[1:]

@@ -15,8 +15,8 @@ from vqcodec.bench.lineup import Wanted, line_up
 from vqcodec.bench.peers import PEERS, ModelPeer, PillowPeer, peer
 from vqcodec.errors import UnknownModel, UsageError, VqError
 from vqcodec.model.store import Model
-from vqcodec.picture.image import Picture
 from vqcodec.picture.metrics import psnr
+from vqcodec.picture.picture import Picture
 
 PICTURE = Picture(synthetic(120, 160), "RGB")
 
@@ -33,40 +33,40 @@ def installed(name: str) -> PillowPeer:
 @pytest.mark.parametrize("name", [entry.name for entry in PEERS])
 def test_a_curve_rises(name: str) -> None:
     codec = installed(name)
-    files = [codec.encode(PICTURE, quality) for quality in codec.qualities]
-    qualities = [psnr(PICTURE.pixels, codec.decode(data).pixels) for data in files]
+    files = [codec.compress(PICTURE, quality) for quality in codec.qualities]
+    qualities = [psnr(PICTURE.pixels, codec.decompress(data).pixels) for data in files]
     assert [len(data) for data in files] == sorted({len(data) for data in files})
     assert qualities == sorted(qualities)
-    assert codec.encode(PICTURE, codec.qualities[0]) == files[0]
+    assert codec.compress(PICTURE, codec.qualities[0]) == files[0]
     assert all(codec.versions().values())
 
 
 @pytest.mark.parametrize("name", [entry.name for entry in PEERS])
 def test_a_size_is_met(name: str) -> None:
     codec = installed(name)
-    size = len(codec.encode(PICTURE, codec.qualities[3]))
-    data, quality, note = codec.encode_to(PICTURE, 1.01 * size)
+    size = len(codec.compress(PICTURE, codec.qualities[3]))
+    data, quality, note = codec.compress_to(PICTURE, 1.01 * size)
     if note is None:
         assert 0.98 <= len(data) / (1.01 * size) <= 1.02
     else:
         assert codec.whole
         assert "no quality comes nearer" in note
         assert 0.8 <= len(data) / (1.01 * size) <= 1.2
-    assert codec.encode(PICTURE, quality) == data
+    assert codec.compress(PICTURE, quality) == data
 
 
 def test_a_size_out_of_reach() -> None:
     jpeg = installed("jpeg")
     with pytest.raises(VqError, match=r"100 bytes cannot be met: the smallest file jpeg makes is [\d,]+ bytes"):
-        jpeg.encode_to(PICTURE, 100)
+        jpeg.compress_to(PICTURE, 100)
     with pytest.raises(VqError, match="the largest file"):
-        jpeg.encode_to(PICTURE, 1e6)
+        jpeg.compress_to(PICTURE, 1e6)
 
 
 def test_coarse_steps_are_said() -> None:
     coarse = replace(installed("jpeg"), whole=True, span=(1, 4))
-    sizes = [len(coarse.encode(PICTURE, quality)) for quality in (2, 3)]
-    data, _, note = coarse.encode_to(PICTURE, math.sqrt(sizes[0] * sizes[1]) * 1.005)
+    sizes = [len(coarse.compress(PICTURE, quality)) for quality in (2, 3)]
+    data, _, note = coarse.compress_to(PICTURE, math.sqrt(sizes[0] * sizes[1]) * 1.005)
     assert len(data) in sizes
     if abs(sizes[1] / sizes[0] - 1) > 0.05:
         assert note is not None
@@ -78,20 +78,20 @@ def test_between_whole_qualities_jpeg_goes_on_with_the_same_tables() -> None:
     assert set(whole) == {"optimize", "progressive", "quality"}
     assert set(near) == {"optimize", "progressive", "qtables"}
     for quality in (1, 10, 20, 40, 50, 75, 92):  # libjpeg rounds 5000 / quality where these do not need it
-        assert jpeg.encode(PICTURE, quality) == jpeg.encode(PICTURE, quality + 1e-9)
+        assert jpeg.compress(PICTURE, quality) == jpeg.compress(PICTURE, quality + 1e-9)
 
 
 def test_a_picture_with_transparency_is_not_measured() -> None:
     with pytest.raises(VqError, match="without transparency"):
-        installed("webp").encode(Picture(PICTURE.pixels, "RGB", np.zeros((120, 160), np.uint8)), 50)
+        installed("webp").compress(Picture(PICTURE.pixels, "RGB", np.zeros((120, 160), np.uint8)), 50)
 
 
 def test_what_a_codec_cannot_do_is_one_error() -> None:
     avif = installed("avif")
     with pytest.raises(VqError, match="avif cannot write this picture"):
-        avif.encode(PICTURE, 300)
+        avif.compress(PICTURE, 300)
     with pytest.raises(VqError, match="avif cannot read its own file"):
-        avif.decode(b"nothing")
+        avif.decompress(b"nothing")
 
 
 def test_a_plugin_that_is_not_there_is_named() -> None:
@@ -103,8 +103,8 @@ def test_a_plugin_that_is_not_there_is_named() -> None:
 
 def test_a_model_is_a_codec_like_the_others(patch_model: Model) -> None:
     codec = ModelPeer(patch_model, effort=0)
-    data = codec.encode(PICTURE, 1)
-    assert codec.decode(data).pixels.shape == PICTURE.pixels.shape
+    data = codec.compress(PICTURE, 1)
+    assert codec.decompress(data).pixels.shape == PICTURE.pixels.shape
     assert ModelPeer(patch_model).model is patch_model
 
 

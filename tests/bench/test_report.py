@@ -22,7 +22,8 @@ from vqcodec.bench.measure import measure
 from vqcodec.bench.peers import Encoded, PillowPeer, peer
 from vqcodec.bench.results import Anatomy, Codebook, Comparison, Published, Results, Row
 from vqcodec.errors import VqError
-from vqcodec.picture.image import Picture, read_picture
+from vqcodec.picture.picture import Picture
+from vqcodec.picture.read import read_picture
 
 
 @dataclass

@@ -32,7 +32,8 @@ from vqcodec.codec.codec import Codec
 from vqcodec.files.pool import Lost, in_processes
 from vqcodec.format.container import read_header
 from vqcodec.model.store import Model
-from vqcodec.picture.image import Picture, read_picture
+from vqcodec.picture.picture import Picture
+from vqcodec.picture.read import read_picture
 
 
 @pytest.fixture(autouse=True)
@@ -200,8 +201,8 @@ def test_a_view_shows_files_of_one_size(pictures: list[Path]) -> None:
     assert np.array_equal(pixels(view.original), original)
     webp = peer("webp")
     assert webp is not None
-    data = webp.encode(Picture(original, "RGB"), view.shown["webp"].row.quality)
-    assert np.array_equal(pixels(view.shown["webp"].picture), webp.decode(data).pixels)
+    data = webp.compress(Picture(original, "RGB"), view.shown["webp"].row.quality)
+    assert np.array_equal(pixels(view.shown["webp"].picture), webp.decompress(data).pixels)
 
 
 def test_a_view_shows_the_nearest_where_a_size_cannot_be_met(pictures: list[Path], patch_model: Model) -> None:

@@ -16,7 +16,7 @@ from PIL import Image
 
 from vqcodec.bench import demo, html
 from vqcodec.model.store import Model
-from vqcodec.picture.image import Picture
+from vqcodec.picture.picture import Picture
 
 Run = Callable[..., Result]
 

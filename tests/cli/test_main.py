@@ -25,7 +25,8 @@ from vqcodec.cli.terminal import named, printable
 from vqcodec.codec.codec import DEFAULT_EFFORT, ROUNDS
 from vqcodec.errors import OutputError, UsageError
 from vqcodec.files import plan as jobs
-from vqcodec.picture.image import Picture, read_picture
+from vqcodec.picture.picture import Picture
+from vqcodec.picture.read import read_picture
 
 
 @pytest.fixture(autouse=True)

@@ -28,8 +28,8 @@ from vqcodec.model import store
 from vqcodec.model.store import Model
 from vqcodec.nn import tiled
 from vqcodec.nn.weights import open_network
-from vqcodec.picture.image import Picture
 from vqcodec.picture.metrics import psnr
+from vqcodec.picture.picture import Picture
 
 SIZES = [(1, 1), (1, 40), (40, 1), (37, 3), (3, 37), (8, 8), (9, 65), (64, 8), (50, 70), (100, 33)]
 
@@ -45,8 +45,8 @@ def whole(model: Model, pixels: np.ndarray, quality: int) -> tuple[np.ndarray, n
     padding = ((0, -height % stride), (0, -width % stride), (0, 0))
     x = torch.from_numpy(np.pad(pixels, padding, mode="edge")).permute(2, 0, 1)[None].float() / 255
     network = open_network(model)
-    codes = network.encode(x, quality - 1)
-    y = network.decode(codes, quality - 1)[0].permute(1, 2, 0).numpy()
+    codes = network.to_codes(x, quality - 1)
+    y = network.to_pictures(codes, quality - 1)[0].permute(1, 2, 0).numpy()
     return codes[0].numpy(), np.clip(np.round(y * 255), 0, 255).astype(np.uint8)[:height, :width]
 
 
@@ -82,8 +82,8 @@ def test_windows_leave_no_trace(model: Model, monkeypatch: pytest.MonkeyPatch, w
     codes, pixels = whole(model, source.pixels, quality)
     monkeypatch.setattr(tiled, "WINDOW", window)
     codec = Codec(model)
-    assert np.array_equal(codec.encode(source.pixels, quality, effort=0), codes)
-    assert distance(codec.decode(codes, quality)[:61, :83], pixels) <= 1
+    assert np.array_equal(codec.to_codes(source.pixels, quality, effort=0), codes)
+    assert distance(codec.to_pixels(codes, quality)[:61, :83], pixels) <= 1
 
 
 def test_a_window_is_really_a_part(model: Model, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -95,7 +95,7 @@ def test_a_window_is_really_a_part(model: Model, monkeypatch: pytest.MonkeyPatch
     for name, seen in sides.items():
         hook = lambda _, inputs, seen=seen: seen.append(max(inputs[0].shape[2:]))  # noqa: E731
         getattr(network, name).register_forward_pre_hook(hook)
-    codes = codec.encode(synthetic(90, 200), 1, effort=len(module.ROUNDS) - 1)
+    codes = codec.to_codes(synthetic(90, 200), 1, effort=len(module.ROUNDS) - 1)
     rounds = module.ROUNDS[-1] if model.config.vqvae.stem == "patch" else 0
     windows, stride, unit = 6 * 13, model.config.vqvae.stride, model.config.unit
     units = -(-codes.shape[1] // unit) * -(-codes.shape[2] // unit)
@@ -103,7 +103,7 @@ def test_a_window_is_really_a_part(model: Model, monkeypatch: pytest.MonkeyPatch
     assert max(sides["encoder"]) <= 16 + 2 * network.encoder_reach * stride
     assert max([*sides["decoder"], 0]) <= unit + 2 * refine.SURROUNDINGS
     sides["decoder"].clear()
-    codec.decode(codes, 1)
+    codec.to_pixels(codes, 1)
     assert len(sides["decoder"]) == windows
     assert max(sides["decoder"]) <= 16 // stride + 2 * network.decoder_reach
 
@@ -183,7 +183,7 @@ EFFORTS = range(len(module.ROUNDS))
 
 def cost(codec: Codec, source: Picture, quality: int, **options: float) -> tuple[float, float, float]:
     """(distortion + lambda * bits, distortion in the units of the latents, bits of the payload)."""
-    codes = codec.encode(source.pixels, quality, **options)  # type: ignore[arg-type]
+    codes = codec.to_codes(source.pixels, quality, **options)  # type: ignore[arg-type]
     file = container.unpack(codec.pack(source, codes, quality))
     pixels = codec.render(codes, quality, source.pixels.shape[:2], source.mode)
     distortion = float(np.square((pixels.astype(float) - source.pixels) * (32 / 255)).sum())
@@ -199,7 +199,7 @@ def test_files_of_every_effort_are_read_to_the_codes_that_were_found(
     codec, source = Codec(fine_model), picture(*size)
     for quality in (1, 3):
         data = codec.compress(source, quality, effort=effort)
-        codes = codec.encode(source.pixels, quality, effort=effort)
+        codes = codec.to_codes(source.pixels, quality, effort=effort)
         assert np.array_equal(read_codes(container.unpack(data), fine_model), codes)
         assert np.array_equal(codec.decompress(data).pixels, codec.render(codes, quality, size, "RGB"))
 
@@ -231,8 +231,8 @@ def test_errors_are_those_of_the_decoded_picture(fine_model: Model, monkeypatch:
     monkeypatch.setattr(tiled, "BF16", ())
     networks = tiled.Tiled(open_network(fine_model), 1)
     pixels = synthetic(61, 83, 5)
-    codes = networks.encode(pixels)
-    decoded = networks.decode(codes)[:61, :83]
+    codes = networks.to_codes(pixels)
+    decoded = networks.to_pixels(codes)[:61, :83]
     total = np.square(decoded.astype(float) - pixels).sum() * (32 / 255) ** 2
     errors = networks.errors(codes, pixels)
     assert errors.shape == codes.shape[1:]
@@ -247,11 +247,11 @@ def test_windows_leave_no_trace_at_any_effort(
     shared_model: Model, monkeypatch: pytest.MonkeyPatch, window: int, effort: int
 ) -> None:
     codec, source = Codec(shared_model), picture(61, 83, 5)
-    whole_picture = codec.encode(source.pixels, 1, effort=effort)
+    whole_picture = codec.to_codes(source.pixels, 1, effort=effort)
     monkeypatch.setattr(tiled, "WINDOW", window)
-    assert np.array_equal(codec.encode(source.pixels, 1, effort=effort), whole_picture)
+    assert np.array_equal(codec.to_codes(source.pixels, 1, effort=effort), whole_picture)
     if effort:
-        assert not np.array_equal(codec.encode(source.pixels, 1, effort=0), whole_picture)
+        assert not np.array_equal(codec.to_codes(source.pixels, 1, effort=0), whole_picture)
 
 
 def costs_of(model: Model, codes: np.ndarray, pixels: np.ndarray, quality: int) -> np.ndarray:
@@ -260,14 +260,14 @@ def costs_of(model: Model, codes: np.ndarray, pixels: np.ndarray, quality: int) 
     costs = networks.errors(codes, pixels)
     for row, bits_row in zip(split(codes, unit), split(costs[None], unit), strict=True):
         for grid, total in zip(row, bits_row, strict=True):
-            total += networks.price * bits_taken(prices(prior, grid), grid)
+            total += networks.price * bits_taken(prices(prior, grid), grid).sum(0)
     return costs
 
 
 def test_a_unit_is_searched_without_a_change_around_it(fine_model: Model) -> None:
     networks, unit = tiled.Tiled(open_network(fine_model), 1), fine_model.config.unit
     pixels = synthetic(8 * (unit + 8), 8 * (unit + 5), 5)
-    codes = networks.encode(pixels)
+    codes = networks.to_codes(pixels)
     found, inner = codes.copy(), (slice(4, unit + 4), slice(2, unit + 2))
     refine._search(found, pixels, inner, networks, fine_model.prior(1), 3, None)
     changed = (found != codes).any(0)
@@ -284,7 +284,7 @@ def test_there_is_no_seam_between_units_that_were_searched(fine_model: Model) ->
     gains = []
     for seed in range(4):
         pixels = synthetic(320, 320, seed)
-        before, after = (costs_of(fine_model, codec.encode(pixels, 2, effort=effort), pixels, 2) for effort in (0, 2))
+        before, after = (costs_of(fine_model, codec.to_codes(pixels, 2, effort=effort), pixels, 2) for effort in (0, 2))
         gains.append([1 - after[place].sum() / before[place].sum() for place in (edges, ~edges)])
     at_edges, elsewhere = np.mean(gains, axis=0)
     assert at_edges > 0.8 * elsewhere > 0.01
@@ -294,7 +294,7 @@ def test_products_are_quick_only_where_the_processor_has_them(
     fine_model: Model, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     networks, pixels = tiled.Tiled(open_network(fine_model), 1), synthetic(61, 83, 5)
-    codes = networks.encode(pixels)
+    codes = networks.to_codes(pixels)
     steps = np.ones(codes.shape[1:], np.float32)
 
     def moved(**capabilities: bool) -> np.ndarray:
@@ -309,10 +309,10 @@ def test_products_are_quick_only_where_the_processor_has_them(
         np.testing.assert_allclose(quick, exact, atol=0.02 * np.abs(exact).max())
     monkeypatch.delattr(torch.cpu, "get_capabilities")  # which older versions lack
     assert np.array_equal(networks.descend(codes, pixels, steps)[0], exact)
-    decoded = networks.decode(codes)
+    decoded = networks.to_pixels(codes)
     monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"avx512_bf16": True}, raising=False)
-    assert np.array_equal(networks.decode(codes), decoded)
-    assert np.array_equal(networks.encode(pixels), codes)
+    assert np.array_equal(networks.to_pixels(codes), decoded)
+    assert np.array_equal(networks.to_codes(pixels), codes)
 
 
 def test_codes_are_chosen_by_distance_and_the_bits_of_their_place(fine_model: Model) -> None:
@@ -334,14 +334,14 @@ def test_codes_are_chosen_by_distance_and_the_bits_of_their_place(fine_model: Mo
 def test_pixels_may_be_read_only(model: Model) -> None:
     """As those of a Pillow picture are, and of those that other processes share."""
     pixels = synthetic(33, 40)
-    expected = [Codec(model).encode(pixels, 1, effort=effort) for effort in EFFORTS]
+    expected = [Codec(model).to_codes(pixels, 1, effort=effort) for effort in EFFORTS]
     pixels.flags.writeable = False
     torch.set_warn_always(True)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("error")
             for effort in EFFORTS:
-                assert np.array_equal(Codec(model).encode(pixels, 1, effort=effort), expected[effort])
+                assert np.array_equal(Codec(model).to_codes(pixels, 1, effort=effort), expected[effort])
     finally:
         torch.set_warn_always(False)
 
@@ -382,7 +382,7 @@ def test_without_effort_a_larger_lambda_takes_codes_that_are_more_common(fine_mo
     codec, pixels = Codec(fine_model), synthetic(60, 75)
     means = []
     for scale in SCALES:
-        codes = torch.from_numpy(codec.encode(pixels, 2, effort=0, rate_scale=scale)).long()
+        codes = torch.from_numpy(codec.to_codes(pixels, 2, effort=0, rate_scale=scale)).long()
         means.append(sum(codec.network.quantizer.bits(g)[1][grid].mean().item() for g, grid in enumerate(codes)))
     assert all(a > b for a, b in pairwise(means))
 

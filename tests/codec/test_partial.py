@@ -8,11 +8,11 @@ from conftest import synthetic
 
 from vqcodec.codec import partial
 from vqcodec.codec.codec import Codec
-from vqcodec.codec.partial import Region, decode_region, salvage
+from vqcodec.codec.partial import Region, decompress_region, salvage
 from vqcodec.errors import BadFile, DamagedFile, LimitExceeded, UsageError
 from vqcodec.format import container
 from vqcodec.limits import Limits
-from vqcodec.picture.image import Picture
+from vqcodec.picture.picture import Picture
 
 HEIGHT, WIDTH = 150, 170  # units of 32 x 32 pixels: 5 rows and 6 columns
 
@@ -40,7 +40,7 @@ REGIONS = [
 
 @pytest.mark.parametrize("region", REGIONS)
 def test_a_region_is_what_the_whole_picture_has_there(codec: Codec, data: bytes, region: Region) -> None:
-    whole, part = codec.decompress(data), decode_region(codec, data, region)
+    whole, part = codec.decompress(data), decompress_region(codec, data, region)
     rows, columns = slice(region.top, region.top + region.height), slice(region.left, region.left + region.width)
     assert part.pixels.shape == (region.height, region.width, 3)
     assert np.abs(part.pixels.astype(int) - whole.pixels[rows, columns]).max() <= 1
@@ -54,7 +54,7 @@ def test_a_region_reads_no_more_units_than_it_needs(codec: Codec, data: bytes, m
     monkeypatch.setattr(
         partial, "unit_payload", lambda d, h, index: read.append(index) or container.unit_payload(d, h, index)
     )
-    decode_region(codec, data, Region(70, 70, 10, 10))
+    decompress_region(codec, data, Region(70, 70, 10, 10))
     reach = codec.network.decoder_reach  # in positions of 8 pixels; a unit has 4 of them
     rows = range((70 // 8 - reach) // 4, (79 // 8 + reach) // 4 + 1)
     assert set(read) == {6 * row + column for row in rows for column in rows if row < 5}
@@ -65,9 +65,11 @@ def test_a_region_does_not_mind_damage_elsewhere(codec: Codec, data: bytes) -> N
     broken = bytearray(data)
     broken[header.offsets[29]] ^= 1
     corner = Region(0, 0, 20, 20)
-    assert np.array_equal(decode_region(codec, bytes(broken), corner).pixels, decode_region(codec, data, corner).pixels)
+    assert np.array_equal(
+        decompress_region(codec, bytes(broken), corner).pixels, decompress_region(codec, data, corner).pixels
+    )
     with pytest.raises(DamagedFile):
-        decode_region(codec, bytes(broken), Region(WIDTH - 9, HEIGHT - 9, 9, 9))
+        decompress_region(codec, bytes(broken), Region(WIDTH - 9, HEIGHT - 9, 9, 9))
 
 
 @pytest.mark.parametrize(
@@ -75,7 +77,7 @@ def test_a_region_does_not_mind_damage_elsewhere(codec: Codec, data: bytes) -> N
 )
 def test_a_region_beyond_the_picture_is_refused(codec: Codec, data: bytes, region: Region) -> None:
     with pytest.raises(UsageError, match="170x150"):
-        decode_region(codec, data, region)
+        decompress_region(codec, data, region)
 
 
 def test_a_sound_file_is_salvaged_whole(codec: Codec, data: bytes) -> None:
@@ -134,11 +136,11 @@ def test_a_region_of_a_picture_beyond_the_limits_is_no_bomb(codec: Codec, data: 
     """The limit is for what is decoded, but transparency is one PNG of the whole picture."""
     small = Codec(codec.model, Limits(pixels=64 * 64))  # 2 x 2 units, in which a small region may lie
     opaque = codec.compress(Picture(synthetic(HEIGHT, WIDTH), "RGB"))
-    assert decode_region(small, opaque, Region(30, 30, 4, 4)).pixels.shape == (4, 4, 3)
+    assert decompress_region(small, opaque, Region(30, 30, 4, 4)).pixels.shape == (4, 4, 3)
     with pytest.raises(LimitExceeded, match="--max-pixels"):
-        decode_region(small, opaque, Region(0, 0, 150, 1))
+        decompress_region(small, opaque, Region(0, 0, 150, 1))
     with pytest.raises(LimitExceeded, match=f"--max-pixels {HEIGHT * WIDTH}"):
-        decode_region(small, data, Region(3, 4, 20, 20))
+        decompress_region(small, data, Region(3, 4, 20, 20))
     with pytest.raises(LimitExceeded, match="--max-pixels"):
         small.decompress(data)
     with pytest.raises(LimitExceeded, match="--max-pixels"):

@@ -15,7 +15,7 @@ from safetensors.torch import load_file
 from training import silent
 
 from vqcodec.codec.codec import Codec
-from vqcodec.codec.partial import Region, decode_region, salvage
+from vqcodec.codec.partial import Region, decompress_region, salvage
 from vqcodec.codec.rate_control import Target, compress_to
 from vqcodec.coding.filter_weights import MAX_EXPONENT, MAX_NUMBER, Weights, pack_weights, unpack_weights
 from vqcodec.errors import DamagedFile, ModelError, UsageError
@@ -25,8 +25,8 @@ from vqcodec.model.store import Model, open_model
 from vqcodec.nn import tiled
 from vqcodec.nn.postfilter import REACH, Postfilter, padded
 from vqcodec.nn.weights import open_network
-from vqcodec.picture.image import Picture
 from vqcodec.picture.metrics import psnr
+from vqcodec.picture.picture import Picture
 from vqcodec.train import decoder as codes_module
 from vqcodec.train.decoder import CodesToSearch
 from vqcodec.train.loop import Schedule
@@ -134,13 +134,13 @@ def codec(filtered_model: Model) -> Codec:
 
 def filtered(codec: Codec, height: int, width: int, weights: Weights, quality: int = 2) -> Picture:
     """A picture that is what the codes of another one decode to with these weights."""
-    codes = codec.encode(synthetic(height, width), quality, effort=0)
+    codes = codec.to_codes(synthetic(height, width), quality, effort=0)
     return Picture(codec.render(codes, quality, (height, width), "RGB", None, weights), "RGB")
 
 
 def test_planted_weights_are_found(codec: Codec) -> None:
     planted = Weights((-20, 3, 9), 7)
-    codes = codec.encode(synthetic(200, 300), 2, effort=0)
+    codes = codec.to_codes(synthetic(200, 300), 2, effort=0)
     picture = filtered(codec, 200, 300, planted)
     found = codec.fit(picture.pixels, codes, 2)
     assert found is not None
@@ -151,7 +151,7 @@ def test_planted_weights_are_found(codec: Codec) -> None:
 
 @pytest.mark.parametrize("samples", [1 << 14, 1 << 12])
 def test_of_a_large_picture_some_pixels_are_enough(codec: Codec, samples: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    codes = codec.encode(synthetic(200, 300), 2, effort=0)
+    codes = codec.to_codes(synthetic(200, 300), 2, effort=0)
     dense = codec.fit(synthetic(200, 300), codes, 2)
     monkeypatch.setattr(tiled, "SAMPLES", samples)
     sparse = codec.fit(synthetic(200, 300), codes, 2)
@@ -161,10 +161,10 @@ def test_of_a_large_picture_some_pixels_are_enough(codec: Codec, samples: int, m
 
 
 def test_windows_do_not_show(codec: Codec, monkeypatch: pytest.MonkeyPatch) -> None:
-    weights, codes = Weights((-20, 30, 9), 7), codec.encode(synthetic(150, 170), 2, effort=0)
-    whole, found = codec.decode(codes, 2, weights=weights), codec.fit(synthetic(150, 170), codes, 2)
+    weights, codes = Weights((-20, 30, 9), 7), codec.to_codes(synthetic(150, 170), 2, effort=0)
+    whole, found = codec.to_pixels(codes, 2, weights=weights), codec.fit(synthetic(150, 170), codes, 2)
     monkeypatch.setattr(tiled, "WINDOW", 40)
-    assert np.abs(codec.decode(codes, 2, weights=weights).astype(int) - whole).max() <= 1
+    assert np.abs(codec.to_pixels(codes, 2, weights=weights).astype(int) - whole).max() <= 1
     again = codec.fit(synthetic(150, 170), codes, 2)
     assert found is not None
     assert again is not None
@@ -175,7 +175,7 @@ def test_windows_do_not_show(codec: Codec, monkeypatch: pytest.MonkeyPatch) -> N
 @pytest.mark.parametrize("size", [(1, 1), (5, 90), (64, 48), (130, 99)])
 def test_a_file_is_never_worse_for_it(codec: Codec, size: tuple[int, int], quality: int) -> None:
     pixels = synthetic(*size)
-    codes = codec.encode(pixels, quality)
+    codes = codec.to_codes(pixels, quality)
     data = codec.pack(Picture(pixels, "RGB"), codes, quality)
     plain = codec.render(codes, quality, size, "RGB")
     errors = [float(np.square(y - pixels.astype(float)).sum()) for y in (plain, codec.decompress(data).pixels)]
@@ -186,7 +186,7 @@ def test_a_file_is_never_worse_for_it(codec: Codec, size: tuple[int, int], quali
 
 
 def test_no_weights_where_none_pay(codec: Codec) -> None:
-    codes = codec.encode(synthetic(60, 60), 2, effort=0)
+    codes = codec.to_codes(synthetic(60, 60), 2, effort=0)
     decoded = codec.render(codes, 2, (60, 60), "RGB")
     assert codec.fit(decoded, codes, 2) is None
     data = codec.pack(Picture(decoded, "RGB"), codes, 2)
@@ -194,7 +194,7 @@ def test_no_weights_where_none_pay(codec: Codec) -> None:
 
 
 def test_kernels_that_do_nothing_or_the_same_do_no_harm(codec: Codec) -> None:
-    codes, pixels = codec.encode(synthetic(80, 80), 2, effort=0), synthetic(80, 80)
+    codes, pixels = codec.to_codes(synthetic(80, 80), 2, effort=0), synthetic(80, 80)
     network = codec.network
     assert network.postfilter is not None
     before = network.postfilter.kernels.clone()
@@ -213,7 +213,7 @@ def test_a_region_has_the_filter_of_the_whole(codec: Codec) -> None:
     assert container.unpack(data).postfilter is not None
     whole = codec.decompress(data).pixels
     for region in (Region(0, 0, 170, 150), Region(70, 60, 3, 9), Region(33, 0, 31, 150)):
-        part = decode_region(codec, data, region).pixels
+        part = decompress_region(codec, data, region).pixels
         there = whole[region.top : region.top + region.height, region.left : region.left + region.width]
         assert np.abs(part.astype(int) - there).max() <= 1
 
@@ -248,7 +248,7 @@ def with_weights(codec: Codec, payload: bytes | None) -> bytes:
 @pytest.mark.parametrize("payload", [b"", b"\x00", b"\x0f\xff\xff", bytes(99), b"\x60\xe1"])
 def test_weights_that_contradict_the_model_are_damage(codec: Codec, payload: bytes) -> None:
     data = with_weights(codec, payload)
-    for read in (codec.decompress, lambda data: decode_region(codec, data, Region(0, 0, 9, 9))):
+    for read in (codec.decompress, lambda data: decompress_region(codec, data, Region(0, 0, 9, 9))):
         with pytest.raises(DamagedFile, match="weights"):
             read(data)
     saved = salvage(codec, data)

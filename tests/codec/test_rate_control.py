@@ -17,8 +17,8 @@ from vqcodec.codec.rate_control import Target, compress_to
 from vqcodec.errors import LimitExceeded, UsageError
 from vqcodec.limits import Limits
 from vqcodec.model.store import Model
-from vqcodec.picture.image import Picture
 from vqcodec.picture.metrics import psnr
+from vqcodec.picture.picture import Picture
 
 SIZES = [(64, 88), (120, 150), (200, 160)]
 

@@ -24,7 +24,7 @@ from vqcodec.coding.integer_prior import IntegerPrior
 from vqcodec.errors import UsageError
 from vqcodec.limits import Limits
 from vqcodec.model.store import Model
-from vqcodec.picture.image import Picture
+from vqcodec.picture.picture import Picture
 
 LABELLED = dataclasses.replace(CONV, prior=dataclasses.replace(CONV.prior, labels=3))
 
@@ -135,7 +135,7 @@ def test_a_picture_is_completed_from_its_upper_part(
         assert codes.shape == (1, 8, 12)
         assert codes.min() >= 0
         if rows:
-            assert np.array_equal(codes[:, :rows], codec.encode(pixels[: rows * 4], 1))
+            assert np.array_equal(codes[:, :rows], codec.to_codes(pixels[: rows * 4], 1))
     assert np.array_equal(seen[0], seen[1]) == (rows == 8)
     pixels[rows * 4 :] = 255 - pixels[rows * 4 :]  # what is made up, is made up without a look at it
     again = complete(codec, Picture(pixels, "L"), keep, Drawing(2))
@@ -174,7 +174,7 @@ def test_a_label_changes_what_is_drawn(labelled: Model) -> None:
 def test_a_labelled_model_compresses_pictures_of_unknown_class(labelled: Model) -> None:
     codec, picture = Codec(labelled), Picture(synthetic(40, 52), "RGB")
     back = codec.decompress(codec.compress(picture))
-    assert np.array_equal(back.pixels, codec.render(codec.encode(picture.pixels, 1), 1, (40, 52), "RGB"))
+    assert np.array_equal(back.pixels, codec.render(codec.to_codes(picture.pixels, 1), 1, (40, 52), "RGB"))
 
 
 def test_a_sheet_has_its_pictures_in_rows() -> None:

@@ -33,8 +33,9 @@ from vqcodec.codec.tokens import (
 from vqcodec.errors import BadFile, DamagedFile, UnknownModel, UnsupportedFile, UsageError
 from vqcodec.format.container import unpack
 from vqcodec.model.store import Model
-from vqcodec.picture.image import Picture, read_picture
 from vqcodec.picture.metadata import Metadata
+from vqcodec.picture.picture import Picture
+from vqcodec.picture.read import read_picture
 
 Run = Callable[..., Result]
 FILE = Path("t.safetensors")
@@ -100,7 +101,7 @@ def test_quality_and_effort_are_those_of_the_encoder(run: Run, fine_model: Model
     for effort in (0, 2):
         run("tokenize", "in/a.b.png", "-o", FILE, "-f", "-q", "3", "--effort", str(effort), "--model", fine_model.path)
         found.append(read_tokens(FILE).pictures[0].codes)
-        assert np.array_equal(found[-1], codec.encode(pixels, 3, effort=effort))
+        assert np.array_equal(found[-1], codec.to_codes(pixels, 3, effort=effort))
     assert not np.array_equal(*found)
 
 

@@ -24,11 +24,12 @@ from PIL import Image
 from stand_in import install, png
 
 from vqcodec.cli import main as cli
+from vqcodec.codec.encode_options import EncodeOptions
 from vqcodec.errors import ModelError, VqError
 from vqcodec.files import cluster
 from vqcodec.files.plan import Job, seen, size_of
 from vqcodec.files.pool import Lost, in_processes
-from vqcodec.files.work import Compressor, Wish
+from vqcodec.files.work import Compressor
 from vqcodec.model.store import Model
 
 Run = Callable[..., Result]
@@ -280,7 +281,7 @@ def test_a_cluster_needs_ray(fake: Run, monkeypatch: pytest.MonkeyPatch) -> None
 
 
 def test_what_an_actor_says(fake: Run) -> None:
-    worker = Compressor(None, Wish(), force=False)
+    worker = Compressor(None, EncodeOptions(), force=False)
     worker.open()
     job = Job(Path("in/a.png"), Path("out/a.vq"), make_folder=True)
     row = {"index": 7, "job": cluster._packed(job)}

@@ -8,16 +8,14 @@ import struct
 import tracemalloc
 from typing import Any
 
-import hostile
 import pytest
+from containers import TINY, build
 from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
 from vqcodec.errors import BadFile, DamagedFile, LimitExceeded, NotAVqFile, UnsupportedFile
 from vqcodec.format.container import (
-    MAGIC,
-    Limits,
     VqFile,
     alpha_payload,
     pack,
@@ -25,6 +23,8 @@ from vqcodec.format.container import (
     unit_payload,
     unpack,
 )
+from vqcodec.format.magic import MAGIC
+from vqcodec.limits import Limits
 
 
 def png(width: int, height: int, mode: str = "L") -> bytes:
@@ -33,7 +33,6 @@ def png(width: int, height: int, mode: str = "L") -> bytes:
     return buffer.getvalue()
 
 
-TINY = VqFile(bytes(range(8)), 3, 2, "L", 5, 64, 1, 1, (b"abc",))
 # 300 x 200 pixels: both sides take two bytes, so that flips also hit continuation bits.
 GRID = VqFile(b"modelABC", 300, 200, "RGB", 1, 16, 2, 2, (b"first", b"secon", b"", b"4" * 130), png(300, 200))
 
@@ -43,17 +42,6 @@ TINY_BYTES = bytes.fromhex(
     "2182d618"  # CRC-32 of the above
     "3ab243cc 616263"  # CRC-32 of (header checksum, 0, payload), payload
 )
-
-
-def build(
-    numbers: tuple[int, ...] = (3, 2, 5, 64, 1, 1),
-    units: tuple[bytes, ...] = (b"abc",),
-    chunks: tuple[tuple[int, bytes], ...] = (),
-    flags: int | None = None,
-    table: bytes | None = None,
-) -> bytes:
-    """A file with right checksums from any fields at all; `table` replaces the lengths of the parts."""
-    return hostile.build(numbers, units, chunks, bytes(range(8)), flags=flags, table=table)
 
 
 @st.composite

@@ -30,7 +30,7 @@ from vqcodec.cli.options import parse_region, parse_size
 from vqcodec.codec import partial
 from vqcodec.codec.codec import Codec
 from vqcodec.codec.describe import describe
-from vqcodec.codec.partial import Region, decode_region, salvage
+from vqcodec.codec.partial import Region, decompress_region, salvage
 from vqcodec.errors import DamagedFile, LimitExceeded, ModelError, NotAVqFile, UsageError, VqError
 from vqcodec.files import work
 from vqcodec.format.container import unpack
@@ -38,8 +38,8 @@ from vqcodec.limits import ANY_SIZE
 from vqcodec.model.config import VQVAEConfig, to_json
 from vqcodec.model.store import MAX_CONFIG, Model, open_model
 from vqcodec.nn.weights import open_network
-from vqcodec.picture.alpha import decode_alpha
-from vqcodec.picture.image import Picture
+from vqcodec.picture.alpha import unpack_alpha
+from vqcodec.picture.picture import Picture
 
 SECONDS, MEMORY = 1.0, 64 << 20  # of CPU time, and bytes, that a hostile file may cost
 CASES = stored()
@@ -78,7 +78,7 @@ def read(codec: Codec, case: Case, *, sound: bool) -> None:
 
 def read_parts(codec: Codec, case: Case) -> None:
     outcome(lambda: salvage(codec, case.data))
-    outcome(lambda: decode_region(codec, case.data, Region(1, 1, 1, 1)))
+    outcome(lambda: decompress_region(codec, case.data, Region(1, 1, 1, 1)))
 
 
 # --- files ------------------------------------------------------------------------------------------
@@ -91,7 +91,7 @@ def test_the_folder_holds_every_file() -> None:
 @pytest.fixture(scope="module")
 def paper() -> Codec:
     codec = Codec(open_model("paper"))
-    codec.decode(np.zeros((1, 1, 1), np.int32), 1)  # loaded, which takes its time
+    codec.to_pixels(np.zeros((1, 1, 1), np.int32), 1)  # loaded, which takes its time
     codec.prior(0)
     return codec
 
@@ -150,18 +150,18 @@ def test_any_bytes_as_alpha(data: bytes, at: int) -> None:
     good = unpack(CASES["paper-unit-of-zeros.vq"].data).alpha
     assert good is not None
     for hostile in (data, good[:at] + data, good[:at] + data + good[at + len(data) :]):
-        outcome(lambda alpha=hostile: decode_alpha(alpha, 33, 65))
+        outcome(lambda alpha=hostile: unpack_alpha(alpha, 33, 65))
 
 
 def test_a_part_of_a_picture_costs_what_the_part_costs(paper: Codec) -> None:
     side, digest = 72, paper.model.digest  # 18,432 pixels each way: more than is decoded as a whole
     data = build((256 * side, 256 * side, 0, 64, side, side), (b"",) * side**2, digest=digest)
     assert isinstance(outcome(lambda: paper.decompress(data)), LimitExceeded)
-    assert outcome(lambda: decode_region(paper, data, Region(5000, 7000, 20, 10))) is None
+    assert outcome(lambda: decompress_region(paper, data, Region(5000, 7000, 20, 10))) is None
     data = build((2**32 - 1, 2**32 - 1, 0, 64, 1, 1), digest=digest)
     for read in (paper.decompress, lambda data: salvage(paper, data)):
         assert isinstance(outcome(lambda read=read: read(data)), LimitExceeded)
-    assert isinstance(outcome(lambda: decode_region(paper, data, Region(0, 0, 1, 1))), DamagedFile)
+    assert isinstance(outcome(lambda: decompress_region(paper, data, Region(0, 0, 1, 1))), DamagedFile)
 
 
 # --- input that does not end ------------------------------------------------------------------------
@@ -402,7 +402,7 @@ def test_sizes_beyond_the_integers_of_libraries_are_refused(folder: Path) -> Non
     for name in FILES[1:]:
         (folder / name).write_bytes(struct.pack("<Q", len(text)) + text)
     model = open_model(folder)
-    for part in (lambda: model.prior(0), model.network):
+    for part in (lambda: model.prior(0), lambda: open_network(model)):
         assert isinstance(outcome(part), ModelError)
 
 

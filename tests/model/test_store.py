@@ -19,7 +19,7 @@ from vqcodec.errors import ModelError, OutputError, UnknownModel
 from vqcodec.model.store import Model, added, bundled, export_model, find, open_model
 from vqcodec.nn.vqvae import VQVAE
 from vqcodec.nn.weights import open_network, round_weights, save_model
-from vqcodec.picture.image import Picture
+from vqcodec.picture.picture import Picture
 
 
 @pytest.fixture

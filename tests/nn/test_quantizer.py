@@ -64,7 +64,7 @@ def brute_force(quantizer: VectorQuantizer, z: Tensor, quality: int) -> Tensor:
 def test_the_code_of_least_cost_is_chosen(quality: int) -> None:
     quantizer, z = make(), torch.randn(2, 5, 4, 6)
     expected = brute_force(quantizer, z, quality)
-    assert torch.equal(quantizer.encode(z, quality), expected)
+    assert torch.equal(quantizer.quantize(z, quality), expected)
     assert torch.equal(quantizer(z, torch.tensor([quality] * 2)).codes, expected)
 
 
@@ -75,7 +75,7 @@ def test_the_rate_term_changes_the_choice() -> None:
         quantizer.get_buffer(f"counts{g}")[1:] = quantizer.get_buffer(f"counts{g}")[:1].clone()
 
     def mean_bits(quality: int) -> float:
-        codes = quantizer.encode(z, quality)
+        codes = quantizer.quantize(z, quality)
         return sum(quantizer.bits(g)[quality][codes[:, g]].mean().item() for g in range(2))
 
     assert mean_bits(2) < mean_bits(1) < mean_bits(0)
@@ -85,15 +85,17 @@ def test_every_picture_of_a_batch_has_its_own_quality() -> None:
     quantizer, z = make(), torch.randn(3, 5, 4, 4)
     together = quantizer(z, torch.tensor([2, 0, 1]))
     for row, quality in enumerate([2, 0, 1]):
-        assert torch.equal(together.codes[row], quantizer.encode(z[row : row + 1], quality)[0])
-        torch.testing.assert_close(together.latents[row], quantizer.decode(together.codes[row : row + 1], quality)[0])
-    assert not torch.equal(quantizer.decode(together.codes, 0), quantizer.decode(together.codes, 1))
+        assert torch.equal(together.codes[row], quantizer.quantize(z[row : row + 1], quality)[0])
+        torch.testing.assert_close(
+            together.latents[row], quantizer.dequantize(together.codes[row : row + 1], quality)[0]
+        )
+    assert not torch.equal(quantizer.dequantize(together.codes, 0), quantizer.dequantize(together.codes, 1))
 
 
 def test_decoding_gives_the_chosen_vectors_in_place() -> None:
     quantizer = make()
     codes = torch.stack([torch.randint(7, (1, 3, 4)), torch.randint(5, (1, 3, 4))], 1)
-    latents = quantizer.decode(codes, 1)
+    latents = quantizer.dequantize(codes, 1)
     assert latents.shape == (1, 5, 3, 4)
     for i in range(3):
         for j in range(4):
@@ -112,7 +114,7 @@ def test_the_losses_are_squared_distances_per_position() -> None:
     config = dataclasses.replace(PLAIN, codebook_learning="gradient")
     quantizer, z = make(config), torch.randn(2, 4, 3, 5, requires_grad=True)
     out = quantizer(z, torch.tensor([0, 0]))
-    distance = (z - quantizer.decode(out.codes, 0)).square().sum(1).mean((1, 2))
+    distance = (z - quantizer.dequantize(out.codes, 0)).square().sum(1).mean((1, 2))
     torch.testing.assert_close(out.commitment_loss, distance)
     torch.testing.assert_close(out.codebook_loss, distance)
 
@@ -207,7 +209,7 @@ def test_dead_codes_restart_at_latents_of_the_batch(monkeypatch: pytest.MonkeyPa
 def test_the_soft_rate_is_an_expected_number_of_bits() -> None:
     quantizer, z = make(), torch.randn(1, 5, 6, 6) * 30
     bits = [quantizer.prices(g)[1].clone() for g in range(2)]
-    codes = quantizer.encode(z, 1)
+    codes = quantizer.quantize(z, 1)
     soft = quantizer.train()(z, torch.tensor([1])).rate
     # Far from all decision boundaries, the expected bits are those of the chosen codes.
     hard = sum(bits[g][codes[:, g]].mean().item() for g in range(2))
@@ -350,17 +352,17 @@ def test_latents_whose_codes_were_kept_come_back_as_before(learning: str) -> Non
         quantizer.get_buffer(f"counts{g}")[1:, 2] = 1e-9
     z = torch.randn(2, 5, 12, 12) * 2
     for quality in (1, 2):
-        codes = quantizer.encode(z, quality)
+        codes = quantizer.quantize(z, quality)
         kept = (codes != 2).all(1, keepdim=True)
         assert kept.float().mean() > 0.3
-        before = quantizer.decode(codes, quality)
+        before = quantizer.dequantize(codes, quality)
         pruned = make(config)
         pruned.load_state_dict(quantizer.state_dict())
         pruned.prune()
         assert pruned.live(0)[quality] == 6
-        found = pruned.encode(z, quality)
+        found = pruned.quantize(z, quality)
         assert not torch.equal(found, codes), "the codes have other names now"
-        after = pruned.decode(found, quality)
+        after = pruned.dequantize(found, quality)
         assert torch.equal(torch.where(kept, after, 0.0), torch.where(kept, before, 0.0))
 
 
@@ -372,10 +374,10 @@ def test_codes_that_were_given_up_are_never_chosen(size: float) -> None:
     quantizer.prune()
     z = torch.randn(1, 5, 20, 20) * size
     for quality in (1, 2):
-        for codes in (quantizer.encode(z, quality), quantizer(z, torch.tensor([quality])).codes):
+        for codes in (quantizer.quantize(z, quality), quantizer(z, torch.tensor([quality])).codes):
             for g in range(2):
                 assert codes[:, g].max() < quantizer.live(g)[quality]
-        assert torch.equal(codes, quantizer.encode(z, quality))
+        assert torch.equal(codes, quantizer.quantize(z, quality))
 
 
 def far_away(quantizer: VectorQuantizer, quality: int) -> tuple[Tensor, Tensor]:
@@ -393,11 +395,11 @@ def test_a_latent_that_fits_no_code_becomes_one() -> None:
     rarely_used(quantizer)
     z, latent = far_away(quantizer, 2)
     quantizer.prune()
-    missed = quantizer.decode(quantizer.encode(z, 2), 2)[0, :, 2, 1]
+    missed = quantizer.dequantize(quantizer.quantize(z, 2), 2)[0, :, 2, 1]
     before = [quantizer.live(g).clone() for g in range(2)]
     quantizer.prune(adopt=True)
     assert (missed - latent).norm() > 20
-    assert torch.equal(quantizer.decode(quantizer.encode(z, 2), 2)[0, :, 2, 1], latent)
+    assert torch.equal(quantizer.dequantize(quantizer.quantize(z, 2), 2)[0, :, 2, 1], latent)
     assert [(quantizer.live(g) - before[g]).tolist() for g in range(2)] == [[0, 0, 1], [0, 0, 1]]
     for g in range(2):  # the averages agree: the next step of training moves nothing by itself
         vectors, counts = quantizer.vectors(g), quantizer.get_buffer(f"counts{g}")[:, :, None]
@@ -416,7 +418,7 @@ def test_a_codebook_that_is_full_adopts_nothing_and_one_that_fits_need_not() -> 
     assert [quantizer.live(g)[2].item() for g in range(2)] == [7, 5]
     quantizer = make()
     rarely_used(quantizer)
-    quantizer.train()(quantizer.decode(quantizer.encode(z, 1), 1), torch.tensor([1]))
+    quantizer.train()(quantizer.dequantize(quantizer.quantize(z, 1), 1), torch.tensor([1]))
     quantizer.learn()
     quantizer.prune(adopt=True)
     assert [quantizer.live(g)[1].item() for g in range(2)] == [4, 5]
@@ -434,11 +436,11 @@ def test_the_codes_in_use_are_counted_to_the_last() -> None:
 
 def test_scaling_lambda_is_another_lambda() -> None:
     quantizer, z = make(), torch.randn(2, 5, 8, 8)
-    scaled = [quantizer.encode(z, 1, scale) for scale in (0.5, 1.0, 4.0)]
+    scaled = [quantizer.quantize(z, 1, scale) for scale in (0.5, 1.0, 4.0)]
     quantizer.lambdas[1] *= 4
-    assert torch.equal(quantizer.encode(z, 1), scaled[2])
+    assert torch.equal(quantizer.quantize(z, 1), scaled[2])
     quantizer.lambdas[1] /= 8
-    assert torch.equal(quantizer.encode(z, 1), scaled[0])
+    assert torch.equal(quantizer.quantize(z, 1), scaled[0])
     assert not torch.equal(scaled[0], scaled[2])
 
 
@@ -448,21 +450,21 @@ def test_given_bits_take_the_place_of_the_frequencies() -> None:
     quantizer.prune()
     live = [int(quantizer.live(g)[1]) for g in range(2)]
     as_ever = [quantizer.prices(g)[1].expand(2, 12, -1) for g in range(2)]
-    assert torch.equal(quantizer.encode(z, 1, 2.0, given=as_ever), quantizer.encode(z, 1, 2.0))
+    assert torch.equal(quantizer.quantize(z, 1, 2.0, given=as_ever), quantizer.quantize(z, 1, 2.0))
     # A code that is free at one cell is taken there, however far, where lambda is large.
     bits = [torch.full((2, 12, size), 20.0) for size in live]
     wanted = torch.stack([torch.randint(size, (2, 12)) for size in live], 1)
     for g in range(2):
         bits[g].scatter_(2, wanted[:, g, :, None], 0.0)
-    assert torch.equal(quantizer.encode(z, 1, 1e4, given=bits).flatten(2), wanted)
+    assert torch.equal(quantizer.quantize(z, 1, 1e4, given=bits).flatten(2), wanted)
 
 
 def test_codes_of_several_qualities_decode_as_those_of_one() -> None:
     quantizer = VectorQuantizer(CONFIG)
     codes = torch.stack([torch.randint(size, (3, 4, 5)) for size, _ in CONFIG.codebooks], 1)
-    found = quantizer.decode_each(codes.to(torch.int16), torch.tensor([2, 0, 1]))
+    found = quantizer.dequantize_each(codes.to(torch.int16), torch.tensor([2, 0, 1]))
     for row, quality in enumerate((2, 0, 1)):
-        torch.testing.assert_close(found[row], quantizer.decode(codes[row : row + 1], quality)[0], atol=0, rtol=0)
+        torch.testing.assert_close(found[row], quantizer.dequantize(codes[row : row + 1], quality)[0], atol=0, rtol=0)
 
 
 def test_kmeans_lowers_the_distortion_and_counts_the_use() -> None:
@@ -471,13 +473,13 @@ def test_kmeans_lowers_the_distortion_and_counts_the_use() -> None:
     z = latents.T[None, :, :, None]
 
     def distortion() -> float:
-        return (z - quantizer.decode(quantizer.encode(z, 0), 0)).square().sum(1).mean().item()
+        return (z - quantizer.dequantize(quantizer.quantize(z, 0), 0)).square().sum(1).mean().item()
 
     quantizer.vectors(0)[0] = latents[:16]
     sampled = distortion()
     quantizer.start_from(latents, 0, mass=500.0)
     assert distortion() < 0.8 * sampled
-    use = torch.bincount(quantizer.encode(z, 0).flatten(), minlength=16).float()
+    use = torch.bincount(quantizer.quantize(z, 0).flatten(), minlength=16).float()
     counts = quantizer.get_buffer("counts0")[0]
     assert counts.sum().item() == pytest.approx(500)
     torch.testing.assert_close(counts / 500, use / 2000, atol=0.01, rtol=0)
@@ -502,7 +504,7 @@ def test_codes_of_one_dimension_start_as_far_apart_as_bits_are_dear(lam: float) 
     latents = torch.randn(20000, 1) * deviation
     quantizer.start_from(latents, 0)
     z = latents.T[None, :, :, None]
-    distortion = (z - quantizer.decode(quantizer.encode(z, 0), 0)).square().mean().item()
+    distortion = (z - quantizer.dequantize(quantizer.quantize(z, 0), 0)).square().mean().item()
     cost = distortion + lam * quantizer.perplexity()[0, 0].log2().item()
     step = math.sqrt(6 * lam / math.log(2))
     entropy = math.log2(deviation * math.sqrt(2 * math.pi * math.e))
@@ -514,7 +516,7 @@ def test_few_codes_of_one_dimension_still_reach_all_latents() -> None:
     latents = torch.linspace(-50, 70, 1000)[:, None]
     quantizer.start_from(latents, 0)
     z = latents.T[None, :, :, None]
-    errors = (z - quantizer.decode(quantizer.encode(z, 0), 0)).abs()
+    errors = (z - quantizer.dequantize(quantizer.quantize(z, 0), 0)).abs()
     assert errors.max() < 120 / 14
 
 
@@ -523,7 +525,7 @@ def test_kmeans_of_fewer_latents_than_codes() -> None:
     latents = torch.randn(5, 4)
     quantizer.start_from(latents, 0)
     z = latents.T[None, :, :, None]
-    torch.testing.assert_close(quantizer.decode(quantizer.encode(z, 0), 0), z)
+    torch.testing.assert_close(quantizer.dequantize(quantizer.quantize(z, 0), 0), z)
 
 
 def test_bits_are_capped_for_codes_that_were_never_used() -> None:

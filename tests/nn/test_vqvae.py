@@ -71,9 +71,9 @@ def test_shapes(stem: str, stride: int) -> None:
     assert output.reconstruction.shape == x.shape
     assert output.quantized.latents.shape == (2, 6, 2, 3)
     assert output.quantized.codes.shape == (2, 2, 2, 3)
-    codes = network.encode(x, 1)
+    codes = network.to_codes(x, 1)
     assert codes.shape == (2, 2, 2, 3)
-    assert network.decode(codes, 1).shape == x.shape
+    assert network.to_pictures(codes, 1).shape == x.shape
 
 
 @pytest.mark.parametrize("stem", ["conv", "patch"])
@@ -81,9 +81,9 @@ def test_encode_and_decode_are_the_forward_pass(stem: str) -> None:
     network, x = tiny(stem, 8), pictures(32, 40, 2)
     for quality in range(2):
         output = network(x, torch.full((2,), quality))
-        codes = network.encode(x, quality)
+        codes = network.to_codes(x, quality)
         assert torch.equal(codes, output.quantized.codes)
-        torch.testing.assert_close(network.decode(codes, quality), output.reconstruction, atol=1e-5, rtol=1e-4)
+        torch.testing.assert_close(network.to_pictures(codes, quality), output.reconstruction, atol=1e-5, rtol=1e-4)
 
 
 @pytest.mark.parametrize("stem", ["patch", "scaled"])
@@ -201,7 +201,7 @@ def orthonormal(branch: float) -> tuple[VQVAE, Tensor]:
 
 def cost(network: VQVAE, codes: Tensor, x: Tensor, quality: int) -> float:
     """|picture - decoder(e)|^2 + lambda * bits, in the units of the latents."""
-    error = (network.decode(codes, quality)[:, :, : x.shape[2], : x.shape[3]] - x).square().sum() * 32**2
+    error = (network.to_pictures(codes, quality)[:, :, : x.shape[2], : x.shape[3]] - x).square().sum() * 32**2
     bits = sum(network.quantizer.bits(g)[quality][codes[:, g]].sum() for g in range(codes.shape[1]))
     return float(error + network.quantizer.lambdas[quality] * bits)
 
@@ -211,22 +211,22 @@ def test_of_an_orthonormal_decoder_one_whole_step_finds_the_optimum(quality: int
     """From wherever it starts; the plain encoder is there already."""
     network, x = orthonormal(0.0)
     latents = network.encoder(x, torch.full((4,), quality))
-    best = network.encode(x, quality)
+    best = network.to_codes(x, quality)
     for codes in (best, torch.zeros_like(best), best.flip(2)):
         moved, _ = network.descend(codes, x, quality, 1.0)
         torch.testing.assert_close(moved, latents, atol=1e-3, rtol=0)
-        assert torch.equal(network.quantizer.encode(moved, quality), best)
+        assert torch.equal(network.quantizer.quantize(moved, quality), best)
 
 
 @pytest.mark.parametrize("quality", [0, 1])
 @pytest.mark.parametrize("size", [(48, 64), (43, 57)])
 def test_steps_lower_distortion_plus_rate(quality: int, size: tuple[int, int]) -> None:
     network, x = orthonormal(1.0)
-    codes = network.encode(x, quality)
+    codes = network.to_codes(x, quality)
     part = x[:, :, : size[0], : size[1]]
     costs = [cost(network, codes, part, quality)]
     for step in (0.6, 0.6, 0.5):
-        codes = network.quantizer.encode(network.descend(codes, part, quality, step)[0], quality, step)
+        codes = network.quantizer.quantize(network.descend(codes, part, quality, step)[0], quality, step)
         costs.append(cost(network, codes, part, quality))
     assert costs == sorted(costs, reverse=True)
     assert costs[1] < 0.99 * costs[0]
@@ -234,8 +234,8 @@ def test_steps_lower_distortion_plus_rate(quality: int, size: tuple[int, int]) -
 
 def test_the_step_goes_along_the_gradient_of_the_decoded_error() -> None:
     network, x = orthonormal(0.2)
-    codes = network.encode(x, 0)
-    latents = network.quantizer.decode(codes, 0)
+    codes = network.to_codes(x, 0)
+    latents = network.quantizer.dequantize(codes, 0)
     moved = network.descend(codes, x, 0, 0.25)[0] - latents
 
     def half_error(shift: float) -> float:
@@ -248,8 +248,8 @@ def test_the_step_goes_along_the_gradient_of_the_decoded_error() -> None:
 
 def test_each_position_goes_its_own_step() -> None:
     network, x = orthonormal(0.2)
-    codes = network.encode(x, 0)
-    latents = network.quantizer.decode(codes, 0)
+    codes = network.to_codes(x, 0)
+    latents = network.quantizer.dequantize(codes, 0)
     lengths = torch.rand(latents.shape[2:])
     whole = network.descend(codes, x, 0, 1.0)[0] - latents
     moved = network.descend(codes, x, 0, lengths)[0] - latents
@@ -260,8 +260,8 @@ def test_each_position_goes_its_own_step() -> None:
 def test_what_lies_beyond_the_picture_counts_for_nothing(size: tuple[int, int]) -> None:
     """As if the decoder had met it exactly."""
     network, x = orthonormal(0.2)
-    codes = network.encode(x, 1)
-    met = network.decode(codes, 1)
+    codes = network.to_codes(x, 1)
+    met = network.to_pictures(codes, 1)
     met[:, :, : size[0], : size[1]] = x[:, :, : size[0], : size[1]]
     short, errors = network.descend(codes, x[:, :, : size[0], : size[1]], 1, 0.6)
     torch.testing.assert_close(short, network.descend(codes, met, 1, 0.6)[0], atol=1e-4, rtol=1e-4)

@@ -16,21 +16,23 @@ import numpy as np
 import pytest
 from command import Result, vqcodec_in_process
 from conftest import synthetic
+from containers import TINY, build
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image, ImageCms
-from test_container import TINY, build
 
 import vqcodec
 from vqcodec.codec.codec import Codec
-from vqcodec.codec.partial import Region, decode_region, salvage
+from vqcodec.codec.partial import Region, decompress_region, salvage
 from vqcodec.errors import BadPicture, DamagedFile, UsageError, VqError
 from vqcodec.format import container
 from vqcodec.format.container import VqFile, pack, read_header, unpack
 from vqcodec.model.store import Model
 from vqcodec.picture import exif, xmp
-from vqcodec.picture.image import Picture, encode_image, fitted, from_image, read_picture, to_image
 from vqcodec.picture.metadata import LIMIT, Keep, Metadata, cleaned, save
+from vqcodec.picture.picture import Picture
+from vqcodec.picture.read import from_image, read_picture
+from vqcodec.picture.write import fitted, image_file, to_image
 
 Image.init()
 HOLDERS = [name for name in ("JPEG", "PNG", "TIFF", "WEBP", "AVIF") if name in Image.SAVE]
@@ -279,8 +281,8 @@ def test_a_location_alone_makes_no_sense(run: Run) -> None:
 def test_a_region_and_a_salvaged_picture_keep_it(patch_model: Model) -> None:
     codec = Codec(patch_model)
     data = codec.compress(Picture(synthetic(48, 40), "RGB", metadata=SOUND))
-    part = fitted(decode_region(codec, data, Region(3, 5, 20, 10)), "PNG")
-    with Image.open(io.BytesIO(encode_image(part, "PNG"))) as image:
+    part = fitted(decompress_region(codec, data, Region(3, 5, 20, 10)), "PNG")
+    with Image.open(io.BytesIO(image_file(part, "PNG"))) as image:
         inner = image.getexif().get_ifd(0x8769)
     assert (inner[0xA002], inner[0xA003]) == (20, 10)
     assert (part.metadata.xmp, part.metadata.icc) == (SOUND.xmp, SOUND.icc)
@@ -374,7 +376,7 @@ def test_damaged_entries_are_left_out_and_the_others_kept() -> None:
 def test_exif_lies_in_a_tiff_as_it_is(order: str) -> None:
     sound = {key: cleaned(Metadata(photo_exif(key)), 5, 7, location=True)[0] for key in "<>"}
     picture = Picture(synthetic(7, 5), "RGB", metadata=sound[order])
-    data = encode_image(picture, "TIFF")
+    data = image_file(picture, "TIFF")
     machine = "<" if data.startswith(b"II") else ">"
     assert struct.unpack_from(machine + "I", data, 4)[0] % 2 == 0
     again = read_picture(io.BytesIO(data), Keep(True, True))
@@ -515,7 +517,7 @@ def test_a_profile_keeps_the_samples_as_they_are(space: bytes, shape: tuple[int,
         holds = name == "PNG" or (name == "WEBP" and space == b"RGB ")
         assert (fit.metadata.icc == icc) == holds
         assert (fit.pixels == (kept if holds else plain).pixels).all()
-        assert encode_image(fit, name)
+        assert image_file(fit, name)
 
 
 @pytest.mark.parametrize("mode", ["CMYK", "LAB", "L"])
@@ -605,7 +607,7 @@ def test_no_text_turns_a_picture(hidden: str) -> None:
     """Pillow looks for the text tiff:Orientation, not for the property of that name."""
     rdf = "http://www.w3.org/1999/02/22-rdf-syntax-ns#"
     found, _ = xmp.rewrite(f'<rdf:RDF xmlns:rdf="{rdf}">{hidden}</rdf:RDF>'.encode(), location=True, limit=9999)
-    data = encode_image(Picture(np.zeros((4, 5, 3), np.uint8), "RGB", metadata=Metadata(b"", found, b"")), "JPEG")
+    data = image_file(Picture(np.zeros((4, 5, 3), np.uint8), "RGB", metadata=Metadata(b"", found, b"")), "JPEG")
     assert read_picture(io.BytesIO(data)).pixels.shape == (4, 5, 3)
 
 
@@ -637,7 +639,7 @@ def test_hostile_metadata_in_a_file_raises_nothing_unexpected(metadata: Metadata
     again = fitted(fit, name)
     assert (again.metadata, again.notices) == (fit.metadata, fit.notices)
     try:
-        data = encode_image(fit, name)
+        data = image_file(fit, name)
     except VqError:
         return
     assert read_picture(io.BytesIO(data), Keep(True, True)).pixels.shape == (4, 5, 3)

@@ -44,7 +44,7 @@ def errors_of_crops(folder: Path, model: Model) -> float:
         for pixels, codes, quality in zip(
             found["pixels"].numpy(), found["codes"].numpy(), found["quality"], strict=True
         ):
-            decoded = codec.decode(codes.astype(np.int32), int(quality) + 1)
+            decoded = codec.to_pixels(codes.astype(np.int32), int(quality) + 1)
             errors.append(np.square(decoded.astype(float) - pixels).mean())
     assert len(errors) == CROPS
     return float(np.mean(errors))
@@ -63,7 +63,7 @@ def test_only_the_decoder_changes_and_it_decodes_the_codes_of_the_search_better(
     assert errors_of_crops(tmp_path, trained) < 0.99 * errors_of_crops(tmp_path, brief_model)
     pixels = synthetic(40, 50)
     for quality in (1, 3):
-        codes = [Codec(model).encode(pixels, quality, effort=0) for model in (brief_model, trained)]
+        codes = [Codec(model).to_codes(pixels, quality, effort=0) for model in (brief_model, trained)]
         assert np.array_equal(*codes)
 
 
@@ -75,8 +75,8 @@ def test_the_codes_are_those_of_the_search(few_pictures: list[Path], brief_model
     assert sorted(set(found["quality"].tolist())) == [0, 1, 2]
     codec, searched = Codec(brief_model), 0
     for pixels, codes, quality in zip(found["pixels"].numpy(), found["codes"].numpy(), found["quality"], strict=True):
-        assert np.array_equal(codec.encode(pixels, int(quality) + 1), codes)
-        searched += not np.array_equal(codec.encode(pixels, int(quality) + 1, effort=0), codes)
+        assert np.array_equal(codec.to_codes(pixels, int(quality) + 1), codes)
+        searched += not np.array_equal(codec.to_codes(pixels, int(quality) + 1, effort=0), codes)
     assert searched
 
 

@@ -16,7 +16,7 @@ from vqcodec.errors import UsageError
 from vqcodec.model.config import ModelConfig
 from vqcodec.model.store import Model
 from vqcodec.nn.weights import open_network, save_model
-from vqcodec.picture.image import Picture
+from vqcodec.picture.picture import Picture
 from vqcodec.train.qualities import at_qualities, in_proportion, keep_qualities
 
 LAMBDAS = (60.0, 25.0, 12.0, 4.0)
@@ -41,9 +41,9 @@ def test_qualities_that_are_kept_are_what_they_were(whole: Model, tmp_path: Path
     assert kept.size < whole.size or len(wanted) == 4
     before, after, source = Codec(whole), Codec(kept), Picture(synthetic(60, 70), "RGB")
     for index, quality in enumerate(wanted, 1):
-        codes = before.encode(source.pixels, quality)
-        assert np.array_equal(after.encode(source.pixels, index), codes)
-        assert np.array_equal(after.decode(codes, index), before.decode(codes, quality))
+        codes = before.to_codes(source.pixels, quality)
+        assert np.array_equal(after.to_codes(source.pixels, index), codes)
+        assert np.array_equal(after.to_pixels(codes, index), before.to_pixels(codes, quality))
         sizes = [len(codec.pack(source, codes, q)) for codec, q in ((before, quality), (after, index))]
         assert sizes[0] == sizes[1]
 

@@ -26,8 +26,8 @@ from vqcodec.model.store import open_model
 from vqcodec.nn import codebooks
 from vqcodec.nn.vqvae import VQVAE
 from vqcodec.nn.weights import open_network
-from vqcodec.picture.image import Picture
 from vqcodec.picture.metrics import psnr
+from vqcodec.picture.picture import Picture
 from vqcodec.train import data as data_module
 from vqcodec.train import loop
 from vqcodec.train import vqvae as vqvae_module
@@ -184,7 +184,7 @@ def test_codes_that_are_hardly_used_are_given_up_before_the_prior_is_trained(tmp
     assert model.prior(0).constant(1)
     assert not model.prior(1).constant(1)
     codec, pixels = Codec(model), synthetic(50, 70, 3)
-    codes = codec.encode(pixels, 1)
+    codes = codec.to_codes(pixels, 1)
     assert codes[1].max() == 0
     assert codes[2].max() <= 2
     back = codec.decompress(codec.compress(Picture(pixels, "RGB"), 1)).pixels
@@ -457,7 +457,7 @@ def test_the_prior_is_trained_in_floats_and_then_in_integers() -> None:
     for step in range(4):
         crops = stage.training.crops(6, 32, [stage.settings.schedule.seed, 1 + step]).float() / 255
         with torch.no_grad(), loop.autocast(torch.device("cpu")):
-            grids = stage.vqvae.encode(crops.contiguous(memory_format=torch.channels_last), step % 2)
+            grids = stage.vqvae.to_codes(crops.contiguous(memory_format=torch.channels_last), step % 2)
         with torch.no_grad():
             exact = stage.network.bits(grids, step % 2, exact=True).sum().item()
         assert stage.loss(step, 0.49)[0].item() != exact

@@ -25,8 +25,8 @@ if TYPE_CHECKING:
     from vqcodec.api.torch_module import CompressionModule
     from vqcodec.codec.codec import Codec
     from vqcodec.codec.describe import Info
-    from vqcodec.picture.image import Picture
     from vqcodec.picture.metadata import Keep
+    from vqcodec.picture.picture import Picture
 
     Samples = npt.NDArray[np.uint8]
 
@@ -81,16 +81,15 @@ class OpenModel:
         keep_location: bool = False,
     ) -> bytes:
         """The bytes of a .vq file; see `vqcodec.encode`."""
-        from vqcodec.codec.codec import DEFAULT_EFFORT
+        from vqcodec.codec.encode_options import EncodeOptions, compress
         from vqcodec.picture.metadata import Keep
 
-        picture = _picture(image, Keep(keep_metadata, keep_location))
-        effort = DEFAULT_EFFORT if effort is None else _whole(effort)
-        return self._codec.compress(picture, _whole(quality), effort=effort)
+        options = EncodeOptions(_whole(quality), _whole(effort), keep=Keep(keep_metadata, keep_location))
+        return compress(self._codec, _picture(image, options.keep), options)
 
     def decode(self, data: bytes) -> Image:
         """The picture of a .vq file; see `vqcodec.decode`. Raises `UnknownModel` where another model wrote it."""
-        from vqcodec.picture.image import to_image
+        from vqcodec.picture.write import to_image
 
         return to_image(self._codec.decompress(data))
 
@@ -245,7 +244,8 @@ def _picture(image: Image | Samples, keep: Keep) -> Picture:
     import numpy as np
     from PIL import Image
 
-    from vqcodec.picture.image import Picture, from_image
+    from vqcodec.picture.picture import Picture
+    from vqcodec.picture.read import from_image
 
     if isinstance(image, Image.Image):
         return from_image(image, keep)

@@ -127,8 +127,8 @@ def _read_info(fp: IO[bytes], header: Header) -> dict[str, bytes]:
         return {}
     from vqcodec.format.chunks import TYPES
     from vqcodec.format.container import metadata_payload
-    from vqcodec.picture.image import sound_metadata
     from vqcodec.picture.metadata import Metadata, image_info
+    from vqcodec.picture.write import sound_metadata
 
     found = {}
     for kind in header.metadata_bytes:

@@ -63,7 +63,7 @@ class CompressionModule(nn.Module):
     def compress(self, x: Tensor) -> dict[str, Any]:
         """Pictures [B, 3, H, W] -> {"strings": a list of B strings for each unit of coding, "shape": (H, W)}."""
         shape = self._check(x)
-        codes = self.network.encode(self._padded(x), self.quality - 1).cpu().numpy().astype(np.int32)
+        codes = self.network.to_codes(self._padded(x), self.quality - 1).cpu().numpy().astype(np.int32)
         units = [[unit for row in split(grid, self._unit) for unit in row] for grid in codes]
         in_order = [unit for same_place in zip(*units, strict=True) for unit in same_place]
         payloads = write_units(self._codec.prior(self.quality - 1), in_order)
@@ -88,7 +88,7 @@ class CompressionModule(nn.Module):
         for place, grid in zip(places, read_units(self._codec.prior(self.quality - 1), payloads, shapes), strict=True):
             place[:] = grid
         device = next(self.network.parameters()).device
-        pictures = self.network.decode(torch.from_numpy(codes.astype(np.int64)).to(device), self.quality - 1)
+        pictures = self.network.to_pictures(torch.from_numpy(codes.astype(np.int64)).to(device), self.quality - 1)
         return {"x_hat": pictures[:, :, :height, :width].clamp(0, 1)}
 
     @property

@@ -17,8 +17,8 @@ from vqcodec.codec.code_prices import bits_taken, prices
 from vqcodec.codec.codec import DEFAULT_EFFORT, Codec, split
 from vqcodec.coding.integer_prior import Codes
 from vqcodec.nn.vqvae import VQVAE, to_samples
-from vqcodec.picture.image import Picture
 from vqcodec.picture.metrics import psnr
+from vqcodec.picture.picture import Picture
 from vqcodec.progress import Progress, share_of
 
 __all__ = ["NAMES", "PICTURE_NAMES", "Shown", "bits_of", "show_model", "show_picture"]
@@ -61,7 +61,7 @@ def show_picture(
 ) -> Shown:
     """What becomes of a picture, how far that is from it, and what each part of it costs."""
     height, width = picture.pixels.shape[:2]
-    codes = codec.encode(picture.pixels, quality, share_of(progress, 0, 0.6), effort)
+    codes = codec.to_codes(picture.pixels, quality, share_of(progress, 0, 0.6), effort)
     weights = codec.fit(picture.pixels, codes, quality)
     decoded = codec.render(codes, quality, (height, width), picture.mode, share_of(progress, 0.6, 0.8), weights)
     error = np.abs(decoded.astype(np.float32) - picture.pixels).mean(2)
@@ -91,7 +91,7 @@ def bits_of(codec: Codec, codes: Codes, quality: int) -> Floats:
     unit = codec.model.config.unit
     for units, targets in zip(split(codes, unit), split(bits[None], unit), strict=True):
         for part, target in zip(units, targets, strict=True):
-            target[0] = bits_taken(prices(prior, part), part)
+            target[0] = bits_taken(prices(prior, part), part).sum(0)
     return bits
 
 
@@ -133,8 +133,8 @@ def code_sheet(network: VQVAE, quality: int) -> Image.Image:
     quantizer, stride, reach = network.quantizer, network.config.stride, network.decoder_reach
     side = 2 * reach + 3  # positions: the middle, its neighbours, and as far as pixels there can see
     grey = torch.full((1, 3, side * stride, side * stride), 0.5)
-    plain = network.encode(grey, quality)
-    around = network.decode(plain, quality)  # what the codes of grey become: nearly that
+    plain = network.to_codes(grey, quality)
+    around = network.to_pictures(plain, quality)  # what the codes of grey become: nearly that
     across = slice(side * stride // 2 - stride, side * stride // 2 + stride)  # the middle and half of its neighbours
     rows = []
     for g in range(len(network.config.codebooks)):
@@ -144,7 +144,7 @@ def code_sheet(network: VQVAE, quality: int) -> Image.Image:
         for part in torch.split(order, 8):
             codes = plain.repeat(len(part), 1, 1, 1)
             codes[:, g, side // 2, side // 2] = part
-            blocks.append((network.decode(codes, quality) - around)[:, :, across, across])
+            blocks.append((network.to_pictures(codes, quality) - around)[:, :, across, across])
         found = torch.cat(blocks)
         found = found / (2 * float(found.abs().max()) + 1e-9) + 0.5
         rows.append(to_samples(found).to(torch.uint8).permute(0, 2, 3, 1).numpy())

@@ -13,7 +13,7 @@ from vqcodec.bench.results import Row
 
 if TYPE_CHECKING:
     from vqcodec.model.store import Model
-    from vqcodec.picture.image import Picture
+    from vqcodec.picture.picture import Picture
 
 __all__ = ["demo_picture", "run_and_keep"]
 
@@ -23,7 +23,8 @@ def demo_picture() -> Picture:
     from importlib import resources
 
     from vqcodec.codec.codec import Codec, model_for
-    from vqcodec.picture.image import from_image, to_image
+    from vqcodec.picture.read import from_image
+    from vqcodec.picture.write import to_image
 
     data = (resources.files("vqcodec") / "bench" / "demo.vq").read_bytes()
     return from_image(to_image(Codec(model_for(data)).decompress(data)).reduce(2))
@@ -37,14 +38,14 @@ def run_and_keep(
     Existing files are replaced. Raises `VqError`.
     """
     from vqcodec.output import write_atomic
-    from vqcodec.picture.image import encode_image
+    from vqcodec.picture.write import image_file
 
     peer = ModelPeer(model)
     rows: list[Row] = []
     for quality in (qualities[0], *qualities):  # the first one twice: the first pass also pays for warming up
         target = stem.with_name(f"{stem.name}-q{quality}.vq")
         row, result = measure(peer, picture, quality, target)
-        write_atomic(target.with_suffix(".png"), encode_image(result, "PNG"), force=True)
+        write_atomic(target.with_suffix(".png"), image_file(result, "PNG"), force=True)
         rows.append(replace(row, image=target.name, codec=model.name, digest=model.digest.hex()))
         progress(len(rows) / (1 + len(qualities)))
     return rows[1:]

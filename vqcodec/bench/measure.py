@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from vqcodec.bench.peers import Peer
-    from vqcodec.picture.image import Picture
+    from vqcodec.picture.picture import Picture
 
 __all__ = ["measure"]
 
@@ -50,9 +50,9 @@ def measure(
     _forget_peak()
     watch = Watch()
     if size is None:
-        data, note = peer.encode(picture, quality), None
+        data, note = peer.compress(picture, quality), None
     else:
-        data, quality, note = peer.encode_to(picture, size)
+        data, quality, note = peer.compress_to(picture, size)
     encode = watch.seconds()
     write_atomic(target, data, force=True)
     try:
@@ -60,7 +60,7 @@ def measure(
     except OSError as error:
         raise OutputError(f"{target} cannot be read back: {error.strerror}") from None
     watch = Watch()
-    result = peer.decode(stored)
+    result = peer.decompress(stored)
     decode = watch.seconds()
     peak = _peak_mib()
     if peer.model is None:  # most codecs give grey back as colour: it is compared, and shown, as grey
@@ -118,7 +118,7 @@ def _samples(picture: Picture) -> NDArray[np.uint8]:
     """The colour samples as they are given back, without alpha: [H, W, 3], of a grey picture [H, W, 1]."""
     import numpy as np
 
-    from vqcodec.picture.image import to_image
+    from vqcodec.picture.write import to_image
 
     samples = np.asarray(to_image(replace(picture, alpha=None)))
     return samples.reshape(picture.height, picture.width, picture.channels)

@@ -18,7 +18,7 @@ from vqcodec.errors import VqError
 
 if TYPE_CHECKING:
     from vqcodec.model.store import Model
-    from vqcodec.picture.image import Picture
+    from vqcodec.picture.picture import Picture
 
 __all__ = ["PEERS", "Encoded", "ModelPeer", "Peer", "PillowPeer", "peer"]
 
@@ -40,13 +40,13 @@ class Peer(Protocol):
     @property
     def model(self) -> Model | None: ...
 
-    def encode(self, picture: Picture, quality: float) -> bytes:
+    def compress(self, picture: Picture, quality: float) -> bytes:
         """The bytes of a file. Raises `VqError`."""
 
-    def encode_to(self, picture: Picture, size: float) -> Encoded:
+    def compress_to(self, picture: Picture, size: float) -> Encoded:
         """A file of at most `size` bytes, and hardly less. Raises `VqError` where there is none."""
 
-    def decode(self, data: bytes) -> Picture:
+    def decompress(self, data: bytes) -> Picture:
         """The picture in a file. Raises `VqError`."""
 
 
@@ -102,12 +102,12 @@ class PillowPeer:
                 found[self.package] = "unknown"
         return found
 
-    def encode(self, picture: Picture, quality: float) -> bytes:
+    def compress(self, picture: Picture, quality: float) -> bytes:
         """The bytes of a file. Raises `VqError`, also for a picture with transparency.
 
         Not every format keeps that exactly, as vqcodec does, so sizes would not be comparable.
         """
-        from vqcodec.picture.image import to_image
+        from vqcodec.picture.write import to_image
 
         if picture.alpha is not None:
             raise VqError(f"{self.name} is measured on pictures without transparency only")
@@ -122,7 +122,7 @@ class PillowPeer:
             raise VqError(f"{self.name} cannot write this picture ({error or type(error).__name__})") from error
         return stream.getvalue()
 
-    def encode_to(self, picture: Picture, size: float) -> Encoded:
+    def compress_to(self, picture: Picture, size: float) -> Encoded:
         """The largest file of at most `size` bytes, by bisection over the quality; at least 98 % of it if possible.
 
         Where the codec's qualities lie further apart than that, the nearest one, with a note. Raises `VqError` where no
@@ -133,7 +133,7 @@ class PillowPeer:
 
         def trial(quality: float) -> int:
             tried.setdefault(quality, b"")
-            tried[quality] = tried[quality] or self.encode(picture, quality)
+            tried[quality] = tried[quality] or self.compress(picture, quality)
             return len(tried[quality])
 
         for _ in range(TRIALS):
@@ -156,12 +156,12 @@ class PillowPeer:
             raise VqError(f"{size:,.0f} bytes cannot be met: the {kind} file {self.name} makes is {end:,} bytes")
         return Encoded(tried[quality], quality, _note(miss))
 
-    def decode(self, data: bytes) -> Picture:
+    def decompress(self, data: bytes) -> Picture:
         """The picture in a file, in colour. Raises `VqError`."""
         import numpy as np
         from PIL import Image
 
-        from vqcodec.picture.image import Picture
+        from vqcodec.picture.picture import Picture
 
         self._load()
         try:
@@ -195,13 +195,13 @@ class ModelPeer:
         self.effort = effort
         self._codec = Codec(model)
 
-    def encode(self, picture: Picture, quality: float) -> bytes:
+    def compress(self, picture: Picture, quality: float) -> bytes:
         """The bytes of a .vq file. Raises `VqError`."""
         if self.effort is None:
             return self._codec.compress(picture, int(quality))
         return self._codec.compress(picture, int(quality), effort=self.effort)
 
-    def encode_to(self, picture: Picture, size: float) -> Encoded:
+    def compress_to(self, picture: Picture, size: float) -> Encoded:
         """A .vq file of at most `size` bytes, and nearly that. Raises `VqError` where the model cannot make one."""
         from vqcodec.codec.codec import DEFAULT_EFFORT
         from vqcodec.codec.describe import describe
@@ -211,7 +211,7 @@ class ModelPeer:
         data = compress_to(self._codec, picture, Target("bytes", size), None, effort)
         return Encoded(data, describe(data).quality, _note(len(data) / size - 1))
 
-    def decode(self, data: bytes) -> Picture:
+    def decompress(self, data: bytes) -> Picture:
         """The picture in a .vq file. Raises `VqError`."""
         return self._codec.decompress(data)
 

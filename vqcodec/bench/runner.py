@@ -219,7 +219,7 @@ class Bench:
 
 
 def _view(source: Source, bpp: float, shown: dict[str, Shown]) -> View:
-    from vqcodec.picture.image import read_picture
+    from vqcodec.picture.read import read_picture
 
     try:
         picture = read_picture(source.path)

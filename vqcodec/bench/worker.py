@@ -20,7 +20,7 @@ from vqcodec.bench.results import Anatomy, Row
 from vqcodec.errors import VqError
 
 if TYPE_CHECKING:
-    from vqcodec.picture.image import Picture
+    from vqcodec.picture.picture import Picture
 
 __all__ = ["MEDIA", "Setup", "Task", "lossless", "prepare"]
 
@@ -55,7 +55,7 @@ def prepare(setup: Setup) -> Callable[[Task], Row | Anatomy | bytes]:
 
 def lossless(picture: Picture) -> bytes:
     """A picture without its alpha as an image file of the type `MEDIA`."""
-    from vqcodec.picture.image import to_image
+    from vqcodec.picture.write import to_image
 
     stream = io.BytesIO()
     to_image(replace(picture, alpha=None)).save(stream, "WEBP", lossless=True, quality=50, method=3)
@@ -77,7 +77,7 @@ class _Worker:
             return self.measured(task)
         data = self.cache.file(task.key).read_bytes()
         if task.kind == "show":
-            return lossless(self.opened().decode(data))
+            return lossless(self.opened().decompress(data))
         model = self.opened().model
         assert model is not None, "only .vq files are dissected"
         return replace(dissect(data, model), image=task.image, codec=self.setup.contender.label, quality=task.quality)
@@ -88,7 +88,7 @@ class _Worker:
             picture = self.picture(task.path)
             peer = self.opened()
             if not self.warm:  # no row pays for what happens only once
-                peer.decode(peer.encode(picture, contender.default))
+                peer.decompress(peer.compress(picture, contender.default))
                 self.warm = True
             size = None if task.bpp is None else task.bpp * picture.height * picture.width / 8
             row, _ = measure(peer, picture, task.quality, self.cache.file(task.key), size)
@@ -110,7 +110,7 @@ class _Worker:
         return self.peer
 
     def picture(self, path: Path) -> Picture:
-        from vqcodec.picture.image import read_picture
+        from vqcodec.picture.read import read_picture
 
         if self.last is None or self.last[0] != path:
             self.last = (path, read_picture(path))

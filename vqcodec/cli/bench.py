@@ -192,9 +192,9 @@ def _pictures(names: Sequence[str]) -> Iterator[list[Path]]:
         yield paths
         return
     from vqcodec.bench.demo import demo_picture
-    from vqcodec.picture.image import encode_image
+    from vqcodec.picture.write import image_file
 
     with tempfile.TemporaryDirectory(prefix="vqcodec-") as folder:
         path = Path(folder) / "demo.png"
-        write_atomic(path, encode_image(demo_picture(), "PNG"), force=False)
+        write_atomic(path, image_file(demo_picture(), "PNG"), force=False)
         yield [path]

@@ -18,12 +18,13 @@ import typer
 
 from vqcodec.cli.options import Effort, Force, Json, MaxPixels, ModelName, Quality, parse_region, parse_size
 from vqcodec.cli.terminal import Bar, named, printable
+from vqcodec.codec.encode_options import EncodeOptions
 from vqcodec.errors import UsageError, VqError
 from vqcodec.files.batch import Where, outcomes
 from vqcodec.files.manifest import Manifest
 from vqcodec.files.outcome import Outcome
 from vqcodec.files.plan import Job, check, plan
-from vqcodec.files.work import Compressor, Decompressor, Record, Wish
+from vqcodec.files.work import Compressor, Decompressor, Record
 from vqcodec.picture.metadata import Keep
 
 __all__ = ["compress", "decompress"]
@@ -81,8 +82,8 @@ def compress(
     the same --manifest does what is not done yet.
     """
     keep = Keep(keep_metadata, keep_location)
-    wish = Wish(quality, effort, target_bpp, target_size, target_psnr, keep)
-    worker = Compressor(model, wish, force, max_pixels)
+    options = EncodeOptions(quality, effort, target_bpp, target_size, target_psnr, keep)
+    worker = Compressor(model, options, force, max_pixels)
     _do(worker, plan(inputs, out, ".vq", recursive), Where(jobs, ray), manifest, as_json)
 
 
@@ -92,7 +93,7 @@ def decompress(
     crop: Annotated[
         str | None, typer.Option("--crop", metavar="X,Y,W,H", help="Only these pixels of the picture; faster.")
     ] = None,
-    saving: Annotated[
+    salvage: Annotated[
         bool, typer.Option("--salvage", help="Save what is left of damaged files; exit code 3 if any was.")
     ] = False,
     recursive: Recursive = False,
@@ -111,7 +112,7 @@ def decompress(
     is for one that did not come with vqcodec. The same command with the same --manifest does what is not done yet.
     """
     region = None if crop is None else parse_region(crop)
-    worker = Decompressor(model, force, region, saving, max_pixels)
+    worker = Decompressor(model, force, region, salvage, max_pixels)
     _do(worker, plan(inputs, out, ".png", recursive), Where(jobs, ray), manifest, as_json)
 
 
@@ -123,42 +124,42 @@ def _do(
     if streams and (manifest is not None or not where.alone):
         raise UsageError("--jobs, --manifest and --ray are for files, not for standard input or output")
     out: TextIO = sys.stderr if any(job.target is None for job in planned) else sys.stdout
-    telling = _Telling(None if as_json else out)
+    reporter = Reporter(None if as_json else out)
     with ExitStack() as stack:
-        jobs, book = planned, None
+        jobs, log = planned, None
         if manifest is not None:
             worker.open()
-            book = stack.enter_context(Manifest(Path(manifest), worker.settings()))
-            jobs = book.left(planned)
+            log = stack.enter_context(Manifest(Path(manifest), worker.settings()))
+            jobs = log.left(planned)
         refused: dict[int, VqError] = {}
         for index, job in enumerate(jobs):  # all of them, before any slow work
             try:
                 check(job, worker.force, worker.bad_input)
             except VqError as error:
                 refused[index] = error
-        if book is None and len(refused) < len(jobs):
+        if log is None and len(refused) < len(jobs):
             worker.open()
         bar = stack.enter_context(Bar())
         if where.ray is not None:  # Ray would tell there, among the results, of workers that ended
             stack.enter_context(redirect_stdout(sys.stderr))
         found = stack.enter_context(closing(outcomes(worker, jobs, refused, where, bar.part)))
         for index, outcome in found:
-            if book is not None:
-                book.add(jobs[index], outcome)
+            if log is not None:
+                log.add(jobs[index], outcome)
             with bar.paused():
-                telling.tell(index, jobs[index], outcome, as_json)
+                reporter.report(index, jobs[index], outcome, as_json)
     if as_json:
-        print(json.dumps([telling.records[index] for index in sorted(telling.records)], indent=2), file=out)
-    if book is not None:
-        counts = f"{telling.done} done, {len(planned) - len(jobs)} skipped, {telling.failures} failed"
+        print(json.dumps([reporter.records[index] for index in sorted(reporter.records)], indent=2), file=out)
+    if log is not None:
+        counts = f"{reporter.done} done, {len(planned) - len(jobs)} skipped, {reporter.failures} failed"
         print(f"vqcodec: {manifest}: {counts}", file=sys.stderr)
-    if telling.failures:
-        raise typer.Exit(1 if len(planned) > 1 else telling.exit_code)
-    if telling.damaged:
+    if reporter.failures:
+        raise typer.Exit(1 if len(planned) > 1 else reporter.exit_code)
+    if reporter.damaged:
         raise typer.Exit(SALVAGED)
 
 
-class _Telling:
+class Reporter:
     """Says what became of the jobs, one after the other, and counts; keeps the records that are printed in the end."""
 
     def __init__(self, out: TextIO | None) -> None:
@@ -167,7 +168,7 @@ class _Telling:
         self.damaged = False
         self.records: dict[int, dict[str, Any]] = {}
 
-    def tell(self, index: int, job: Job, outcome: Outcome, keep: bool) -> None:
+    def report(self, index: int, job: Job, outcome: Outcome, keep: bool) -> None:
         if outcome.record is None:
             text = named(job.label, str(outcome.error))
             self.failures += 1

@@ -17,16 +17,19 @@ from typing import Annotated, Any
 import typer
 
 from vqcodec.cli.bench import bench
-from vqcodec.cli.data import COMPLETE, completion, detokenize, inspect, prepare_completion, tokenize
+from vqcodec.cli.completion import COMPLETE, completion, prepare_completion
 from vqcodec.cli.files import compress, decompress
+from vqcodec.cli.inspect import inspect
 from vqcodec.cli.options import Force, Json, MaxPixels, ModelName
 from vqcodec.cli.sample import sample
 from vqcodec.cli.terminal import Bar, fill_closed_streams, named, printable, unwind_when_ended
+from vqcodec.cli.tokens import detokenize, tokenize
 from vqcodec.cli.train import train_app
 from vqcodec.errors import UsageError, VqError
 from vqcodec.files.outcome import NO_MEMORY
 from vqcodec.files.plan import STREAM, sources
-from vqcodec.files.work import Decompressor, read
+from vqcodec.files.read_write import read
+from vqcodec.files.work import Decompressor
 from vqcodec.output import make_folder
 
 __all__ = ["app", "main"]
@@ -128,7 +131,7 @@ def verify(
 
     Exit code 1 if any file is not sound.
     """
-    from vqcodec.files.work import verdict
+    from vqcodec.files.work import check_file
 
     reader = Decompressor(model, force=False, max_pixels=max_pixels)
     reader.open()
@@ -137,7 +140,7 @@ def verify(
         jobs = sources(files)
         for index, source in enumerate(jobs):
             label = "standard input" if source is None else str(source)
-            fault = verdict(source, reader if deep else None, bar.part(index, len(jobs)))
+            fault = check_file(source, reader if deep else None, bar.part(index, len(jobs)))
             records.append({"file": STREAM if source is None else str(source), "error": fault})
             with bar.paused():
                 if fault is not None:
@@ -209,7 +212,7 @@ def demo(
     from vqcodec.bench.report import print_demo
     from vqcodec.model.store import DEFAULT_MODEL, open_model
     from vqcodec.output import check_destination, write_atomic
-    from vqcodec.picture.image import encode_image
+    from vqcodec.picture.write import image_file
 
     folder = Path(out)
     model = open_model(DEFAULT_MODEL)
@@ -219,7 +222,7 @@ def demo(
         check_destination(folder / name, force=force)
     with Bar() as bar:
         picture = demo_picture()
-        write_atomic(folder / "demo.png", encode_image(picture, "PNG"), force=force)
+        write_atomic(folder / "demo.png", image_file(picture, "PNG"), force=force)
         rows = run_and_keep(model, picture, qualities, folder / "demo", bar.part(0, 1))
     size = f"{picture.width} x {picture.height} pixels, {(folder / 'demo.png').stat().st_size:,} bytes as PNG"
     print(f"demo.png: {size}. Compressed with the model {model.name}:")

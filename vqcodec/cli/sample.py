@@ -14,7 +14,7 @@ from vqcodec.cli.options import Force, Json, MaxPixels, ModelName, Quality, pars
 from vqcodec.cli.terminal import Bar, named, printable
 from vqcodec.errors import UsageError
 from vqcodec.files.plan import STREAM, names_folder
-from vqcodec.files.work import Compressor, Wish
+from vqcodec.files.work import open_codec
 from vqcodec.output import check_destination, make_folder, write_atomic
 
 __all__ = ["sample"]
@@ -52,7 +52,8 @@ def sample(
     """
     from vqcodec.codec.sampling import Drawing, complete, default_side, sheet
     from vqcodec.codec.sampling import sample as draw
-    from vqcodec.picture.image import encode_image, format_for, read_picture
+    from vqcodec.picture.read import read_picture
+    from vqcodec.picture.write import format_for, image_file
 
     if out == STREAM:
         raise UsageError("sample writes files, not standard output")
@@ -69,10 +70,8 @@ def sample(
     if not single or Path(out).is_dir():
         for target in targets:
             check_destination(target, force=force)
-    opener = Compressor(model, Wish(quality), force, max_pixels)
-    opener.open()
-    assert opener.codec is not None
-    codec = opener.codec
+    codec = open_codec(model, max_pixels)
+    codec.quality(quality)
     picture = None if source is None else read_picture(source, max_pixels=codec.limits.pixels)
     start = time.perf_counter()
     with Bar() as bar:
@@ -84,7 +83,7 @@ def sample(
     if single:
         make_folder(Path(out))
     for target, drawn in zip(targets, found if single else [sheet(found)], strict=True):
-        write_atomic(target, encode_image(drawn, kind), force=force)
+        write_atomic(target, image_file(drawn, kind), force=force)
     record = {
         "outputs": [str(target) for target in targets], "count": count, "width": found[0].width,
         "height": found[0].height, "model": codec.model.name, "digest": codec.model.digest.hex(),

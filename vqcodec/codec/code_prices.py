@@ -37,11 +37,9 @@ def prices(prior: IntegerPrior, codes: Codes) -> list[Floats]:
 
 
 def bits_taken(prices: Sequence[Floats], codes: Codes) -> Floats:
-    """The bits [h, w] that codes [G, h, w] take at the prices G x [h * w, K]."""
-    total = np.zeros(codes[0].size, np.float32)
-    for costs, taken in zip(prices, codes, strict=True):
-        total += np.take_along_axis(costs, taken.reshape(-1, 1), axis=1)[:, 0]
-    return total.reshape(codes.shape[1:])
+    """The bits [G, h, w] that codes [G, h, w] take at the prices G x [h * w, K]."""
+    taken = [np.take_along_axis(each, row.reshape(-1, 1), axis=1) for each, row in zip(prices, codes, strict=True)]
+    return np.stack(taken).reshape(codes.shape)
 
 
 def _to_bits(logits: Floats) -> None:

@@ -73,7 +73,7 @@ def _search(
         tried = codes.copy()
         tried[inner] = networks.choose(latents[inner], bits, RATE * steps[unit])
         gain = errors - networks.errors(tried, pixels)
-        saved = bits_taken(bits, codes[inner]) - bits_taken(bits, tried[inner])
+        saved = bits_taken(bits, codes[inner]).sum(0) - bits_taken(bits, tried[inner]).sum(0)
         gain[unit] += RATE * networks.price * saved
         better = _around(gain) > 0
         np.copyto(codes, tried, where=better)

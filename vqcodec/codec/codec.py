@@ -24,8 +24,8 @@ from vqcodec.format import container
 from vqcodec.format.container import Frame, VqFile
 from vqcodec.limits import ANY_SIZE, DEFAULT_LIMITS, Limits
 from vqcodec.model.store import Model, find
-from vqcodec.picture.alpha import decode_alpha, encode_alpha
-from vqcodec.picture.image import Picture, grey_of
+from vqcodec.picture.alpha import pack_alpha, unpack_alpha
+from vqcodec.picture.picture import Picture, grey_of
 from vqcodec.progress import Progress, share_of
 from vqcodec.windows import bounds, split
 
@@ -91,7 +91,7 @@ class Codec:
         quality = self.quality(quality)
         passes = self._passes(self._rounds(effort))
         encoded = passes / (passes + FITTING + PACKING)
-        codes = self.encode(picture.pixels, quality, share_of(progress, 0, encoded), effort)
+        codes = self.to_codes(picture.pixels, quality, share_of(progress, 0, encoded), effort)
         return self.pack(picture, codes, quality, share_of(progress, encoded, 1))
 
     def pack(
@@ -116,7 +116,7 @@ class Codec:
             rows=len(grids),
             cols=len(grids[0]),
             units=tuple(payloads),
-            alpha=None if picture.alpha is None else encode_alpha(picture.alpha),
+            alpha=None if picture.alpha is None else pack_alpha(picture.alpha),
             postfilter=None if weights is None else pack_weights(weights),
             metadata=picture.metadata,
         )
@@ -130,7 +130,7 @@ class Codec:
         shape = (file.height, file.width)
         weights = self.weights(file.postfilter)
         pixels = self.render(codes, file.quality + 1, shape, file.mode, share_of(progress, read, 1), weights)
-        alpha = None if file.alpha is None else decode_alpha(file.alpha, file.height, file.width)
+        alpha = None if file.alpha is None else unpack_alpha(file.alpha, file.height, file.width)
         return Picture(pixels, file.mode, alpha, metadata=file.metadata)
 
     def render(
@@ -146,7 +146,7 @@ class Codec:
 
         `weights`: those of the post-filter, which a file may hold.
         """
-        pixels = self.decode(codes, quality, progress, weights)[: shape[0], : shape[1]]
+        pixels = self.to_pixels(codes, quality, progress, weights)[: shape[0], : shape[1]]
         if mode == "L":
             pixels = np.repeat(grey_of(pixels)[:, :, None], 3, axis=2)
         return np.ascontiguousarray(pixels)
@@ -159,7 +159,7 @@ class Codec:
             raise UsageError(f"the model {config.name} has the qualities 1 to {config.vqvae.qualities}, not {wanted}")
         return wanted
 
-    def encode(
+    def to_codes(
         self,
         pixels: Samples,
         quality: int,
@@ -176,17 +176,17 @@ class Codec:
         self.refuse_beyond_limits(*pixels.shape[:2])
         networks = self._networks(quality, rate_scale)
         share = 1 / self._passes(rounds)
-        codes = networks.encode(pixels, share_of(progress, 0, share))
+        codes = networks.to_codes(pixels, share_of(progress, 0, share))
         if rounds:
             prior, rest = self.prior(quality - 1), share_of(progress, share, 1)
             refine(codes, pixels, networks, prior, self.model.config.unit, rounds, rest)
         return codes
 
-    def decode(
+    def to_pixels(
         self, codes: Codes, quality: int, progress: Progress | None = None, weights: Weights | None = None
     ) -> Samples:
         """Codes [G, h, w] -> pixels [h * stride, w * stride, 3]."""
-        return self._networks(quality).decode(codes, progress, () if weights is None else weights.values)
+        return self._networks(quality).to_pixels(codes, progress, () if weights is None else weights.values)
 
     def fit(self, pixels: Samples, codes: Codes, quality: int) -> Weights | None:
         """The weights of the post-filter for pixels [H, W, 3] and their codes; None where a file needs none."""

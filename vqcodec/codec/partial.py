@@ -25,13 +25,13 @@ from vqcodec.format.container import (
     unit_payload,
 )
 from vqcodec.limits import ANY_SIZE
-from vqcodec.picture.alpha import decode_alpha
-from vqcodec.picture.image import Picture
+from vqcodec.picture.alpha import unpack_alpha
 from vqcodec.picture.metadata import NAMES, Metadata
+from vqcodec.picture.picture import Picture
 from vqcodec.progress import Progress, share_of
 from vqcodec.windows import cover
 
-__all__ = ["Region", "Salvaged", "decode_region", "salvage"]
+__all__ = ["Region", "Salvaged", "decompress_region", "salvage"]
 
 Samples = npt.NDArray[np.uint8]
 Mask = npt.NDArray[np.bool_]
@@ -58,7 +58,7 @@ class Salvaged:
     damage: tuple[str, ...]
 
 
-def decode_region(codec: Codec, data: bytes, region: Region, progress: Progress | None = None) -> Picture:
+def decompress_region(codec: Codec, data: bytes, region: Region, progress: Progress | None = None) -> Picture:
     """The region of the picture in a .vq file; the time grows with the region, not with the picture.
 
     Its pixels are those that `Codec.decompress` gives there (but for the last bit of a float). Raises `BadFile` where
@@ -98,7 +98,7 @@ def decode_region(codec: Codec, data: bytes, region: Region, progress: Progress 
     payload = alpha_payload(data, header)
     alpha = None
     if payload is not None:
-        alpha = decode_alpha(payload, header.height, header.width)[region.top : bottom, region.left : right]
+        alpha = unpack_alpha(payload, header.height, header.width)[region.top : bottom, region.left : right]
     samples = np.ascontiguousarray(pixels[rows, columns])
     return Picture(samples, header.mode, alpha, metadata=read_metadata(data, header))
 
@@ -137,7 +137,7 @@ def salvage(codec: Codec, data: bytes, progress: Progress | None = None) -> Salv
     alpha = None
     try:
         payload = alpha_payload(data, header)
-        alpha = None if payload is None else decode_alpha(payload, *shape)
+        alpha = None if payload is None else unpack_alpha(payload, *shape)
     except BadFile:
         damage.append("its transparency was lost")
     metadata: dict[str, bytes] = {}

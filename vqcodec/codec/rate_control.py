@@ -14,8 +14,8 @@ from typing import Literal
 from vqcodec.codec.codec import DEFAULT_EFFORT, Codec
 from vqcodec.coding.integer_prior import Codes
 from vqcodec.errors import UsageError
-from vqcodec.picture.image import Picture
 from vqcodec.picture.metrics import psnr
+from vqcodec.picture.picture import Picture
 from vqcodec.progress import Progress
 
 __all__ = ["Target", "compress_to"]
@@ -152,7 +152,7 @@ class _Search:
     def visit(self, quality: int, shift: float) -> None:
         """Try an encoding."""
         codec, picture = self.codec, self.picture
-        codes = codec.encode(picture.pixels, quality, None, self.effort, math.exp(shift))
+        codes = codec.to_codes(picture.pixels, quality, None, self.effort, math.exp(shift))
         if self.target.kind == "psnr":
             weights = codec.fit(picture.pixels, codes, quality)
             shape = picture.pixels.shape[:2]

@@ -27,7 +27,7 @@ from vqcodec.coding.integer_prior import Codes, Floats, IntegerPrior
 from vqcodec.coding.rangecoder import BATCH
 from vqcodec.coding.wavefront import traverse
 from vqcodec.errors import UsageError
-from vqcodec.picture.image import Picture
+from vqcodec.picture.picture import Picture
 from vqcodec.progress import Progress, share_of
 
 __all__ = ["UNKNOWN", "Drawing", "Sampler", "complete", "default_side", "draw_codes", "sample", "sheet", "weights_of"]
@@ -132,7 +132,7 @@ def complete(
     rows = math.floor(keep * codes.shape[2] + 0.5)
     if rows:
         upper = np.ascontiguousarray(picture.pixels[: rows * codec.model.config.vqvae.stride])
-        codes[:, :, :rows] = codec.encode(upper, codec.quality(how.quality))
+        codes[:, :, :rows] = codec.to_codes(upper, codec.quality(how.quality))
     draw_codes(prior, list(codes), how, share_of(progress, 0, DRAWING_SHARE))
     return _decoded(codec, codes, picture, how)
 

@@ -27,7 +27,7 @@ from vqcodec.errors import BadFile, DamagedFile, ModelError, UnknownModel, Unsup
 from vqcodec.model.config import from_json, to_json
 from vqcodec.model.store import Model
 from vqcodec.output import write_atomic
-from vqcodec.picture.image import Picture
+from vqcodec.picture.picture import Picture
 from vqcodec.progress import Progress
 
 __all__ = [

@@ -60,7 +60,7 @@ def outcomes(
     todo = [index for index in range(len(jobs)) if index not in refused]
     if not todo:
         return
-    tasks = (replace(jobs[index], same_is_done=True) for index in todo)
+    tasks = (replace(jobs[index], accept_identical=True) for index in todo)
     with closing(_answers(worker, tasks, len(todo), where)) as answers:
         for count, (number, answer) in enumerate(answers, len(refused)):
             outcome = failed(VqError(answer.reason)) if isinstance(answer, Lost) else answer

@@ -77,7 +77,7 @@ class Actor:
         if self.fault is not None:
             return {"index": row["index"], "outcome": json.dumps({"fault": f"{platform.node()}: {self.fault}"})}
         source, target, make_folder, ours = json.loads(row["job"])
-        job = Job(Path(source), Path(target), make_folder, ours, same_is_done=True)
+        job = Job(Path(source), Path(target), make_folder, ours, accept_identical=True)
         try:
             outcome = attempt(self.worker, job, lambda done: None)
         except Exception as error:

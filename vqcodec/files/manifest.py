@@ -75,12 +75,12 @@ class Manifest:
             assert job.target is not None
             entry = self.entries.get(os.path.abspath(job.target))
             if entry is None:
-                found.append(replace(job, same_is_done=True))
+                found.append(replace(job, accept_identical=True))
                 continue
             ours = entry.size is not None and size_of(job.target) == entry.size
             done = entry.input == os.path.abspath(job.source) and entry.options == self.options
             if not (ours and done and seen(job.source) == entry.seen):
-                found.append(replace(job, ours=entry.size, same_is_done=True))
+                found.append(replace(job, ours=entry.size, accept_identical=True))
         return found
 
     def add(self, job: Job, outcome: Outcome) -> None:

@@ -29,7 +29,7 @@ class Job:
     target: Path | None
     make_folder: bool = False  # the target's folder, if it is absent
     ours: int | None = None  # the size of an earlier result of ours, which may be replaced
-    same_is_done: bool = False  # a target that holds the very bytes of the result counts as written
+    accept_identical: bool = False  # a target that holds the very bytes of the result counts as written
 
     @property
     def input(self) -> str:
@@ -187,7 +187,7 @@ def check(job: Job, force: bool, missing: type[VqError]) -> None:
     if job.source is not None and os.path.exists(job.target) and os.path.samefile(job.source, job.target):
         raise UsageError(f"{job.target} is the input itself; name another output with -o")
     if not job.make_folder or os.path.isdir(job.target.parent):
-        check_destination(job.target, force=force or job.same_is_done)
+        check_destination(job.target, force=force or job.accept_identical)
 
 
 def seen(source: Path | None) -> tuple[int, int] | None:

@@ -30,7 +30,7 @@ R = TypeVar("R")  # its answer
 
 THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "VECLIB_MAXIMUM_THREADS")
 _GRACE = 10  # seconds for a process to unwind
-_STILLBORN = 3  # processes that die while they start, in a row, are enough
+MAX_FAILED_STARTS = 3  # processes that die while they start, in a row, are enough
 
 
 @dataclass(frozen=True)
@@ -70,7 +70,7 @@ def in_processes(
     fresh = ((index, task, 1) for index, task in enumerate(tasks))
     again: list[tuple[int, T, int]] = []  # (index, task, which try this is)
     workers: list[_Worker[A, T, R]] = []
-    stillborn = 0  # in a row
+    failed_starts = 0  # in a row
     try:
         while True:
             while len(workers) < jobs and (item := again.pop() if again else next(fresh, None)) is not None:
@@ -82,7 +82,7 @@ def in_processes(
             for worker in [worker for worker in workers if worker.pipe in ready]:
                 answer = worker.answer()
                 if isinstance(answer, _Ready):
-                    stillborn = 0
+                    failed_starts = 0
                     continue
                 index, task, turn = worker.item
                 if not isinstance(answer, Lost) and (item := next(fresh, None)) is not None:
@@ -91,8 +91,8 @@ def in_processes(
                     workers.remove(worker)
                     worker.end()
                 if isinstance(answer, Lost) and not worker.ready:  # that is no fault of the task
-                    stillborn += 1
-                    if stillborn >= _STILLBORN:
+                    failed_starts += 1
+                    if failed_starts >= MAX_FAILED_STARTS:
                         raise VqError(f"no process can be started: {answer.reason}")
                     again.append((index, task, turn))
                 elif isinstance(answer, Lost) and turn < tries:

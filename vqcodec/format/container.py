@@ -39,49 +39,19 @@ from __future__ import annotations
 import struct
 import zlib
 from dataclasses import dataclass, field, fields
-from itertools import accumulate
-from typing import Literal
 
-from vqcodec.errors import DamagedFile, LimitExceeded, UnsupportedFile
-from vqcodec.format.chunks import (
-    ALPHA,
-    ANCILLARY,
-    CRITICAL,
-    NAMES_BY_TYPE,
-    POSTFILTER,
-    TYPES,
-    alpha_fault,
-    chunks_of,
-    inflated,
-)
-from vqcodec.format.magic import MAGIC, check_magic
+from vqcodec.errors import DamagedFile
+from vqcodec.format.chunks import ALPHA, NAMES_BY_TYPE, POSTFILTER, TYPES, alpha_fault, chunks_of, inflated
+from vqcodec.format.header import CRC, Frame, Header, contradiction, damaged, read_header, write_header
 from vqcodec.limits import DEFAULT_LIMITS, Limits
 from vqcodec.picture.metadata import KINDS, Metadata
 
 __all__ = [
-    "MAGIC", "Frame", "Header", "VqFile", "alpha_payload", "metadata_payload", "pack", "postfilter_payload",
-    "read_header", "read_metadata", "unit_payload", "unpack",
+    "Frame", "Header", "VqFile", "alpha_payload", "metadata_payload", "pack", "postfilter_payload", "read_header",
+    "read_metadata", "unit_payload", "unpack",
 ]  # fmt: skip
 
-_VERSION = 1
-_GREY, _CHUNKS = 0x01, 0x02  # the flag bits
-_MAX_CHUNKS = 255
-_CRC = struct.Struct("<I")
 _BINDING = struct.Struct("<II")  # header checksum, index: what a part's checksum covers before its payload
-
-
-@dataclass(frozen=True)
-class Frame:
-    """What a file says about its picture."""
-
-    model_digest: bytes  # 8 bytes
-    width: int  # pixels
-    height: int
-    mode: Literal["RGB", "L"]  # what the picture is given back as
-    quality: int  # on the model's own scale, from 0
-    unit: int  # side of a unit of coding, in latent positions
-    rows: int  # of the grid of units
-    cols: int
 
 
 @dataclass(frozen=True)
@@ -97,63 +67,11 @@ class VqFile(Frame):
     metadata: Metadata = field(default_factory=Metadata)
 
 
-@dataclass(frozen=True)
-class Header(Frame):
-    """What is known before any payload is read; lengths and offsets are in bytes.
-
-    lengths[i] and offsets[i] describe the payload of part i (units row-major, then chunks);
-    chunk_types[i] is the type of part rows * cols + i.
-    """
-
-    lengths: tuple[int, ...]
-    offsets: tuple[int, ...]
-    chunk_types: tuple[int, ...]
-    checksum: int  # of the header
-
-    @property
-    def header_bytes(self) -> int:
-        """Length of the header with its checksum."""
-        return self.offsets[0] - _CRC.size
-
-    @property
-    def unit_lengths(self) -> tuple[int, ...]:
-        return self.lengths[: self.rows * self.cols]
-
-    @property
-    def chunk_lengths(self) -> tuple[int, ...]:
-        return self.lengths[self.rows * self.cols :]
-
-    @property
-    def alpha_bytes(self) -> int:
-        """Length of the alpha payload; 0 where there is none."""
-        return self._lengths_by_type.get(ALPHA, 0)
-
-    @property
-    def postfilter_bytes(self) -> int:
-        """Length of the post-filter's weights; 0 where there are none."""
-        return self._lengths_by_type.get(POSTFILTER, 0)
-
-    @property
-    def _lengths_by_type(self) -> dict[int, int]:
-        return dict(zip(self.chunk_types, self.chunk_lengths, strict=True))
-
-    @property
-    def metadata_bytes(self) -> dict[str, int]:
-        """Lengths of the metadata payloads that are there, by kind."""
-        lengths = self._lengths_by_type
-        return {kind: lengths[TYPES[kind]] for kind in KINDS if TYPES[kind] in lengths}
-
-    @property
-    def total_bytes(self) -> int:
-        """Length of the whole file."""
-        return self.offsets[-1] + self.lengths[-1]
-
-
 def pack(file: VqFile) -> bytes:
     """The bytes of a .vq file. ValueError if the fields contradict each other or do not fit the format."""
     if len(file.model_digest) != 8 or file.mode not in ("RGB", "L"):
         raise ValueError(f"a digest of {len(file.model_digest)} bytes (8 are needed), mode {file.mode!r} (RGB or L)")
-    if wrong := _contradiction(file):
+    if wrong := contradiction(file):
         raise ValueError(wrong)
     if len(file.units) != file.rows * file.cols:
         raise ValueError(f"{file.rows} x {file.cols} units are needed, not {len(file.units)}")
@@ -161,21 +79,11 @@ def pack(file: VqFile) -> bytes:
         raise ValueError(wrong)
 
     chunks = chunks_of(file.alpha, file.postfilter, file.metadata)
-    flags = (_GREY if file.mode == "L" else 0) | (_CHUNKS if chunks else 0)
-    header = bytearray(MAGIC + bytes([_VERSION]) + file.model_digest + bytes([flags]))
-    for number in (file.width, file.height, file.quality, file.unit, file.rows, file.cols):
-        header += _varint(number)
-    for payload in file.units:
-        header += _varint(len(payload))
-    if chunks:
-        header += _varint(len(chunks))
-    for kind, payload in chunks:
-        header += bytes([kind]) + _varint(len(payload))
     parts = [*file.units, *(payload for _, payload in chunks)]
-    checksum = zlib.crc32(header)
-    pieces = [bytes(header), _CRC.pack(checksum)]
+    header, checksum = write_header(file, file.units, chunks)
+    pieces = [header]
     for index, payload in enumerate(parts):
-        pieces += (_CRC.pack(_part_checksum(checksum, index, payload)), payload)
+        pieces += (CRC.pack(_part_checksum(checksum, index, payload)), payload)
     return b"".join(pieces)
 
 
@@ -189,48 +97,6 @@ def unpack(data: bytes, limits: Limits = DEFAULT_LIMITS) -> VqFile:
     return VqFile(**frame, units=units, alpha=alpha, postfilter=postfilter, metadata=read_metadata(data, header))
 
 
-def read_header(data: bytes, limits: Limits = DEFAULT_LIMITS, *, partial: bool = False) -> Header:
-    """Read and check the header alone, and that the file has exactly the length the header declares.
-
-    With `partial` the length does not matter: the sound units of a cut file can still be had, one by one.
-    Memory and time are bounded by len(data) and by `limits`, whatever the header says.
-    """
-    check_magic(data)
-    reader = _Reader(data, len(MAGIC))
-    version = reader.byte()
-    if version != _VERSION:
-        raise (_too_new if version > _VERSION else _damaged)(f"format version {version}")
-    digest, flags = reader.take(8), reader.byte()
-    if flags & ~(_GREY | _CHUNKS):
-        raise _too_new(f"flags {flags:#04x}")
-    width, height, quality, unit, rows, cols = (reader.varint() for _ in range(6))
-    frame = Frame(digest, width, height, "L" if flags & _GREY else "RGB", quality, unit, rows, cols)
-    if wrong := _contradiction(frame):
-        raise _damaged(wrong)
-    # The table of units is the one thing allocated before the checksum can be checked: cap it first.
-    _check_limit(f"{rows} x {cols} units", rows * cols, "units", limits)
-    lengths = [reader.varint() for _ in range(rows * cols)]
-    types = _read_chunk_table(reader, lengths) if flags & _CHUNKS else ()
-    checksum = zlib.crc32(memoryview(data)[: reader.at])
-    if checksum != _CRC.unpack(reader.take(_CRC.size))[0]:
-        raise _damaged("the checksum of its header does not match")
-
-    _check_limit(f"{width} x {height} pixels", width * height, "pixels", limits)
-    _check_limit(f"{width} x {height} pixels", max(width, height), "side", limits)
-    if unknown := [kind for kind in types if kind not in CRITICAL and kind < ANCILLARY]:
-        raise _too_new(f"a chunk of type {unknown[0]}")
-    if doubled := [name for kind, name in NAMES_BY_TYPE.items() if types.count(kind) > 1]:
-        raise _damaged(f"it has more than one {doubled[0]}")
-    # The checksum of a part begins where the part before it ends.
-    *starts, end = accumulate((_CRC.size + length for length in lengths), initial=reader.at)
-    if not partial and len(data) < end:
-        raise DamagedFile(f"the file is truncated: {len(data)} of {end} bytes are there")
-    if not partial and len(data) > end:
-        raise _damaged(f"{len(data) - end} bytes follow its end")
-    offsets = tuple(start + _CRC.size for start in starts)
-    return Header(**vars(frame), lengths=tuple(lengths), offsets=offsets, chunk_types=types, checksum=checksum)
-
-
 def unit_payload(data: bytes, header: Header, index: int) -> bytes:
     """The payload of one unit (index: row * cols + col); DamagedFile if it is cut off or not sound."""
     if not 0 <= index < header.rows * header.cols:
@@ -242,7 +108,7 @@ def alpha_payload(data: bytes, header: Header) -> bytes | None:
     """The alpha chunk alone, None where the file has none; DamagedFile as for a unit."""
     payload = _chunk(data, header, ALPHA)
     if payload is not None and (wrong := alpha_fault(payload, header.width, header.height)):
-        raise _damaged(wrong)
+        raise damaged(wrong)
     return payload
 
 
@@ -274,8 +140,8 @@ def _part(data: bytes, header: Header, index: int) -> bytes:
     if end > len(data):
         raise DamagedFile(f"the file is truncated: {_name_of(header, index)} is cut off")
     payload = data[start:end]
-    if _CRC.unpack_from(data, start - _CRC.size)[0] != _part_checksum(header.checksum, index, payload):
-        raise _damaged(f"the checksum of {_name_of(header, index)} does not match")
+    if CRC.unpack_from(data, start - CRC.size)[0] != _part_checksum(header.checksum, index, payload):
+        raise damaged(f"the checksum of {_name_of(header, index)} does not match")
     return payload
 
 
@@ -288,78 +154,3 @@ def _name_of(header: Header, index: int) -> str:
 
 def _part_checksum(header_checksum: int, index: int, payload: bytes) -> int:
     return zlib.crc32(payload, zlib.crc32(_BINDING.pack(header_checksum, index)))
-
-
-def _read_chunk_table(reader: _Reader, lengths: list[int]) -> tuple[int, ...]:
-    """The types of the chunks; their lengths go to the end of `lengths`."""
-    count = reader.varint()
-    if not 1 <= count <= _MAX_CHUNKS:
-        raise _damaged(f"it declares {count} chunks")
-    types = []
-    for _ in range(count):
-        types.append(reader.byte())
-        lengths.append(reader.varint())
-    return tuple(types)
-
-
-def _damaged(reason: str) -> DamagedFile:
-    return DamagedFile(f"the file is damaged: {reason}")
-
-
-def _too_new(feature: str) -> UnsupportedFile:
-    return UnsupportedFile(f"the file was written by a newer version of vqcodec, please upgrade ({feature})")
-
-
-def _check_limit(what: str, size: int, name: str, limits: Limits) -> None:
-    if size > getattr(limits, name):
-        over = f"the file declares {what}, over the limit of {getattr(limits, name)} ({name})"
-        option = f"--max-pixels {size}, or " if name == "pixels" else ""
-        raise LimitExceeded(f"{over}: if you trust it, raise the limit ({option}Limits({name}={size}))")
-
-
-def _contradiction(frame: Frame) -> str | None:
-    """Why no picture can be so, in words, or None."""
-    for name in ("width", "height", "unit", "rows", "cols"):
-        if getattr(frame, name) < 1:
-            return f"{name} is below 1"
-    # A latent position stands for one pixel at least, and only the last unit of a row may be partly filled.
-    if frame.rows > -(-frame.height // frame.unit) or frame.cols > -(-frame.width // frame.unit):
-        return f"{frame.rows} x {frame.cols} units are too many for {frame.width} x {frame.height} pixels"
-    return None
-
-
-def _varint(number: int) -> bytes:
-    if not 0 <= number < 2**32:
-        raise ValueError(f"{number} is not in 0 .. 2**32 - 1")
-    out = bytearray()
-    while number > 0x7F:
-        out.append(0x80 | number & 0x7F)
-        number >>= 7
-    return bytes(out) + bytes([number])
-
-
-class _Reader:
-    """A position in the header; running off the end is a DamagedFile."""
-
-    def __init__(self, data: bytes, at: int) -> None:
-        self.data, self.at = data, at
-
-    def take(self, count: int) -> bytes:
-        if count > len(self.data) - self.at:
-            raise DamagedFile(f"the file is truncated: its {len(self.data)} bytes end within the header")
-        self.at += count
-        return self.data[self.at - count : self.at]
-
-    def byte(self) -> int:
-        return self.take(1)[0]
-
-    def varint(self) -> int:
-        number = 0
-        for shift in range(0, 35, 7):
-            byte = self.byte()
-            number |= (byte & 0x7F) << shift
-            if byte < 0x80:
-                if number >= 2**32 or (byte == 0 and shift > 0):
-                    break
-                return number
-        raise _damaged("a number in its header is malformed")

@@ -88,7 +88,7 @@ class VectorQuantizer(Codebooks):
             commitment_loss=commitment,
         )
 
-    def encode(
+    def quantize(
         self,
         z: Tensor,
         quality: int,
@@ -115,12 +115,12 @@ class VectorQuantizer(Codebooks):
             codes.append(cost.argmin(2))
         return torch.stack(codes, 1).view(batch, len(codes), height, width)
 
-    def decode(self, codes: Tensor, quality: int) -> Tensor:
+    def dequantize(self, codes: Tensor, quality: int) -> Tensor:
         """Latents [B, D, H, W] of codes [B, G, H, W] at one quality (0-based)."""
         parts = [self.vectors(g)[quality][codes[:, g]] for g in range(codes.shape[1])]
         return torch.cat(parts, 3).permute(0, 3, 1, 2)
 
-    def decode_each(self, codes: Tensor, quality: Tensor) -> Tensor:
+    def dequantize_each(self, codes: Tensor, quality: Tensor) -> Tensor:
         """Latents [B, D, H, W] of codes [B, G, H, W] at the qualities [B] (0-based)."""
         rows = quality[:, None, None]
         parts = [self.vectors(g)[rows, codes[:, g].long()] for g in range(codes.shape[1])]

@@ -40,13 +40,13 @@ class Tiled:
         self.network, self.quality, self.rate_scale = network, quality, float(rate_scale)
         self.stride = network.config.stride
 
-    def encode(self, pixels: Samples, progress: Progress | None = None) -> Codes:
+    def to_codes(self, pixels: Samples, progress: Progress | None = None) -> Codes:
         """Pixels [H, W, 3] -> codes [G, h, w]."""
         height, width = (-(-side // self.stride) for side in pixels.shape[:2])
         codes = np.empty((len(self.network.config.codebooks), height, width), np.int32)
         for window in self._windows(height, width, self.network.encoder_reach, progress):
             part = _padded(pixels[window.outer(self.stride)], self.stride)
-            found = self.network.encode(_tensor(part), self.quality, self.rate_scale)[0]
+            found = self.network.to_codes(_tensor(part), self.quality, self.rate_scale)[0]
             codes[(slice(None), *window.core())] = found.numpy()[(slice(None), *window.inner())]
         return codes
 
@@ -73,7 +73,7 @@ class Tiled:
 
     def _decoded(self, codes: Codes) -> Tensor:
         """Codes [G, h, w] -> a batch of one, for an encoder's choices."""
-        latents = self.network.quantizer.decode(_batch_of(codes), self.quality)
+        latents = self.network.quantizer.dequantize(_batch_of(codes), self.quality)
         with _quick_products():
             decoded: Tensor = self._decoder(latents, torch.tensor([self.quality]))
         return decoded
@@ -83,7 +83,7 @@ class Tiled:
         z = torch.from_numpy(np.ascontiguousarray(latents))[None]
         costs = [torch.from_numpy(each)[None] for each in bits]
         scale = torch.from_numpy(self.rate_scale * steps).view(1, -1)
-        return self.network.quantizer.encode(z, self.quality, scale, costs)[0].numpy().astype(np.int32)
+        return self.network.quantizer.quantize(z, self.quality, scale, costs)[0].numpy().astype(np.int32)
 
     @property
     def price(self) -> float:
@@ -113,12 +113,12 @@ class Tiled:
         scale = PIXEL_SCALE**2 * step**2
         return gram * scale, lacking * scale
 
-    def decode(self, codes: Codes, progress: Progress | None = None, weights: Sequence[float] = ()) -> Samples:
+    def to_pixels(self, codes: Codes, progress: Progress | None = None, weights: Sequence[float] = ()) -> Samples:
         """Codes [G, h, w] -> pixels [h * stride, w * stride, 3], with weights of the post-filter."""
         _, height, width = codes.shape
         pixels = np.empty((height * self.stride, width * self.stride, 3), np.uint8)
         for window in self._windows(height, width, self.network.decoder_reach, progress):
-            decoded = self.network.decode(_batch_of(codes[(slice(None), *window.outer())]), self.quality, weights)
+            decoded = self.network.to_pictures(_batch_of(codes[(slice(None), *window.outer())]), self.quality, weights)
             samples = to_samples(decoded[0]).to(torch.uint8).permute(1, 2, 0)
             pixels[window.core(self.stride)] = samples.numpy()[window.inner(self.stride)]
         return pixels

@@ -55,10 +55,10 @@ class VQVAE(nn.Module):
         return Output(self.decoder(quantized.latents, quality), quantized)
 
     @torch.no_grad()
-    def encode(self, pictures: Tensor, quality: int, scale: float = 1.0) -> Tensor:
+    def to_codes(self, pictures: Tensor, quality: int, scale: float = 1.0) -> Tensor:
         """Codes [B, G, H/stride, W/stride] of pictures [B, 3, H, W] at one quality, lambda times `scale`."""
         index = torch.full((len(pictures),), quality, device=pictures.device)
-        return self.quantizer.encode(self.encoder(pictures, index), quality, scale)
+        return self.quantizer.quantize(self.encoder(pictures, index), quality, scale)
 
     @torch.no_grad()
     def descend(
@@ -73,7 +73,7 @@ class VQVAE(nn.Module):
         """
         assert self.config.transform, "only its latents measure pixels"
         index = torch.full((len(codes),), quality, device=codes.device)
-        latents = self.quantizer.decode(codes, quality)
+        latents = self.quantizer.dequantize(codes, quality)
         with torch.enable_grad():
             latents.requires_grad_()
             decoded = (decoder or self.decoder)(latents, index)
@@ -93,13 +93,13 @@ class VQVAE(nn.Module):
         return F.avg_pool2d(whole, self.config.stride, divisor_override=1)[:, 0]
 
     @torch.no_grad()
-    def decode(self, codes: Tensor, quality: int, weights: Sequence[float] = ()) -> Tensor:
+    def to_pictures(self, codes: Tensor, quality: int, weights: Sequence[float] = ()) -> Tensor:
         """Pictures [B, 3, H, W], not clipped, of codes [B, G, H/stride, W/stride] at one quality.
 
         `weights`: those of the post-filter's kernels; without them it has no part.
         """
         index = torch.full((len(codes),), quality, device=codes.device)
-        latents: Tensor = self.quantizer.decode(codes, quality)
+        latents: Tensor = self.quantizer.dequantize(codes, quality)
         pictures: Tensor = self.decoder(latents, index)
         return self.postfilter(pictures, weights) if self.postfilter and weights else pictures
 

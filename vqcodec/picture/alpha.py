@@ -11,7 +11,7 @@ from PIL import Image, PngImagePlugin
 
 from vqcodec.errors import DamagedFile
 
-__all__ = ["decode_alpha", "encode_alpha"]
+__all__ = ["pack_alpha", "unpack_alpha"]
 
 Samples = npt.NDArray[np.uint8]
 _SIGNATURE = b"\x89PNG\r\n\x1a\n"
@@ -19,14 +19,14 @@ _CHUNK = struct.Struct(">I4s")  # length and name; the payload and its checksum 
 _CRC_BYTES = 4
 
 
-def encode_alpha(alpha: Samples) -> bytes:
+def pack_alpha(alpha: Samples) -> bytes:
     """The bytes of a PNG of alpha [H, W]."""
     stream = io.BytesIO()
     Image.fromarray(alpha).save(stream, "PNG", optimize=True)
     return stream.getvalue()
 
 
-def decode_alpha(data: bytes, height: int, width: int) -> Samples:
+def unpack_alpha(data: bytes, height: int, width: int) -> Samples:
     """Alpha [height, width] of the bytes of a PNG. Raises `DamagedFile`."""
     try:
         # Not Image.open, which would apply its own limit: the container has checked the size against ours.

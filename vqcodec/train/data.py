@@ -21,7 +21,7 @@ import torch
 from PIL import Image
 
 from vqcodec.errors import BadPicture, UsageError
-from vqcodec.picture.image import read_picture
+from vqcodec.picture.read import read_picture
 from vqcodec.train.graphics import draw, vivid
 
 __all__ = ["Augment", "Pictures", "class_names", "load_pictures"]

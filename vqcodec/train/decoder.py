@@ -99,7 +99,7 @@ class DecoderStage(Stage):
         """Mean squared errors [B] of decoded crops, those of the given `rows`, and their qualities [B]."""
         quality = of.quality[rows].to(self.device)
         x = of.pixels[rows].to(self.device).permute(0, 3, 1, 2).float() / 255  # channels last in memory
-        latents = self.network.quantizer.decode_each(of.codes[rows].to(self.device), quality)
+        latents = self.network.quantizer.dequantize_each(of.codes[rows].to(self.device), quality)
         with autocast(self.device):
             y = self.network.decoder(latents.contiguous(memory_format=torch.channels_last), quality).float()
         if whole_numbers:
@@ -159,7 +159,7 @@ def _search(
     pixels = crops.permute(0, 2, 3, 1).contiguous()
     quality = torch.arange(SHARE) % codec.model.config.vqvae.qualities
     codes = [
-        codec.encode(each.numpy(), at + 1, effort=settings.effort)
+        codec.to_codes(each.numpy(), at + 1, effort=settings.effort)
         for each, at in zip(pixels, quality.tolist(), strict=True)
     ]
     partial = path.with_suffix(".partial")

@@ -81,7 +81,7 @@ def _statistics(network: VQVAE, found: Searched, progress: Progress | None) -> S
     grams, lacks = [], []
     crops = zip(found.pixels, found.codes, found.quality.tolist(), strict=True)
     for done, (pixels, codes, quality) in enumerate(crops, 1):
-        decoded = network.decode(codes[None].long(), quality)
+        decoded = network.to_pictures(codes[None].long(), quality)
         inputs = F.unfold(padded(decoded), SIDE)[0, :, ::EVERY].double()  # [INPUTS, H * W / EVERY]
         lacking = (pixels.permute(2, 0, 1) / 255 - decoded[0]).flatten(1)[:, ::EVERY].double()
         error = lacking.square().sum() + 1e-9

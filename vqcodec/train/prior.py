@@ -80,7 +80,7 @@ class PriorStage(Stage):
         """Codes [B, G, h, w] of crops [B, 3, H, W], uint8."""
         x = crops.to(self.device).contiguous(memory_format=torch.channels_last).float() / 255
         with autocast(self.device):
-            codes: Tensor = self.vqvae.encode(x, quality)
+            codes: Tensor = self.vqvae.to_codes(x, quality)
         return codes
 
     def loss(self, step: int, progress: float, part: Part = WHOLE) -> tuple[Tensor, dict[str, float]]:

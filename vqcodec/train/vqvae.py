@@ -141,8 +141,8 @@ class VQVAEStage(Stage):
             for chunk in torch.split(self.held_out, 16):
                 x = chunk.to(self.device).float() / 255
                 with autocast(self.device):
-                    found = self.network.encode(x, quality)
-                    y = self.network.decode(found, quality).float()
+                    found = self.network.to_codes(x, quality)
+                    y = self.network.to_pictures(found, quality).float()
                 grey = (y.clamp(0, 1) * 255).round() / 255
                 errors.append((grey - x).square().mean((1, 2, 3)).cpu())
                 codes.append(found.cpu())

@@ -1,6 +1,6 @@
-"""The command line of what surrounds the codec: codes as data, a model made visible, completion in a shell.
+"""The commands `tokenize` and `detokenize`: codes as data.
 
-`tokenize` and `detokenize` go through their pictures one by one; one that fails does not stop the others.
+Pictures are done one by one; one that fails does not stop the others.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import sys
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -19,19 +19,17 @@ from vqcodec.cli.options import Effort, Force, Json, MaxPixels, ModelName, Quali
 from vqcodec.cli.terminal import Bar, named, printable
 from vqcodec.errors import BadPicture, UsageError, VqError
 from vqcodec.files.plan import STREAM, pictures_in, sources
-from vqcodec.files.work import Compressor, Decompressor, Wish, limits_for, read
+from vqcodec.files.read_write import read
+from vqcodec.files.work import Decompressor, limits_for, open_codec
 from vqcodec.output import check_destination, make_folder, write_atomic
 
 if TYPE_CHECKING:
     from vqcodec.codec.codec import Codec
     from vqcodec.codec.tokens import PictureTokens
 
-__all__ = ["COMPLETE", "completion", "detokenize", "inspect", "prepare_completion", "tokenize"]
+__all__ = ["detokenize", "tokenize"]
 
-COMPLETE = "_VQCODEC_COMPLETE"  # the environment variable in which a shell asks for completions
 SUFFIX = ".vq"
-
-Shell = Literal["bash", "zsh", "fish", "powershell"]
 
 
 @dataclass(frozen=True)
@@ -107,7 +105,7 @@ def detokenize(
     from vqcodec.codec.codec import Codec
     from vqcodec.codec.tokens import file_name, read_tokens, render
     from vqcodec.model.store import find, open_model
-    from vqcodec.picture.image import encode_image
+    from vqcodec.picture.write import image_file
 
     tokens = read_tokens(file)
     folder = Path(out)
@@ -121,7 +119,7 @@ def detokenize(
     def work(item: tuple[int, PictureTokens], progress: Callable[[float], None]) -> TokenRecord:
         index, picture = item
         target = folder / file_name(picture.name)
-        write_atomic(target, encode_image(render(codec, tokens, picture, progress), "PNG"), force=force)
+        write_atomic(target, image_file(render(codec, tokens, picture, progress), "PNG"), force=force)
         return _record(file, str(target), str(index), picture, ())
 
     items = [(f"{file}[{index}]", (index, picture)) for index, picture in enumerate(tokens.pictures)]
@@ -145,10 +143,7 @@ class _Tokenizer:
             self.codec: Codec = reader.codec_for(read(paths[0]))
             self.quality = 0
         else:
-            opener = Compressor(model, Wish(quality, effort), force=False, max_pixels=max_pixels)
-            opener.open()
-            assert opener.codec is not None
-            self.codec = opener.codec
+            self.codec = open_codec(model, max_pixels)
             self.quality = self.codec.quality(quality)
 
     def work(self, path: Path, progress: Callable[[float], None]) -> tuple[PictureTokens, tuple[str, ...]]:
@@ -156,8 +151,8 @@ class _Tokenizer:
         from vqcodec.codec.codec import read_codes
         from vqcodec.codec.tokens import PictureTokens, is_wide
         from vqcodec.format.container import unpack
-        from vqcodec.picture.image import read_picture
         from vqcodec.picture.metadata import KEEP_NOTHING, KINDS, NAMES
+        from vqcodec.picture.read import read_picture
 
         dtype = "uint16" if is_wide(self.codec.model) else "uint8"  # many pictures are kept
         if _is_vq(path):
@@ -170,85 +165,10 @@ class _Tokenizer:
         if not path.exists():
             raise BadPicture(f"{path}: there is no such file")
         picture = read_picture(path, KEEP_NOTHING, self.codec.limits.pixels)
-        codes = self.codec.encode(picture.pixels, self.quality, progress, self.effort).astype(dtype)
+        codes = self.codec.to_codes(picture.pixels, self.quality, progress, self.effort).astype(dtype)
         notices = picture.notices if picture.alpha is None else (*picture.notices, "the transparency is left out")
         tokens = PictureTokens(path.name, picture.width, picture.height, picture.mode, self.quality, codes)
         return tokens, notices
-
-
-def inspect(
-    image: Annotated[str | None, typer.Argument(metavar="[PICTURE]", help="What the model makes of it, too.")] = None,
-    out: Annotated[str, typer.Option("--out", "-o", metavar="FOLDER", help="Made if absent.")] = "vqcodec-inspect",
-    quality: Quality = None,
-    effort: Effort = None,
-    max_pixels: MaxPixels = None,
-    model: ModelName = None,
-    force: Force = False,
-    as_json: Json = False,
-) -> None:
-    """Draw a model's codebooks and codes, and a picture's bits.
-
-    The files in FOLDER are codebooks.png, a map of each codebook, and codes.png, what codes look like; with a PICTURE
-    also reconstruction.png, error.png and bits.png, where it differs and where its bits go.
-    """
-    from vqcodec.bench.code_maps import NAMES, PICTURE_NAMES, show_model, show_picture
-    from vqcodec.picture.image import encode_image, from_image, read_picture
-
-    if image is None and effort is not None:
-        raise UsageError("--effort is for a PICTURE")
-    folder = Path(out)
-    if folder.is_dir():
-        for name in (*NAMES, *(PICTURE_NAMES if image is not None else ())):
-            check_destination(folder / name, force=force)
-    opener = Compressor(model, Wish(quality, effort), force, max_pixels)
-    opener.open()
-    assert opener.codec is not None
-    codec, chosen = opener.codec, opener.codec.quality(quality)
-    picture = None if image is None else read_picture(image, max_pixels=codec.limits.pixels)
-    make_folder(folder)
-    records: list[dict[str, Any]] = []
-    with Bar() as bar:
-        shown = [show_model(codec, chosen)]
-        if picture is not None:
-            from vqcodec.codec.codec import DEFAULT_EFFORT
-
-            level = DEFAULT_EFFORT if effort is None else effort
-            shown.append(show_picture(codec, picture, chosen, level, bar.part(0, 1)))
-        for part in shown:
-            for name, drawn in part.images.items():
-                write_atomic(folder / name, encode_image(from_image(drawn), "PNG"), force=force)
-                records.append({"output": str(folder / name), "quality": chosen, "text": part.lines[name]})
-    if as_json:
-        print(json.dumps(records, indent=2))
-    else:
-        for record in records:
-            print(printable(f"{record['output']}: {record['text']}"))
-
-
-def completion(
-    context: typer.Context,
-    shell: Annotated[Shell, typer.Argument(metavar="SHELL", help="bash, zsh, fish or powershell.")],
-) -> None:
-    """Print the script that lets a shell complete commands.
-
-    A line for the startup file of the shell:
-
-    \b
-    bash, zsh    source <(vqcodec completion bash), or zsh
-    fish         vqcodec completion fish | source
-    PowerShell   vqcodec completion powershell | Out-String | Invoke-Expression
-    """
-    from typer.completion import shell_complete
-
-    prepare_completion()
-    raise typer.Exit(shell_complete(context.find_root().command, {}, "vqcodec", COMPLETE, f"source_{shell}"))
-
-
-def prepare_completion() -> None:
-    """Let typer know the shells; it does so itself only where its own options for completion are in every help."""
-    from typer.completion import completion_init  # type: ignore[attr-defined]
-
-    completion_init()
 
 
 def _token_sources(inputs: Sequence[str], out: str) -> list[Path]:

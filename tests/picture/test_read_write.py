@@ -16,8 +16,10 @@ from hypothesis.extra import numpy as hnp
 from PIL import Image, ImageCms, ImageOps
 
 from vqcodec.errors import BadPicture, OutputError, UsageError
-from vqcodec.picture import image as module
-from vqcodec.picture.image import Picture, encode_image, format_for, from_image, read_picture, to_image
+from vqcodec.picture import read as module
+from vqcodec.picture.picture import Picture
+from vqcodec.picture.read import from_image, read_picture
+from vqcodec.picture.write import format_for, image_file, to_image
 
 SIZES = [(1, 1), (3, 5000), (5000, 3), (97, 89), (2, 1)]
 OPAQUE = ["BMP", "DIB", "EPS", "JPEG", "PCX", "PDF", "PPM"]
@@ -355,7 +357,7 @@ def damaged() -> dict[str, bytes]:
         "bytes": noise(5000).tobytes(),
         "flipped PNG": bytes(flipped),
         "wrong size": whole["PNG"].replace(struct.pack(">II", 40, 40), struct.pack(">II", 41, 40)),
-        "EPS": encode_image(Picture(noise(4, 4, 3), "RGB"), "EPS"),
+        "EPS": image_file(Picture(noise(4, 4, 3), "RGB"), "EPS"),
         "PNG without data": png(9, 8, 0, b"").getvalue(),
     }
 
@@ -500,7 +502,7 @@ def test_from_image_and_to_image_are_inverse(samples: np.ndarray) -> None:
     back = to_image(from_image(image))
     assert back.mode == image.mode
     assert (np.asarray(back) == samples).all()
-    again = read_picture(io.BytesIO(encode_image(from_image(image), "PNG")))
+    again = read_picture(io.BytesIO(image_file(from_image(image), "PNG")))
     assert (np.asarray(to_image(again)) == samples).all()
 
 
@@ -517,7 +519,7 @@ def test_grey_is_the_rounded_mean_of_the_channels() -> None:
 @pytest.mark.parametrize("name", WRITABLE)
 def test_encode_image_keeps_the_picture(name: str, mode: str) -> None:
     pixels = np.repeat(noise(17, 23, 1), 3, axis=2) if mode == "L" else noise(17, 23, 3)
-    data = encode_image(Picture(pixels, mode), name)
+    data = image_file(Picture(pixels, mode), name)
     if name in LOSSLESS:
         assert (read_picture(io.BytesIO(data)).pixels == pixels).all()
     elif name in ("JPEG", "AVIF"):
@@ -535,9 +537,9 @@ def test_alpha_is_kept_or_refused(name: str, mode: str) -> None:
     picture = Picture(pixels, mode, alpha)
     if name in OPAQUE:
         with pytest.raises(UsageError, match=f"{name} cannot hold the transparency of this picture; choose"):
-            encode_image(picture, name)
+            image_file(picture, name)
         return
-    back = read_picture(io.BytesIO(encode_image(picture, name)))
+    back = read_picture(io.BytesIO(image_file(picture, name)))
     assert (back.alpha == alpha).all()
     assert name == "AVIF" or (back.pixels == pixels).all(), "colours are kept under alpha 0"
 
@@ -545,12 +547,12 @@ def test_alpha_is_kept_or_refused(name: str, mode: str) -> None:
 @pytest.mark.parametrize("name", ["GIF", "ICO", "XBM", "HDF5", "SPIDER", "FITS", "no such format"])
 def test_unfit_formats_are_refused(name: str) -> None:
     with pytest.raises(UsageError, match=f"^{name} cannot hold every picture; choose PNG"):
-        encode_image(Picture(noise(2, 2, 3), "RGB"), name)
+        image_file(Picture(noise(2, 2, 3), "RGB"), name)
 
 
 def test_a_failure_of_the_writer_is_an_output_error() -> None:
     with pytest.raises(OutputError, match="cannot write the picture as WEBP: "):
-        encode_image(Picture(noise(1, 16384, 3), "RGB"), "WEBP")
+        image_file(Picture(noise(1, 16384, 3), "RGB"), "WEBP")
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,20 @@
+"""Small .vq files that are no pictures, for tests of the container."""
+
+from __future__ import annotations
+
+import hostile
+
+from vqcodec.format.container import VqFile
+
+TINY = VqFile(bytes(range(8)), 3, 2, "L", 5, 64, 1, 1, (b"abc",))
+
+
+def build(
+    numbers: tuple[int, ...] = (3, 2, 5, 64, 1, 1),
+    units: tuple[bytes, ...] = (b"abc",),
+    chunks: tuple[tuple[int, bytes], ...] = (),
+    flags: int | None = None,
+    table: bytes | None = None,
+) -> bytes:
+    """A file with right checksums from any fields at all; `table` replaces the lengths of the parts."""
+    return hostile.build(numbers, units, chunks, bytes(range(8)), flags=flags, table=table)
