@@ -1,13 +1,15 @@
-"""Faults on purpose: commands that are killed, that find the disk full, a folder closed, a reader gone.
+"""Fault injection: kill commands, fill the disk, remove permissions, close pipes; then check what is left behind.
 
     python benchmarks/faults.py [--count N] [--real N] [--seed N] [--json FILE]
 
-Every trial is a process of its own that runs the real command line on tiny pictures: a fork of one process that has
-loaded everything, so that thousands are affordable; `--real` counts whole processes, from the start of Python on.
-Afterwards the output must be whole, as it was before, or absent; inputs must be as they were; the exit code must be the
-one that the README gives; nothing else may lie around, but for the hidden temporary file of a process that died of
-SIGKILL. What breaks a rule is listed as lost, and the exit code is 1. POSIX only; disks that are full or read-only need
-root (tmpfs), and so do folders without permission.
+Every trial runs the real command line on tiny pictures in a separate process. The processes are forks of one process
+that has loaded everything, so thousands of trials are affordable. `--real` sets the number of trials that start a new
+Python process instead.
+
+After a trial, every output must be complete, unchanged or absent. The inputs must be unchanged. The exit code must be
+the one that the README documents. No other files may remain, except the hidden temporary file of a process that was
+killed by SIGKILL. Violations are listed as lost, and the exit code is then 1. POSIX only. Trials with full or read-only
+disks (tmpfs) and with folders without permission need root.
 """
 
 from __future__ import annotations
@@ -26,7 +28,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from trials import Done, Row, Scene, at_step, judge, mounted, run, scenes_in, spawn, steps, void, warm_up
+from trials import Done, Row, Scene, at_step, check, drop, make_scenes, mounted, run, spawn, steps, warm_up
 
 from vqcodec.model import store
 from vqcodec.nn import weights
@@ -39,10 +41,12 @@ NOBODY = 65534
 
 
 def exit_codes(number: signal.Signals) -> set[int]:
+    """The valid exit codes of a command that received this signal."""
     return {0, -number} if number == signal.SIGKILL else {0, 128 + number}
 
 
 def signals_at_any_moment(row: Row, scenes: list[Scene], count: int, rng: random.Random) -> None:
+    """Send a signal after a random time."""
     for scene in scenes:
         scene.reset()
         start = time.perf_counter()
@@ -57,12 +61,13 @@ def signals_at_any_moment(row: Row, scenes: list[Scene], count: int, rng: random
                 os.kill(pid, number)
 
             done = run(scene.folder, scene.arguments, before=scene.prepare, default=128 + number, during=kill)
-            # A signal can come before the command line has taken charge of it: then the process dies of it.
+            # The signal may arrive before its handler is installed. Then it kills the process.
             codes = exit_codes(number) | {-number}
-            judge(row, scene, done, codes, f"{number.name} after {delay:.4f} s", killed=done.code == -signal.SIGKILL)
+            check(row, scene, done, codes, f"{number.name} after {delay:.4f} s", killed=done.code == -signal.SIGKILL)
 
 
 def signals_at_steps(row: Row, scenes: list[Scene], count: int, rng: random.Random) -> None:
+    """Send a signal at a random bytecode of writing the output."""
     for scene in scenes:
         total = steps(scene)
         for _ in range(count // len(scenes)):
@@ -74,12 +79,13 @@ def signals_at_steps(row: Row, scenes: list[Scene], count: int, rng: random.Rand
 
             scene.reset()
             fault = at_step(kill)
-            done = run(scene.folder, scene.arguments, before=lambda s=scene, f=fault: void(s.prepare(), f()))
+            done = run(scene.folder, scene.arguments, before=lambda s=scene, f=fault: drop(s.prepare(), f()))
             killed = done.code == -signal.SIGKILL
-            judge(row, scene, done, exit_codes(number), f"{number.name} at step {moment} of {total}", killed=killed)
+            check(row, scene, done, exit_codes(number), f"{number.name} at step {moment} of {total}", killed=killed)
 
 
 def signals_to_real_processes(row: Row, scenes: list[Scene], count: int, rng: random.Random) -> None:
+    """Send a signal after a random time to a new Python process, not a fork."""
     command = [sys.executable, "-c", "from vqcodec.cli.main import main; main()"]
     usual = 0.0
     for index in range(count + 1):
@@ -94,22 +100,22 @@ def signals_to_real_processes(row: Row, scenes: list[Scene], count: int, rng: ra
             time.sleep(delay)
             process.send_signal(number)
         out, err = process.communicate()
-        if not index:  # the first one is undisturbed
+        if not index:  # the first process runs undisturbed, to measure its duration
             usual = time.perf_counter() - start
             continue
         if process.returncode in (-signal.SIGINT, 1) and number == signal.SIGINT and b"KeyboardInterrupt" in err:
-            err = b""  # Ctrl-C while Python loads the command line: there is nobody yet to put it in a word
+            err = b""  # Ctrl-C while Python imports the command line: nothing handles KeyboardInterrupt yet
             process.returncode = -signal.SIGINT
         codes = exit_codes(number) | {-number}
         done = Done(process.returncode, out, err)
-        judge(row, scene, done, codes, f"{number.name} after {delay:.2f} s", killed=done.code == -signal.SIGKILL)
+        check(row, scene, done, codes, f"{number.name} after {delay:.2f} s", killed=done.code == -signal.SIGKILL)
 
 
 # --- disks and folders ---------------------------------------------------------------------
 
 
 def no_room_for_a_byte(row: Row, scenes: list[Scene], count: int, rng: random.Random) -> None:
-    """The system takes so many bytes of a file, and no more (RLIMIT_FSIZE)."""
+    """The system limits the size of a file (RLIMIT_FSIZE)."""
     import resource
 
     for scene in scenes:
@@ -118,12 +124,12 @@ def no_room_for_a_byte(row: Row, scenes: list[Scene], count: int, rng: random.Ra
         for limit in limits:
             scene.reset()
             limited = functools.partial(resource.setrlimit, resource.RLIMIT_FSIZE, (limit, limit))
-            done = run(scene.folder, scene.arguments, before=lambda s=scene, f=limited: void(s.prepare(), f()))
-            judge(row, scene, done, {1}, f"room for {limit} bytes of {size}")
+            done = run(scene.folder, scene.arguments, before=lambda s=scene, f=limited: drop(s.prepare(), f()))
+            check(row, scene, done, {1}, f"room for {limit} bytes of {size}")
 
 
 def full_disk(row: Row, scenes: list[Scene], count: int, rng: random.Random) -> None:
-    """A real file system, with room for so many pages, and with or without room for one more file."""
+    """A tmpfs with room for a random number of pages, and with or without a free inode for one more file."""
     page = os.sysconf("SC_PAGE_SIZE")
     for scene in scenes:
         for _ in range(count // len(scenes)):
@@ -139,20 +145,21 @@ def full_disk(row: Row, scenes: list[Scene], count: int, rng: random.Random) -> 
                     subprocess.run(remount, check=True)
                 done = run(scene.folder, scene.arguments)
                 (scene.folder / "filler").unlink()
-                judge(row, scene, done, {0, 1}, f"room for {room} pages and {'a' if inode else 'no'} file")
+                check(row, scene, done, {0, 1}, f"room for {room} pages and {'a' if inode else 'no'} file")
 
 
 def read_only(row: Row, scenes: list[Scene], count: int, rng: random.Random) -> None:
+    """A tmpfs that is mounted read-only."""
     for scene in scenes:
         with mounted(scene.folder, "size=1m,mode=755"):
             scene.reset()
             subprocess.run(["mount", "-o", "remount,ro", scene.folder], check=True)
             for _ in range(count // len(scenes)):
-                judge(row, scene, run(scene.folder, scene.arguments), {1}, "read-only")
+                check(row, scene, run(scene.folder, scene.arguments), {1}, "read-only")
 
 
 def no_permission(row: Row, scenes: list[Scene], count: int, rng: random.Random) -> None:
-    """As a user who may not write into the folder, or not read the input."""
+    """Run as a user who may not write to the folder or may not read the input."""
     for scene in scenes:
         scene.reset()
         for _ in range(count // len(scenes)):
@@ -161,11 +168,11 @@ def no_permission(row: Row, scenes: list[Scene], count: int, rng: random.Random)
             if closed:
                 (scene.folder / closed).chmod(0o600)
             done = run(scene.folder, scene.arguments, before=lambda: os.setuid(NOBODY))
-            judge(row, scene, done, {1}, f"{closed or 'the folder'} closed")
+            check(row, scene, done, {1}, f"no permission for {closed or 'the folder'}")
 
 
 def output_is_input(row: Row, scenes: list[Scene], count: int, rng: random.Random) -> None:
-    """By the same name, another spelling, a symbolic link, a hard link, a linked folder."""
+    """The output is the input: by the same name, another spelling, a symbolic or hard link, a linked folder."""
     for scene in [scene for scene in scenes if len(scene.inputs) == 1]:
         source = scene.folder / next(iter(scene.inputs))
         for _ in range(count // 4):
@@ -192,7 +199,7 @@ def output_is_input(row: Row, scenes: list[Scene], count: int, rng: random.Rando
             kinds = [(scene.folder / name).is_symlink() for name in ("link", "link2", "here", "hard")]
             for name in ("link", "link2", "here", "hard"):
                 (scene.folder / name).unlink()
-            judge(row, scene, done, {2}, f"{way} {force}")
+            check(row, scene, done, {2}, f"{way} {force}")
             if kinds != [True, True, True, False]:
                 row.lost.append(f"{scene.name}, {way}: a link was replaced")
 
@@ -208,15 +215,15 @@ def reader_gone(row: Row, scenes: list[Scene], count: int, rng: random.Random) -
         size = len(next(iter(scene.outputs.values())))
         for _ in range(count // 4):
             scene.reset()
-            take = rng.randrange(size - 4096) if size > 4096 else 0  # the pipe itself holds 4096
+            take = rng.randrange(size - 4096) if size > 4096 else 0  # the pipe buffers 4096 bytes
 
             def small() -> None:
                 fcntl.fcntl(1, fcntl.F_SETPIPE_SZ, 4096)
 
             done = run(scene.folder, scene.to("-"), before=small, take=take)
-            judge(row, scene, done, {1}, f"after {take} bytes of {size}")
+            check(row, scene, done, {1}, f"after {take} bytes of {size}")
             if done.err:
-                row.lost.append(f"{scene.name}: a message about a reader who has seen enough: {done.err.decode()}")
+                row.lost.append(f"{scene.name}: an error message after the reader closed the pipe: {done.err.decode()}")
 
 
 def input_ends_early(row: Row, scenes: list[Scene], count: int, rng: random.Random) -> None:
@@ -227,13 +234,13 @@ def input_ends_early(row: Row, scenes: list[Scene], count: int, rng: random.Rand
             scene.reset()
             end = rng.randrange(min(len(content), 60_000))
             done = run(scene.folder, scene.to(scene.out, "-"), stdin=content[:end])
-            # What follows the last sample of a PNG is dispensable.
+            # The bytes after the last sample of a PNG are not needed for decoding.
             codes = {0, 1} if name.endswith(".png") and end >= len(content) - 16 else {1}
-            judge(row, scene, done, codes, f"{end} bytes of {len(content)}")
+            check(row, scene, done, codes, f"{end} bytes of {len(content)}")
 
 
 def closed_streams(row: Row, scenes: list[Scene], count: int, rng: random.Random) -> None:
-    """The process is started without one, two or all three of its standard streams."""
+    """The process starts without one, two or all three of its standard streams."""
     for scene in scenes:
         for _ in range(count // len(scenes)):
             scene.reset()
@@ -245,16 +252,16 @@ def closed_streams(row: Row, scenes: list[Scene], count: int, rng: random.Random
                     setattr(sys, ("stdin", "stdout", "stderr")[number], None)
 
             done = run(scene.folder, scene.arguments, before=close)
-            judge(row, scene, done, {1} if 1 in closed else {0}, f"without {closed}")
+            check(row, scene, done, {1} if 1 in closed else {0}, f"without {closed}")
 
 
 def at_once(row: Row, scenes: list[Scene], count: int, rng: random.Random) -> None:
-    """Three processes make one file of three inputs: with --force the last one wins, without it the first one."""
+    """Three processes write the same output. With --force the last one wins, without it the first one."""
     scene = next(scene for scene in scenes if scene.name == "several")
     for _ in range(count):
         scene.reset()
         force = rng.random() < 0.5
-        rivals = []
+        processes = []
         for name in sorted(scene.inputs):
             pause, chance = random.Random(rng.random()), 0.02
             slow = at_step(lambda _, p=pause, c=chance: time.sleep(0.002) if p.random() < c else None)
@@ -262,18 +269,18 @@ def at_once(row: Row, scenes: list[Scene], count: int, rng: random.Random) -> No
             null = os.open(os.devnull, os.O_RDWR)
             without = rng.choice([0, 0, 1, 2])
             rival = Scene("rival", scene.folder, "", {}, "", [], without=without)
-            rivals.append(
-                spawn(scene.folder, command, lambda r=rival, s=slow: void(r.prepare(), s()), 70, [null] * 3, null, [])
+            processes.append(
+                spawn(scene.folder, command, lambda r=rival, s=slow: drop(r.prepare(), s()), 70, [null] * 3, null, [])
             )
             os.close(null)
-        codes = sorted(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) for pid in rivals)
+        codes = sorted(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) for pid in processes)
         same = scene.folder / "same.vq"
         content = same.read_bytes() if same.exists() else b""
         same.unlink(missing_ok=True)
         row.injected += 1
         row.codes.update(codes)
         row.whole += content in scene.outputs.values()
-        expected = [0] * len(rivals) if force else [0] + [1] * (len(rivals) - 1)
+        expected = [0] * len(processes) if force else [0] + [1] * (len(processes) - 1)
         if codes != expected or content not in scene.outputs.values() or scene.files() != scene.inputs:
             row.lost.append(f"at once, force {force}: exit codes {codes}, {len(content)} bytes, {list(scene.files())}")
 
@@ -295,36 +302,36 @@ KINDS: dict[str, Callable[[Row, list[Scene], int, random.Random], None]] = {
 
 
 def unavailable(kind: str, folder: Path) -> str | None:
-    """Why a kind of fault cannot be injected here."""
+    """Why a kind of fault cannot be injected on this machine, or None."""
     if kind in ("full disk (tmpfs)", "read-only file system"):
         try:
             with mounted(folder, "size=64k"):
                 return None
         except (OSError, subprocess.CalledProcessError):
-            return "needs the right to mount a tmpfs"
+            return "needs permission to mount a tmpfs"
     return "needs root" if kind == "no permission" and os.geteuid() else None
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--count", type=int, default=300, help="trials of each kind (default 300)")
-    parser.add_argument("--real", type=int, default=24, help="trials with processes from their start (default 24)")
-    parser.add_argument("--only", default="", metavar="TEXT", help="only kinds with this in their name")
+    parser.add_argument("--real", type=int, default=24, help="trials that start a new Python process (default 24)")
+    parser.add_argument("--only", default="", metavar="TEXT", help="only kinds whose name contains TEXT")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--model", default="paper")
     parser.add_argument("--json", type=Path)
     options = parser.parse_args()
     if os.name != "posix":
         sys.exit("this needs a POSIX system")
-    store.Model.prior = functools.cache(store.Model.prior)  # loaded once, here
+    store.Model.prior = functools.cache(store.Model.prior)  # load once, in the parent of all forks
     weights.open_network = functools.cache(weights.open_network)
     rows: dict[str, Row] = {}
     skipped: dict[str, str] = {}
     with tempfile.TemporaryDirectory() as name:
         root = Path(name)
-        root.chmod(0o755)  # for trials as another user
+        root.chmod(0o755)  # for trials that run as another user
         warm_up(root, options.model)
-        scenes = scenes_in(root, options.model)
+        scenes = make_scenes(root, options.model)
         for kind, inject in KINDS.items():
             if options.only not in kind:
                 continue
@@ -337,7 +344,7 @@ def main() -> None:
             inject(rows[kind], scenes, options.real if real else options.count, random.Random(options.seed))
             print(f"{kind:28}{rows[kind]}", flush=True)
     for kind, reason in skipped.items():
-        print(f"{kind}: not tried here, {reason}")
+        print(f"{kind}: skipped, {reason}")
     lost = [f"{kind}: {text}" for kind, row in rows.items() for text in row.lost]
     total = sum(row.injected for row in rows.values())
     print(*lost, f"{total} faults, {len(lost) or 'nothing'} lost", sep="\n")

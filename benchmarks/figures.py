@@ -1,11 +1,11 @@
-"""The README's pictures: rate-distortion curves, crops side by side at equal size, and pictures in a row.
+"""Figures of the README: rate-distortion curves, crops side by side at equal file size, and pictures in a row.
 
     python benchmarks/figures.py curves benchmarks/results/kodak.json -o benchmarks/figures/kodak.svg
     python benchmarks/figures.py crops PICTURE --bpp 0.15 --at 300,200 -o benchmarks/figures/crops.png
     python benchmarks/figures.py row A.png B.png C.png --side 430 -o benchmarks/figures/likelihood-samples.png
 
-The curves are the means that `vqcodec bench DATA --peers --json FILE` wrote; nothing is computed here but their places
-on paper. The crops are decoded from files of at most the wanted size, made on the spot.
+The curves show the means of a results file of `vqcodec bench DATA --peers --json FILE`. Nothing is measured here. The
+crops are decoded from files of about the target size, which the script encodes itself.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from vqcodec.picture.picture import Picture
 from vqcodec.picture.read import read_picture
 from vqcodec.picture.write import to_image
 
-# Colours that stay apart for the colour-blind (Okabe & Ito 2008).
+# Colours that are distinguishable with colour blindness (Okabe & Ito 2008).
 STYLES = {
     "photo": ("vqcodec photo", "#0072B2", "o", 2.4),
     "avif": ("AVIF", "#D55E00", "s", 1.4),
@@ -38,7 +38,7 @@ GAP = 6
 
 
 def curves(source: Path, target: Path) -> None:
-    """Two panels: PSNR and MS-SSIM over bpp, both axes as in the literature (bpp logarithmic)."""
+    """Two panels: PSNR and MS-SSIM (dB) over bpp, with a logarithmic bpp axis as in the literature."""
     means = json.loads(source.read_text())["means"]
     mpl.rcParams.update({"font.family": "sans-serif", "font.size": 10, "svg.hashsalt": "vqcodec"})
     figure, axes = plt.subplots(1, 2, figsize=(10, 4.2), constrained_layout=True)
@@ -66,13 +66,13 @@ def curves(source: Path, target: Path) -> None:
 
 
 def crops(source: Path, target: Path, bpp: float, corner: tuple[int, int], side: int) -> None:
-    """The original and every codec's picture at the same size, `side` x `side` pixels of them."""
+    """A crop of `side` x `side` pixels of the original and of every codec's picture at the same file size."""
     picture = read_picture(source)
     size = bpp * picture.height * picture.width / 8
     tiles = [("original", to_image(picture))]
     for name, (label, *_) in STYLES.items():
         codec: Peer | None = ModelPeer(open_model(name), None) if name == "photo" else peer(name)
-        assert codec is not None, f"{name} is not known to the benchmark"
+        assert codec is not None, f"{name} is not a codec of the benchmark"
         found = codec.compress_to(picture, size)
         decoded = codec.decompress(found.data)
         tiles.append((caption(label, found.data, picture, decoded), to_image(decoded)))
@@ -88,14 +88,14 @@ def crops(source: Path, target: Path, bpp: float, corner: tuple[int, int], side:
 
 
 def caption(label: str, data: bytes, before: Picture, after: Picture) -> str:
-    """The codec with the size of its file and the figures of the whole picture."""
+    """A caption: the codec, the rate of its file, and PSNR and MS-SSIM of the whole picture."""
     bpp = 8 * len(data) / (before.height * before.width)
     quality, similarity = psnr(before.pixels, after.pixels), ms_ssim(before.pixels, after.pixels)
     return f"{label}: {bpp:.3f} bpp, {quality:.2f} dB, {similarity:.4f}"
 
 
 def row(sources: list[Path], height: int, target: Path) -> None:
-    """Pictures side by side, all of the same height."""
+    """Pictures side by side, scaled to the same height."""
     pictures = [Image.open(source).convert("RGB") for source in sources]
     pictures = [
         each.resize((round(each.width * height / each.height), height), Image.Resampling.LANCZOS) for each in pictures
@@ -116,13 +116,13 @@ def main() -> None:
     parser.add_argument("-o", "--out", type=Path, required=True)
     parser.add_argument("--bpp", type=float, default=0.2)
     parser.add_argument("--at", default="0,0", metavar="X,Y", help="upper left corner of the crop")
-    parser.add_argument("--side", type=int, default=256, help="of a crop, or height of a row")
+    parser.add_argument("--side", type=int, default=256, help="side of a crop, or height of a row, in pixels")
     arguments = parser.parse_args()
     source, *more = arguments.sources
     if arguments.what == "row":
         row([source, *more], arguments.side, arguments.out)
     elif more:
-        parser.error("curves and crops are made from one SOURCE")
+        parser.error("curves and crops take exactly one SOURCE")
     elif arguments.what == "curves":
         curves(source, arguments.out)
     else:

@@ -1,15 +1,15 @@
-"""Hostile files, made by the thousand: whatever bytes come in, a result or one clear `VqError` goes out.
+"""Fuzzing: for any input bytes, vqcodec must return a result or raise one clear `VqError`.
 
     python benchmarks/fuzz.py --minutes 30 [--target NAME] [--findings DIR] [--json FILE]
 
-Needs Linux and atheris (`pip install '.[fuzz]'`): libFuzzer keeps and mutates those inputs that reach code which none
-reached before. The mutations know the formats (benchmarks/mutations.py) and repair the checksums. Each target has a
-process of its own and an equal share of the time; models are tiny, made on the spot, of random weights.
+Needs Linux and atheris (`pip install '.[fuzz]'`). libFuzzer keeps inputs that reach new code, and mutates them further.
+The mutations are format-aware (benchmarks/mutations.py) and repair the checksums. Each target runs in its own process
+and gets an equal share of the time. Models are tiny and have random weights.
 
-A finding is an exception other than `VqError`, a warning, an error whose text is not one printable line of at most 1010
-characters, more than a second of CPU time, or 64 MB more memory than any input before it took (so only the first of its
-kind shows). Each kind of finding is kept once, as short as 300 mutations make it, with its traceback. Exit code 1 if
-there is any.
+A finding is one of these: an exception other than `VqError`; a warning; an error whose text is not one printable line
+of at most 1010 characters; more than a second of CPU time; 64 MB more memory than any earlier input took (so only the
+first such input is found). Each kind of finding is stored once with its traceback, after up to 300 mutations that
+shorten the input. The exit code is 1 if there are findings.
 """
 
 from __future__ import annotations
@@ -34,9 +34,9 @@ from pathlib import Path
 
 from targets import TARGETS, Target, check_text
 
-SECONDS = 1.0  # of CPU, that an input may take
-MEMORY = 64 << 10  # KiB, as getrusage counts
-ADDRESS_SPACE = 16 << 30  # bytes: an allocation beyond it fails instead of taking the machine along
+SECONDS = 1.0  # CPU time allowed for an input
+MEMORY = 64 << 10  # allowed growth, in KiB, the unit of getrusage
+ADDRESS_SPACE = 16 << 30  # bytes; a larger allocation fails instead of exhausting the machine's memory
 INSTRUMENTED = [
     "vqcodec.cli.options", "vqcodec.codec", "vqcodec.coding", "vqcodec.format", "vqcodec.model", "vqcodec.picture",
     "PIL.PngImagePlugin",
@@ -46,30 +46,30 @@ STATUS = re.compile(r"#(\d+)\s.*cov: (\d+) ft: (\d+) corp: (\d+)")
 
 @dataclass
 class Row:
-    """The figures of a target."""
+    """The statistics of a target."""
 
     target: str
     inputs: int = 0
-    coverage: int = 0  # edges of the instrumented modules
-    features: int = 0  # edges and how often they were taken
+    coverage: int = 0  # edges reached in the instrumented modules
+    features: int = 0  # edges, counted with their frequencies
     corpus: int = 0  # inputs kept
     findings: int = 0
-    seconds: int = 0  # on the clock
+    seconds: int = 0  # wall time
     cpu_seconds: float = 0.0
 
 
-# --- one input, and what is wrong with it -------------------------------------------------------------------------
+# --- checking one input --------------------------------------------------------------------------------------------
 
 
-class Judge:
-    """Runs inputs, and keeps those that are findings."""
+class Checker:
+    """Runs inputs and stores those that are findings."""
 
     def __init__(self, target: Target, folder: Path, name: str) -> None:
         self.target, self.folder, self.name = target, folder, name
         self.known: set[str] = set()
 
     def fault(self, data: bytes) -> tuple[str, str] | None:
-        """What is wrong: a key for its kind, and the whole story."""
+        """Run an input. Returns the kind of the finding and its description, or None."""
         from vqcodec.errors import VqError
 
         start, before = time.process_time(), resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
@@ -80,7 +80,7 @@ class Judge:
                 check_text(error)
         except KeyboardInterrupt:
             raise
-        except BaseException as error:  # panics of libraries in Rust are no `Exception`
+        except BaseException as error:  # panics of Rust libraries are not subclasses of `Exception`
             frames = traceback.extract_tb((error.__cause__ or error).__traceback__)
             place = next((f for f in reversed(frames) if "vqcodec" in Path(f.filename).parts), frames[-1])
             return f"{type(error).__name__}-{Path(place.filename).stem}-{place.lineno}", traceback.format_exc()
@@ -91,19 +91,20 @@ class Judge:
         return ("memory", f"{grown >> 10} MiB more than before") if grown > MEMORY else None
 
     def __call__(self, data: bytes) -> None:
+        """Run an input. Store it if it is a finding of a new kind."""
         found = self.fault(data)
         if found is None or found[0] in self.known:
             return
-        key, story = found
+        key, description = found
         self.known.add(key)
-        data = self.shorter(data, key)
+        data = self.shortened(data, key)
         path = self.folder / f"{self.name}-{key}-{hashlib.sha256(data).hexdigest()[:8]}"
         path.write_bytes(data)
-        path.with_name(path.name + ".txt").write_text(story, "utf-8", "backslashreplace")
+        path.with_name(path.name + ".txt").write_text(description, "utf-8", "backslashreplace")
 
-    def shorter(self, data: bytes, key: str) -> bytes:
-        """As short as some mutations make it, while it fails in the same way."""
-        if key == "memory":  # seen once only
+    def shortened(self, data: bytes, key: str) -> bytes:
+        """Shorten an input by random mutations, as long as it fails in the same way."""
+        if key == "memory":  # cannot be reproduced: memory usage is compared with the maximum so far
             return data
         rng, deadline = random.Random(0), time.monotonic() + 30
         for _ in range(300):
@@ -115,12 +116,13 @@ class Judge:
 
 
 def cut(data: bytes, rng: random.Random) -> bytes:
+    """Delete a random range of bytes."""
     start, stop = sorted(rng.randrange(len(data) + 1) for _ in range(2))
     return data[:start] + data[stop:]
 
 
 def fuzz(name: str, folder: Path, arguments: list[str]) -> None:
-    """In a process of its own: hand a target to libFuzzer, which does not return."""
+    """In a child process: run libFuzzer on a target. Does not return."""
     import atheris
 
     resource.setrlimit(resource.RLIMIT_AS, (ADDRESS_SPACE, ADDRESS_SPACE))
@@ -136,15 +138,17 @@ def fuzz(name: str, folder: Path, arguments: list[str]) -> None:
         changed = target.mutate(bytes(data), random.Random(seed), lambda old: bytes(atheris.Mutate(old, len(old) + 64)))
         return changed[:most]
 
-    atheris.Setup([sys.argv[0], f"-max_len={longest}", *arguments], Judge(target, folder, name), custom_mutator=mutator)
+    atheris.Setup(
+        [sys.argv[0], f"-max_len={longest}", *arguments], Checker(target, folder, name), custom_mutator=mutator
+    )
     atheris.Fuzz()
 
 
-# --- all targets, one after the other -----------------------------------------------------------------------------
+# --- running all targets ------------------------------------------------------------------------------------------
 
 
 def campaign(name: str, seconds: int, findings: Path) -> Row:
-    """Fuzz a target; what stops its process (a hang, a crash, too much memory) is a finding too, and it goes on."""
+    """Fuzz a target in a child process. If a hang, a crash or memory use ends it, count a finding and restart it."""
     row, deadline = Row(name, seconds=seconds), time.monotonic() + seconds
     with tempfile.TemporaryDirectory() as scratch:
         corpus = Path(scratch) / "corpus"
@@ -171,9 +175,9 @@ def campaign(name: str, seconds: int, findings: Path) -> Row:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--minutes", type=float, default=30.0, help="for all targets together")
-    parser.add_argument("--target", choices=TARGETS, action="append", help="several may be given; default: all")
-    parser.add_argument("--findings", type=Path, default=Path("findings"), help="a folder, made if absent")
+    parser.add_argument("--minutes", type=float, default=30.0, help="total time for all targets (default: 30)")
+    parser.add_argument("--target", choices=TARGETS, action="append", help="repeatable; default: all targets")
+    parser.add_argument("--findings", type=Path, default=Path("findings"), help="an empty folder; created if needed")
     parser.add_argument("--json", type=Path)
     parser.add_argument("--child", help=argparse.SUPPRESS)
     parser.add_argument("rest", nargs="*", help=argparse.SUPPRESS)

@@ -1,18 +1,19 @@
-"""Where a model's distortion and bits come from: transform, quantiser, prior, edges of units.
+"""Analysis of a model's distortion and bits: transform, quantiser, prior and unit boundaries.
 
     python benchmarks/losses.py DATA/photos-dev [--model photo] [--json FILE]
 
-For every quality, means over the pictures' central 512 x 512 pixels:
+The figures are means over the central 512 x 512 pixels of the pictures, for every quality:
 
-- `transform_psnr`: the decoder given the encoder's latents, unquantised. It was not trained for such clean latents.
-- `vq_gap`: how much more distortion + lambda * bits the codebooks cost than the rate-distortion function of their
-  latents at the same slope, in bits a position; by Blahut and Arimoto's algorithm, for codebooks of one dimension.
-- `zero_order_bits`, `prior_bits`: of a position, by the frequencies of the codes in these pictures, and by the prior.
-- `rate_shares`: the second over the first, for each codebook.
-- `marginal_shares`: the same of the bits that come and go when lambda is moved by a third each way: what a price
-  ought to be. Of codebooks that are so fine that their zero-order entropy hardly moves it tells nothing.
-- `unit_edge`: how many more bits four units of 32 x 32 positions need than one of 64 x 64. A large picture in units of
-  64 x 64 loses about half of that.
+- `transform_psnr`: PSNR (dB) of the decoder with the encoder's unquantised latents. It was not trained on such latents.
+- `vq_gap`: excess of distortion + lambda * bits over the rate-distortion function of the latents at the same slope, in
+  bits per position. Only for codebooks of one dimension; by the Blahut-Arimoto algorithm.
+- `zero_order_bits`, `prior_bits`: bits per position, by the code frequencies in these pictures, and by the prior.
+- `rate_shares`: prior bits over zero-order bits, for each codebook.
+- `marginal_shares`: the same ratio for the change of the bits between 3/4 and 4/3 of lambda. Ideally, the
+  configuration's `rate_shares` equal this ratio. It is not meaningful for codebooks so fine that their zero-order
+  entropy hardly changes.
+- `unit_edge`: relative excess of the bits of four units of 32 x 32 positions over those of one unit of 64 x 64. A large
+  picture in units of 64 x 64 loses about half of that.
 """
 
 from __future__ import annotations
@@ -33,14 +34,14 @@ from vqcodec.model.store import open_model
 from vqcodec.picture.read import read_picture
 
 SIDE = 512
-GRID = 1024  # steps of the histogram that Blahut-Arimoto works on
-ROUNDS = 300
+GRID = 1024  # bins of the histogram for the Blahut-Arimoto algorithm
+ROUNDS = 300  # of the Blahut-Arimoto algorithm
 LAMBDA_SCALES = (0.75, 1.0, 1 / 0.75)
-LEAST_BITS, LEAST_CHANGE = 0.01, 0.05  # of an entropy, a position, for a share of it to mean anything
+LEAST_BITS, LEAST_CHANGE = 0.01, 0.05  # smallest entropy and change, bits per position, for a meaningful ratio
 
 
 def rate_distortion_cost(samples: NDArray[np.float64], lam: float) -> float:
-    """min D + lambda * R of a scalar source, per sample: Blahut 1972, theorem 6, on a histogram of `samples`."""
+    """min D + lambda * R of a scalar source per sample (Blahut 1972, theorem 6), on a histogram of `samples`."""
     low, high = samples.min(), samples.max()
     counts, edges = np.histogram(samples, GRID, (low, high + 1e-9))
     centres = (edges[1:] + edges[:-1]) / 2
@@ -57,7 +58,7 @@ def rate_distortion_cost(samples: NDArray[np.float64], lam: float) -> float:
 
 
 def scalar_gap(latents: NDArray[np.float32], codec: Codec, quality: int) -> float:
-    """Bits a position that the one-dimensional codebooks lose against the rate-distortion function; [N, D] latents."""
+    """Excess bits per position of the one-dimensional codebooks over the rate-distortion function; latents [N, D]."""
     quantizer = codec.network.quantizer
     gap = 0.0
     channel = 0
@@ -110,7 +111,7 @@ def measure(codec: Codec, pictures: list[NDArray[np.uint8]], quality: int) -> di
 def entropies(
     codec: Codec, pictures: list[NDArray[np.uint8]], quality: int, scale: float
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Bits a position of each codebook at lambda times `scale`: by the frequencies of the codes, and by the prior."""
+    """Bits per position of each codebook at lambda times `scale`: by the code frequencies, and by the prior."""
     prior, sizes = codec.prior(quality - 1), [size for size, _ in codec.model.config.vqvae.codebooks]
     grids = [codec.to_codes(pixels, quality, effort=0, rate_scale=scale) for pixels in pictures]
     positions = sum(codes[0].size for codes in grids)
@@ -124,7 +125,7 @@ def entropies(
 
 
 def shares(real: NDArray[np.float64], zero: NDArray[np.float64], least: float) -> list[float | None]:
-    """Real over zero-order bits of each codebook, where the latter are more than `least`."""
+    """Real bits over zero-order bits of each codebook; None where the latter are not more than `least`."""
     return [round(float(r / z), 2) if z > least else None for r, z in zip(real, zero, strict=True)]
 
 

@@ -1,11 +1,11 @@
-"""Handwritten digits drawn on request: a small VQ-VAE and a prior with labels, trained on MNIST, and judged.
+"""MNIST example: train a small VQ-VAE and a class-conditional prior, draw digits by label, and classify them.
 
     python benchmarks/mnist.py DATA/mnist --out RUN [--json FILE] [--figure PNG]
 
-The digits of mnist.npz, 28 x 28, get a margin that makes them 32 x 32, and go into a tar shard with a folder for each
-class. Both stages are the package's own, without the turning and colouring that suits photographs. A small network
-that is trained apart then says what it sees: in the digits of the test set, in what the VQ-VAE makes of them, and in
-samples, of which it should see the label. A run that was stopped goes on.
+The digits of mnist.npz (28 x 28 pixels) are padded to 32 x 32 and written to a tar shard with a folder for each class.
+Both training stages are the package's own, without its augmentation for photographs (rotation, colour). A small
+classifier is trained separately. Its accuracy is measured on the test digits, on their reconstructions, and on samples,
+which should be classified as the label that was asked for. An interrupted run can be resumed.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ from vqcodec.train.project import Project
 
 Samples = npt.NDArray[np.uint8]
 
-SIDE = 32  # pixels; a multiple of the stride, with two more at each edge than MNIST has
+SIDE = 32  # pixels; a multiple of the stride. MNIST has 28: two more at each edge
 BATCH = 32
 CLASSES = 10
 SHOWN = 8  # samples of each class in the figure
@@ -49,15 +49,15 @@ CONFIG = ModelConfig(
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("data", type=Path, help="the folder of mnist.npz")
+    parser.add_argument("data", type=Path, help="the folder that contains mnist.npz")
     parser.add_argument(
-        "--out", type=Path, required=True, metavar="RUN", help="of the training; the model is RUN/model"
+        "--out", type=Path, required=True, metavar="RUN", help="training folder; the model is RUN/model"
     )
-    parser.add_argument("--digits", type=int, default=30000, help="of the training set, for the VQ-VAE and the prior")
+    parser.add_argument("--digits", type=int, default=30000, help="training digits for VQ-VAE and prior")
     parser.add_argument("--vqvae-steps", type=int, default=1500)
     parser.add_argument("--prior-steps", type=int, default=4000)
-    parser.add_argument("--epochs", type=int, default=2, help="of the network that judges, over the whole training set")
-    parser.add_argument("--samples", type=int, default=100, help="of each class")
+    parser.add_argument("--epochs", type=int, default=2, help="of the classifier, over the whole training set")
+    parser.add_argument("--samples", type=int, default=100, help="number of samples of each class")
     parser.add_argument("--json", type=Path)
     parser.add_argument("--figure", type=Path)
     settings = parser.parse_args()
@@ -69,22 +69,22 @@ def main() -> None:
     if not shard.exists():
         write_shard(shard, images["train"][: settings.digits], labels["train"])
     bits = train(settings.out, shard, settings.vqvae_steps, settings.prior_steps)
-    judge = trained_judge(images["train"], labels["train"], settings.epochs)
+    classifier = train_classifier(images["train"], labels["train"], settings.epochs)
 
     model = Project(settings.out, [], print).export(settings.out / "model", "mnist")
     codec = Codec(model)
     drawn = [sample(codec, (SIDE, SIDE), Drawing(settings.samples, label=label)) for label in range(CLASSES)]
-    seen = [accuracy(judge, np.stack([grey_of(p.pixels) for p in row]), np.full(len(row), label))
+    hits = [accuracy(classifier, np.stack([grey_of(p.pixels) for p in row]), np.full(len(row), label))
             for label, row in enumerate(drawn)]  # fmt: skip
     figures = {
         "digits": settings.digits,
         "steps": [settings.vqvae_steps, settings.prior_steps],
         "bits per digit": bits,
         "accuracy": {
-            "test digits": accuracy(judge, images["test"], labels["test"]),
-            "their reconstructions": accuracy(judge, reconstructed(codec, images["test"]), labels["test"]),
-            "samples": round(float(np.mean(seen)), 4),
-            "samples of each label": seen,
+            "test digits": accuracy(classifier, images["test"], labels["test"]),
+            "their reconstructions": accuracy(classifier, reconstructed(codec, images["test"]), labels["test"]),
+            "samples": round(float(np.mean(hits)), 4),
+            "samples of each label": hits,
         },
         "samples": CLASSES * settings.samples,
         "model bytes": model.size,
@@ -100,7 +100,7 @@ def main() -> None:
 
 
 def write_shard(path: Path, images: Samples, labels: npt.NDArray[np.int64]) -> None:
-    """Digits [N, H, W] as PNG files in a tar, in a folder for each class."""
+    """Write digits [N, H, W] as PNG files to a tar shard, with a folder for each class."""
     partial = path.with_suffix(".partial")
     with tarfile.open(partial, "w") as tar:
         for index, (image, label) in enumerate(zip(images, labels, strict=False)):
@@ -114,7 +114,7 @@ def write_shard(path: Path, images: Samples, labels: npt.NDArray[np.int64]) -> N
 
 
 def train(run: Path, shard: Path, vqvae_steps: int, prior_steps: int) -> dict[str, float]:
-    """Both stages. Returns the bits of a held-out digit."""
+    """Train both stages. Returns the mean bits of a held-out digit, with and without its label."""
 
     def report(status: Status) -> None:
         figures = "  ".join(f"{name} {value:.4g}" for name, value in status.figures.items())
@@ -130,7 +130,7 @@ def train(run: Path, shard: Path, vqvae_steps: int, prior_steps: int) -> dict[st
     return {name: round(positions * last[figure], 1) for name, figure in ways.items()}
 
 
-class Judge(nn.Sequential):
+class Classifier(nn.Sequential):
     """Digits [B, 1, 32, 32] -> logits of the classes."""
 
     def __init__(self) -> None:
@@ -142,26 +142,26 @@ class Judge(nn.Sequential):
         )  # fmt: skip
 
 
-def trained_judge(images: Samples, labels: npt.NDArray[np.int64], epochs: int) -> Judge:
-    """A classifier of digits [N, 32, 32], shifted by up to two pixels while it learns."""
+def train_classifier(images: Samples, labels: npt.NDArray[np.int64], epochs: int) -> Classifier:
+    """Train a classifier on digits [N, 32, 32], shifted at random by up to two pixels."""
     torch.manual_seed(0)
-    judge, batch = Judge(), 100
+    classifier, batch = Classifier(), 100
     steps = epochs * (len(images) // batch)
-    optimizer = torch.optim.Adam(judge.parameters())
+    optimizer = torch.optim.Adam(classifier.parameters())
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 4e-3, total_steps=steps)
     for step in range(steps):
         if step % (steps // epochs) == 0:
             order = torch.randperm(len(images)).numpy()
-            print(f"judge: epoch {1 + step // (steps // epochs)} of {epochs}", flush=True)
+            print(f"classifier: epoch {1 + step // (steps // epochs)} of {epochs}", flush=True)
         pick = order[step % (steps // epochs) * batch :][:batch]
         shift = tuple(torch.randint(-2, 3, (2,)).tolist())
         x = torch.roll(inputs(images[pick]), shift, (2, 3))
-        loss = F.cross_entropy(judge(x), torch.from_numpy(labels[pick]))
+        loss = F.cross_entropy(classifier(x), torch.from_numpy(labels[pick]))
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
         schedule.step()
-    return judge.eval()
+    return classifier.eval()
 
 
 def inputs(images: Samples) -> Tensor:
@@ -170,14 +170,14 @@ def inputs(images: Samples) -> Tensor:
 
 
 @torch.no_grad()
-def accuracy(judge: Judge, images: Samples, labels: npt.NDArray[np.int64]) -> float:
-    """The share of digits [N, H, W] in which the judge sees their labels."""
-    seen = [judge(inputs(part)).argmax(1).numpy() for part in np.array_split(images, 1 + len(images) // 500)]
-    return round(float((np.concatenate(seen) == labels).mean()), 4)
+def accuracy(classifier: Classifier, images: Samples, labels: npt.NDArray[np.int64]) -> float:
+    """The share of digits [N, H, W] that the classifier assigns to their labels."""
+    predicted = [classifier(inputs(part)).argmax(1).numpy() for part in np.array_split(images, 1 + len(images) // 500)]
+    return round(float((np.concatenate(predicted) == labels).mean()), 4)
 
 
 def reconstructed(codec: Codec, images: Samples) -> Samples:
-    """What becomes of digits [N, H, W] as codes and back."""
+    """Encode digits [N, H, W] to codes and decode them: [N, H, W]."""
     network, parts = codec.network, []
     for part in np.array_split(images, 1 + len(images) // 100):
         y = network.to_pictures(network.to_codes(inputs(part).expand(-1, 3, -1, -1), 0), 0)

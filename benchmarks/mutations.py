@@ -1,7 +1,8 @@
-"""Hostile bytes for benchmarks/fuzz.py: a file is taken apart, changed in one place, and put together again.
+"""Format-aware mutations for benchmarks/fuzz.py: parse a file, change one place, and write it again.
 
-In: the bytes of a .vq file, of a PNG, or of the three files of a model. Out: other bytes whose lengths and checksums
-are right but for what was changed, so that a fuzzer gets past them. What cannot be taken apart is changed blindly.
+In: the bytes of a .vq file, of a PNG, or of the three files of a model. Out: mutated bytes. Their lengths and checksums
+are valid except for the change itself, so that the fuzzer gets past these checks. Inputs that cannot be parsed are
+mutated as plain bytes.
 """
 
 from __future__ import annotations
@@ -18,12 +19,12 @@ __all__ = [
     "varint",
 ]  # fmt: skip
 
-Inner = Callable[[bytes], bytes]  # changes bytes blindly: libFuzzer's own mutations
+Inner = Callable[[bytes], bytes]  # mutates plain bytes, by libFuzzer's own mutations
 
 MAGIC, PNG_MAGIC = b"\x89VQ\n", b"\x89PNG\r\n\x1a\n"
 NUMBERS = sorted({v for n in (0, 2, 3, 4, 6, 7, 8, 14, 16, 20, 24, 28, 31, 32) for v in (2**n - 1, 2**n, 2**n + 1)})
 MALFORMED = (b"\x83\x00", b"\x80\x80\x00", b"\xff" * 5, b"\xff" * 6, b"\xff\xff\xff\xff\x10")
-BOMB = zlib.compress(bytes(1 << 20), 9)  # a kilobyte that becomes a megabyte
+BOMB = zlib.compress(bytes(1 << 20), 9)  # a kilobyte that decompresses to a megabyte
 PNG_CHUNKS = (
     (b"zTXt", b"a\0\0" + BOMB), (b"iTXt", b"a\0\1\0\0\0" + BOMB), (b"iCCP", b"a\0\0" + BOMB), (b"eXIf", b"II*\0"),
     (b"acTL", struct.pack(">II", 2, 0)), (b"acTL", bytes(8)), (b"fcTL", bytes(26)), (b"fdAT", bytes(4) + BOMB),
@@ -35,7 +36,16 @@ VALUES = (
     "scaled", "ema", "gradient", "a\nb", "\ud800", [], [[2, 1]], [[4096, 1024]] * 64, [0.0] * 65, [1.0] * 64, {},
 )  # fmt: skip
 DTYPES = ("BOOL", "U8", "I8", "F8_E4M3", "F8_E5M2", "I16", "U16", "F16", "BF16", "I32", "U32", "F32", "F64", "I64")
-FILLINGS = (b"\x7f", b"\x80", b"\xff", b"\0", b"\0\x7c", b"\0\x7e", b"\0\0\x80\x7f", b"\0\0\xc0\x7f")  # inf, NaN
+FILLINGS = (
+    b"\x7f",
+    b"\x80",
+    b"\xff",
+    b"\0",
+    b"\0\x7c",
+    b"\0\x7e",
+    b"\0\0\x80\x7f",
+    b"\0\0\xc0\x7f",
+)  # with inf, NaN
 CHUNK_TYPES = (0, 1, 2, 127, 128, 129, 130, 131, 255)
 SIZES = (0, 1, 2, 3, 8, 2**31, 2**63, 2**64 - 1)
 
@@ -50,19 +60,19 @@ def varint(number: int) -> bytes:
 
 @dataclass
 class Draft:
-    """A .vq file in pieces, of which any may be wrong; what follows from them is made right by `build`."""
+    """The parts of a .vq file. Any may be invalid; `build` adds matching lengths and checksums."""
 
-    numbers: list[bytes]  # width, height, quality, unit, rows, cols, as varints or what stands in their place
+    numbers: list[bytes]  # width, height, quality, unit, rows, cols: varints, or other bytes in their place
     units: list[bytes]
     chunks: list[tuple[int, bytes]] = field(default_factory=list)
     digest: bytes = bytes(8)
     version: int = 1
-    flags: int = 0  # without the bit of the chunks
-    lies: dict[int, bytes] = field(default_factory=dict)  # part -> the length it is said to have
+    flags: int = 0  # without the bit for chunks, which `build` adds
+    false_lengths: dict[int, bytes] = field(default_factory=dict)  # index of a part -> length to write instead
 
     @classmethod
     def parse(cls, data: bytes) -> Draft:
-        """Any error where the bytes are not in order."""
+        """Parse a .vq file. Raises `IndexError` or `ValueError` if it is invalid."""
         at = 14
 
         def number() -> int:
@@ -91,9 +101,9 @@ class Draft:
         return cls([varint(n) for n in numbers], units, chunks, data[5:13], data[4], data[13] & ~2)
 
     def build(self) -> bytes:
-        """The bytes, with right checksums."""
+        """The bytes of the file, with valid checksums."""
         parts = [*self.units, *(payload for _, payload in self.chunks)]
-        lengths = [self.lies.get(i, varint(len(part))) for i, part in enumerate(parts)]
+        lengths = [self.false_lengths.get(i, varint(len(part))) for i, part in enumerate(parts)]
         flags = self.flags ^ (2 if self.chunks else 0)
         head = MAGIC + bytes([self.version]) + self.digest + bytes([flags]) + b"".join(self.numbers)
         head += b"".join(lengths[: len(self.units)])
@@ -109,14 +119,14 @@ class Draft:
 
 
 def mutate_vq(data: bytes, rng: random.Random, inner: Inner) -> bytes:
-    """Another .vq file, in most cases with right checksums."""
+    """Mutate a .vq file, in most cases with valid checksums."""
     try:
         draft = Draft.parse(data)
     except (IndexError, ValueError):
         return inner(data)
     try:
         return _mutate_draft(data, draft, rng, inner)
-    except zlib.error:  # it has been changed before
+    except zlib.error:  # a chunk was invalid already
         return inner(data)
 
 
@@ -143,7 +153,7 @@ def _mutate_draft(data: bytes, draft: Draft, rng: random.Random, inner: Inner) -
 def _change_number(draft: Draft, rng: random.Random) -> None:
     i = rng.randrange(6)
     draft.numbers[i] = rng.choice(MALFORMED) if rng.random() < 0.1 else varint(rng.choice([*NUMBERS, *range(1, 70)]))
-    if rng.random() < 0.8:  # as many units as are declared
+    if rng.random() < 0.8:  # as many units as the header declares, at most 64
         rows, cols = (int.from_bytes(number, "little") & 127 for number in draft.numbers[4:])
         draft.units = [draft.units[k % len(draft.units)] if draft.units else b"" for k in range(min(rows * cols, 64))]
 
@@ -161,7 +171,7 @@ def _change_frame(draft: Draft, rng: random.Random) -> None:
         case 4 if draft.chunks:
             draft.chunks.pop(rng.randrange(len(draft.chunks)))
         case _:
-            draft.lies[rng.randint(0, len(draft.units))] = rng.choice([*map(varint, NUMBERS[:-2]), *MALFORMED])
+            draft.false_lengths[rng.randint(0, len(draft.units))] = rng.choice([*map(varint, NUMBERS[:-2]), *MALFORMED])
 
 
 def _other_payload(payload: bytes, others: list[bytes], rng: random.Random, inner: Inner) -> bytes:
@@ -181,7 +191,7 @@ def _other_payload(payload: bytes, others: list[bytes], rng: random.Random, inne
 
 
 def _mutate_deflated(payload: bytes, rng: random.Random, inner: Inner) -> bytes:
-    """Another zlib stream, or what was one."""
+    """Mutate a zlib stream, before or after compression."""
     match rng.randrange(4):
         case 0:
             return inner(payload)
@@ -192,7 +202,7 @@ def _mutate_deflated(payload: bytes, rng: random.Random, inner: Inner) -> bytes:
 
 
 def png(chunks: list[tuple[bytes, bytes]]) -> bytes:
-    """A PNG of chunks (name, content), with right checksums."""
+    """A PNG file made of chunks (name, content), with valid checksums."""
     body = b"".join(
         struct.pack(">I", len(content)) + name + content + struct.pack(">I", zlib.crc32(name + content))
         for name, content in chunks
@@ -201,7 +211,7 @@ def png(chunks: list[tuple[bytes, bytes]]) -> bytes:
 
 
 def mutate_png(data: bytes, rng: random.Random, inner: Inner) -> bytes:
-    """Another PNG, in most cases with right checksums."""
+    """Mutate a PNG file, in most cases with valid checksums."""
     chunks, at = [], len(PNG_MAGIC)
     while at + 8 <= len(data):
         (length,) = struct.unpack_from(">I", data, at)
@@ -226,12 +236,12 @@ def mutate_png(data: bytes, rng: random.Random, inner: Inner) -> bytes:
 
 
 def join(parts: tuple[bytes, ...]) -> bytes:
-    """Several files as one input, each after its length (u32)."""
+    """Join several files to one input, each preceded by its length (u32, little-endian)."""
     return b"".join(struct.pack("<I", len(part)) + part for part in parts)
 
 
 def split(data: bytes) -> tuple[bytes, bytes, bytes]:
-    """Three files of one input; what is missing is empty."""
+    """Split an input into three files; missing ones are empty."""
     found, at = [], 0
     for _ in range(3):
         length = int.from_bytes(data[at : at + 4], "little")
@@ -241,7 +251,7 @@ def split(data: bytes) -> tuple[bytes, bytes, bytes]:
 
 
 def mutate_parts(data: bytes, rng: random.Random, inner: Inner) -> bytes:
-    """One of three files is another one."""
+    """Mutate one of three joined files."""
     files = list(split(data))
     i = rng.randrange(3)
     files[i] = b"" if rng.random() < 0.1 else inner(files[i])
@@ -249,7 +259,7 @@ def mutate_parts(data: bytes, rng: random.Random, inner: Inner) -> bytes:
 
 
 def mutate_model(data: bytes, rng: random.Random, inner: Inner) -> bytes:
-    """Another model: one value of its configuration, or one tensor, or its bytes."""
+    """Mutate a model: a value of its configuration, a tensor, or plain bytes."""
     files = list(split(data))
     i = rng.randrange(3)
     change = _mutate_json if i == 0 else _mutate_tensors
@@ -294,7 +304,7 @@ def _mutate_tensors(data: bytes, rng: random.Random, inner: Inner) -> bytes:
             entry["shape"] = [rng.choice(SIZES) if rng.random() < 0.4 else side for side in entry["shape"]]
         case 3:
             entry["shape"] = rng.choice(([], [1, *entry["shape"]], entry["shape"][::-1], [0, 2**63], [-1]))
-        case 4:  # a tensor of nothing takes no bytes: those after it move up
+        case 4:  # an empty tensor takes no bytes: the tensors after it move up
             width = stop - start
             body = body[:start] + body[stop:]
             for other in (header[n] for n in names):
@@ -313,7 +323,7 @@ def _mutate_tensors(data: bytes, rng: random.Random, inner: Inner) -> bytes:
 
 
 def mutate_text(data: bytes, rng: random.Random, inner: Inner) -> bytes:
-    """Another text of an option."""
+    """Mutate the text of a command-line option."""
     if rng.random() < 0.5 or not data:
         return inner(data)
     at = rng.randrange(len(data) + 1)

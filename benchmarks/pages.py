@@ -1,9 +1,9 @@
-"""Pages of text, as scanned or photographed of a screen: a set of pictures of another kind than photographs.
+"""Generates pictures of text pages, as a data set of non-photographic content.
 
     python benchmarks/pages.py FOLDER [--count 300] [--seed 1]
 
-Words of invented syllables in the fonts that come with matplotlib, on paper of several tints, with headings, rules
-and tables; 384 x 384 pixels each, PNG. `TRAINING.md` fine-tunes the model `photo` on them.
+Each page is a PNG of 384 x 384 pixels: random words in matplotlib's fonts on tinted paper, with headings, rules and
+coloured boxes. docs/training.md fine-tunes the model `photo` on them.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ ENDS = ("", "n", "r", "s", "l", "t", "st")
 
 
 def word(rng: np.random.Generator) -> str:
-    """One to four syllables, at times a number."""
+    """A random word of one to three syllables, or sometimes a number."""
     if rng.random() < 0.06:
         return str(rng.integers(10_000))
     syllables = (rng.choice(STARTS) + rng.choice(VOWELS) + rng.choice(ENDS) for _ in range(rng.integers(1, 4)))
@@ -32,7 +32,7 @@ def word(rng: np.random.Generator) -> str:
 
 
 def page(rng: np.random.Generator) -> Image.Image:
-    """A page [384, 384]: paper, lines of text, here and there a heading, a rule or a coloured box."""
+    """A page of 384 x 384 pixels: lines of text on tinted paper, with some headings, rules and coloured boxes."""
     fonts = Path(matplotlib.get_data_path()) / "fonts" / "ttf"
     paper = tuple(int(v) for v in 255 - rng.integers(0, 4, 3) * rng.integers(0, 8))
     ink = tuple(int(v) for v in rng.integers(0, 60, 3))

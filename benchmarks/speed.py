@@ -1,10 +1,10 @@
-"""How time and memory grow with the picture: every stage in one process and warm, and the whole commands.
+"""Time and memory by picture size: of each coding stage, without warm-up, and of whole commands.
 
     python benchmarks/speed.py PICTURE [--sizes 64x64,768x512,6000x4000] [--model photo] [--json FILE]
 
-The picture is mirrored again and again, or cut, to every size. Stages are medians of the rounds, without what happens
-only once; `load` is the first use of a model. `compress` and `decompress` are commands as a user starts them, Python
-and imports included: wall and CPU seconds, and the most memory that the process held. Run it on an idle machine.
+The picture is extended by mirroring or cropped to every size. The times of the stages are medians over several rounds,
+after a warm-up. `load` is the time of the first use of a model. `compress` and `decompress` are whole commands,
+including the start of Python and the imports: wall seconds, CPU seconds and peak memory. Run it on an idle machine.
 """
 
 from __future__ import annotations
@@ -33,8 +33,8 @@ from vqcodec.picture.read import read_picture
 
 T = TypeVar("T")
 SIZES = "64x64,256x256,768x512,1536x1024,3072x2048,6000x4000"
-ONCE = 2_000_000  # pixels from which a stage is timed in one round only
-# The peak is the process's own (Linux): that of getrusage would include what its parent held when it was started.
+ONCE = 2_000_000  # above this number of pixels, stages are timed in a single round
+# VmHWM (Linux) is the peak of the process itself. That of getrusage would include its parent's memory at the fork.
 MAIN = """
 import sys
 from vqcodec.cli.main import main
@@ -58,7 +58,7 @@ def timed(rounds: int, call: Callable[[], T]) -> tuple[float, T]:
 
 
 def stages(codec: Codec, picture: Picture, rounds: int, folder: Path) -> dict[str, float]:
-    """Seconds of each stage at the default quality and effort, in the order of the path."""
+    """Seconds of each stage at the default quality and effort, in the order of execution."""
     config = codec.model.config
     quality = config.default_quality
     prior = codec.prior(quality - 1)
@@ -70,7 +70,7 @@ def stages(codec: Codec, picture: Picture, rounds: int, folder: Path) -> dict[st
     grids = [grid for row in split(codes, config.unit) for grid in row]
     shapes = [(grid.shape[1], grid.shape[2]) for grid in grids]
     found["writing"], payloads = timed(rounds, lambda: write_units(prior, grids, prove=False))
-    found["reading"], _ = timed(rounds, lambda: read_units(prior, payloads, shapes))  # in compress, too: the proof
+    found["reading"], _ = timed(rounds, lambda: read_units(prior, payloads, shapes))  # also in compress: verification
     found["decoder"], _ = timed(rounds, lambda: codec.to_pixels(codes, quality, weights=weights))
     data = b"".join(payloads)
     found["file"], _ = timed(rounds, lambda: write_atomic(folder / "payload", data, force=True))
@@ -93,7 +93,7 @@ def command(*arguments: str) -> dict[str, float]:
 
 
 def of_size(picture: Picture, width: int, height: int) -> Picture:
-    """The picture, mirrored at its edges or cut."""
+    """The picture, extended by mirroring or cropped to the size."""
     missing = [max(0, wanted - have) for wanted, have in zip((height, width), picture.pixels.shape[:2], strict=True)]
     pixels = np.pad(picture.pixels, ((0, missing[0]), (0, missing[1]), (0, 0)), mode="symmetric")
     return Picture(np.ascontiguousarray(pixels[:height, :width]), "RGB")

@@ -1,7 +1,7 @@
-"""What benchmarks/fuzz.py feeds with hostile bytes: parts of vqcodec, their first inputs and ways to change these.
+"""Fuzz targets of benchmarks/fuzz.py: parts of vqcodec, each with seed inputs and a mutator.
 
-In: bytes. Out: nothing, or the error that the part raises. A target is made in a process of its own, where vqcodec is
-instrumented when it is imported: that is why all imports of it are inside functions.
+In: bytes. Out: nothing, or the error that the target raises. A target is created in its own process, and vqcodec is
+instrumented on import there. That is why all imports of vqcodec are inside functions.
 """
 
 from __future__ import annotations
@@ -17,15 +17,15 @@ from mutations import Draft, join, mutate_model, mutate_parts, mutate_png, mutat
 
 __all__ = ["TARGETS", "Target", "check_text"]
 
-PIXELS = 1 << 14  # larger pictures are checked up to their headers only: their work is allowed to take its time
-LONGEST = 1010  # characters of an error
+PIXELS = 1 << 14  # of larger pictures only the header is checked, because decoding them is allowed to take long
+LONGEST = 1010  # characters of an error message
 
 Mutate = Callable[[bytes, random.Random, Callable[[bytes], bytes]], bytes]
 
 
 @dataclass(frozen=True)
 class Target:
-    """What is fed, with what at first, and how that is changed."""
+    """The seed inputs, the function under test, and the mutator."""
 
     seeds: list[bytes]
     run: Callable[[bytes], object]
@@ -41,11 +41,11 @@ def container_target(_: Path) -> Target:
             header = read_header(data, partial=True)
         except BadFile:
             unpack(data)
-            raise AssertionError("a file without a sound header was read") from None
+            raise AssertionError("unpack accepted a file with an invalid header") from None
         for index in range(min(4, header.rows * header.cols)):
-            tolerated(lambda i=index: unit_payload(data, header, i))
-        tolerated(lambda: alpha_payload(data, header))
-        tolerated(lambda: postfilter_payload(data, header))
+            allow_error(lambda i=index: unit_payload(data, header, i))
+        allow_error(lambda: alpha_payload(data, header))
+        allow_error(lambda: postfilter_payload(data, header))
         file = unpack(data)
         assert unpack(pack(file)) == file
 
@@ -71,7 +71,7 @@ def codes_target(folder: Path) -> Target:
     from vqcodec.codec.codec import read_codes
     from vqcodec.format.container import unpack
 
-    model, seeds = stand_in(folder)
+    model, seeds = random_model(folder)
 
     def run(data: bytes) -> None:
         file = unpack(data)
@@ -89,7 +89,7 @@ def decoding_target(folder: Path) -> Target:
     from vqcodec.codec.partial import Region, decompress_region, salvage
     from vqcodec.format.container import read_header
 
-    model, seeds = stand_in(folder)
+    model, seeds = random_model(folder)
     codec = Codec(model)
 
     def run(data: bytes) -> None:
@@ -97,8 +97,8 @@ def decoding_target(folder: Path) -> Target:
         describe(data, partial=True)
         if header.width * header.height > PIXELS:
             return
-        tolerated(lambda: decompress_region(codec, data, Region(header.width // 3, header.height // 3, 9, 7)))
-        tolerated(lambda: salvage(codec, data))
+        allow_error(lambda: decompress_region(codec, data, Region(header.width // 3, header.height // 3, 9, 7)))
+        allow_error(lambda: salvage(codec, data))
         picture = codec.decompress(data)
         assert picture.pixels.shape == (header.height, header.width, 3)
 
@@ -112,7 +112,7 @@ def model_target(folder: Path) -> Target:
     from vqcodec.model.store import open_model
     from vqcodec.picture.picture import Picture
 
-    model, _ = stand_in(folder / "good")
+    model, _ = random_model(folder / "good")
     names = ("config.json", "prior.safetensors", "weights.safetensors")
     place = folder / "hostile"
     place.mkdir()
@@ -121,7 +121,7 @@ def model_target(folder: Path) -> Target:
         for name, content in zip(names, split(data), strict=True):
             (place / name).write_bytes(content)
         found = open_model(place)
-        tolerated(lambda: found.prior(found.config.vqvae.qualities - 1))
+        allow_error(lambda: found.prior(found.config.vqvae.qualities - 1))
         codec = Codec(found)
         pixels = np.arange(20 * 12 * 3, dtype=np.uint8).reshape(20, 12, 3)
         codec.decompress(codec.compress(Picture(pixels, "RGB"), 1))
@@ -164,7 +164,7 @@ def text_target(_: Path) -> Target:
     def run(data: bytes) -> None:
         text = data.decode("utf-8", "surrogateescape")
         for read in (parse_region, parse_size, parse_count):
-            tolerated(lambda call=read: call(text))
+            allow_error(lambda call=read: call(text))
         from_json(ModelConfig, text)
 
     seeds = [b"50000", b"50k", b"1.5 MiB", b" 3GB ", b"1,2,3,4", b" 10 , 20 , 300 , 400 ", b'{"name": [1, 2.5e3]}']
@@ -183,7 +183,7 @@ TARGETS = {
 
 
 def drafts(digest: bytes) -> list[bytes]:
-    """Containers of all kinds; their payloads are no codes."""
+    """Containers of all kinds, with payloads that are not valid codes."""
     numbers = [varint(n) for n in (300, 200, 1, 16, 2, 2)]
     alpha = png([(b"IHDR", b"\0\0\1\x2c\0\0\0\xc8\x08\0\0\0\0"), (b"IDAT", b""), (b"IEND", b"")])
     units = [b"first", b"second", b"", bytes(130)]
@@ -198,8 +198,8 @@ def drafts(digest: bytes) -> list[bytes]:
     return [file.build() for file in files]
 
 
-def stand_in(folder: Path) -> tuple[Any, list[bytes]]:
-    """A model of random weights in `folder`, and files of it: one unit and several, grey, alpha, weights."""
+def random_model(folder: Path) -> tuple[Any, list[bytes]]:
+    """A model with random weights in `folder`, and .vq files of it: one or several units, grey, alpha, post-filter."""
     import numpy as np
     import torch
 
@@ -230,8 +230,8 @@ def stand_in(folder: Path) -> tuple[Any, list[bytes]]:
     return model, [codec.compress(picture, 1 + i % 2) for i, picture in enumerate(pictures)]
 
 
-def tolerated(call: Callable[[], object]) -> None:
-    """The call may fail as it should; what comes after it is tried as well."""
+def allow_error(call: Callable[[], object]) -> None:
+    """Run a call that may raise a `VqError` with a valid text."""
     from vqcodec.errors import VqError
 
     try:
@@ -241,6 +241,7 @@ def tolerated(call: Callable[[], object]) -> None:
 
 
 def check_text(error: Exception) -> None:
+    """Raise `ValueError` unless the error's text is one printable line of at most `LONGEST` characters."""
     text = str(error)
     if not text.isprintable() or not 0 < len(text) <= LONGEST:
         raise ValueError(f"an error of {len(text)} characters that is not one clear line") from error

@@ -1,14 +1,14 @@
-"""A trial: the command line in a process of its own, in a folder of known content, and the verdict on what it left.
+"""Trials of faults.py: run the command line in a forked process, in a known folder, and check the files it leaves.
 
-In: a `Scene` (a command, its inputs, what lies at its output) and what to do to the process. Out: a `Row` with one more
-trial counted, and every broken promise by name. Used by faults.py.
+In: a `Scene` (a command, its inputs, existing outputs) and a fault to inject. Out: a `Row` with the trial counted, and
+with every violation listed.
 """
 
 from __future__ import annotations
 
 import os
 
-os.environ.update(OMP_NUM_THREADS="1", OPENBLAS_NUM_THREADS="1")  # a fork must find no threads
+os.environ.update(OMP_NUM_THREADS="1", OPENBLAS_NUM_THREADS="1")  # no threads may exist when the process forks
 
 import contextlib
 import errno
@@ -29,35 +29,35 @@ from PIL import Image
 
 from vqcodec import output
 from vqcodec.cli import main as cli
-from vqcodec.files import work  # noqa: F401  loaded here, not in every fork
+from vqcodec.files import work  # noqa: F401  imported once here, not in every fork
 
 OLD = b"what was there before"
-HIDDEN = ".vqcodec-"
+HIDDEN = ".vqcodec-"  # prefix of temporary files
 
 Action = Callable[[], None]
-Found = dict[str, bytes]  # name -> content
+Files = dict[str, bytes]  # name -> content
 
 
 @dataclass
 class Done:
     """How a process ended."""
 
-    code: int  # negative: the signal it died of
+    code: int  # negative: the signal that killed it
     out: bytes
     err: bytes
 
 
 @dataclass
 class Row:
-    """What came of all trials of a kind."""
+    """The counts of all trials of a kind."""
 
-    injected: int = 0
-    whole: int = 0
-    as_before: int = 0
-    mixed: int = 0  # of several outputs some
+    injected: int = 0  # trials
+    whole: int = 0  # all outputs complete
+    as_before: int = 0  # all outputs unchanged or absent
+    mixed: int = 0  # some of several outputs complete, the others as before
     codes: Counter[int] = field(default_factory=Counter)
-    left: int = 0  # hidden temporary files
-    lost: list[str] = field(default_factory=list)
+    left: int = 0  # hidden temporary files left behind
+    lost: list[str] = field(default_factory=list)  # violations
 
     def __str__(self) -> str:
         codes = ", ".join(f"{code}: {count}" for code, count in sorted(self.codes.items()))
@@ -67,26 +67,28 @@ class Row:
 
 @dataclass
 class Scene:
-    """A command in a folder of its own, and what it makes when nothing disturbs it."""
+    """A command in its own folder, and the outputs that it writes without faults."""
 
     name: str
     folder: Path
     command: str
-    inputs: Found
+    inputs: Files
     out: str
     options: list[str]
-    outputs: Found = field(default_factory=dict)
-    old: Found = field(default_factory=dict)  # what lies there before
-    without: int = 0  # of the file system: 1 no hard links, 2 no renaming without replacing, either
+    outputs: Files = field(default_factory=dict)
+    old: Files = field(default_factory=dict)  # files that exist at the outputs before the command runs
+    without: int = 0  # simulated file system: 1: no hard links; 2: no rename without replacing either
 
     @property
     def arguments(self) -> list[str]:
         return self.to(self.out)
 
     def to(self, out: str, source: str | None = None) -> list[str]:
+        """The arguments of the command with another output, and optionally another input."""
         return [self.command, *([source] if source else sorted(self.inputs)), "-o", out, *self.options]
 
     def reset(self) -> None:
+        """Restore the folder: only the inputs and the old outputs."""
         for path in [path for path in self.folder.rglob("*") if not path.is_dir()]:
             if str(path.relative_to(self.folder)) not in self.inputs:
                 path.unlink()
@@ -94,12 +96,13 @@ class Scene:
             (self.folder / name).parent.mkdir(exist_ok=True)
             (self.folder / name).write_bytes(content)
 
-    def files(self) -> Found:
+    def files(self) -> Files:
+        """The content of all files in the folder, by relative path."""
         paths = [path for path in sorted(self.folder.rglob("*")) if not path.is_dir()]
         return {str(path.relative_to(self.folder)): path.read_bytes() for path in paths}
 
     def prepare(self) -> None:
-        """In the process: the file system of this scene."""
+        """Called in the forked process: simulate the file system of this scene."""
 
         def refuse(*_: object) -> None:
             raise OSError(errno.EPERM, os.strerror(errno.EPERM))
@@ -108,14 +111,19 @@ class Scene:
             setattr(owner, name, refuse)
 
 
-def void(*_: object) -> None:
-    """For a lambda that does several things."""
+def drop(*_: object) -> None:
+    """Discard the arguments. Lets a lambda evaluate several expressions."""
 
 
 def spawn(
     folder: Path, arguments: list[str], before: Action, default: int, streams: list[int], ready: int, others: list[int]
 ) -> int:
-    """Fork a process that runs the command line; `default`: the exit code if a signal comes before or after that."""
+    """Fork a process that runs the command line. Returns its process id.
+
+    before: called in the fork. default: the exit code if an exception such as KeyboardInterrupt occurs outside the
+    command line. streams: descriptors for standard input, output and error. ready: descriptor to which the process
+    writes a byte just before the command line runs. others: descriptors that the process closes.
+    """
     pid = os.fork()
     if pid:
         return pid
@@ -123,7 +131,7 @@ def spawn(
     try:
         for number, descriptor in enumerate(streams):
             os.dup2(descriptor, number)
-        for descriptor in others:  # the parent's ends: a reader is gone only when nobody holds it
+        for descriptor in others:  # the parent's ends; a pipe has no reader only if all copies are closed
             os.close(descriptor)
         os.chdir(folder)
         sys.stdin, sys.stdout = os.fdopen(0, "r", closefd=False), os.fdopen(1, "w", closefd=False)
@@ -152,10 +160,14 @@ def run(
     stdin: bytes = b"",
     take: int | None = None,
 ) -> Done:
-    """Run the command line in a fork; `during(pid)` is called when it starts. take: bytes read before stdout closes."""
+    """Run the command line in a fork. `during(pid)` is called when it starts.
+
+    before: called in the fork. default: see `spawn`. take: number of bytes to read from stdout before closing it; None:
+    all.
+    """
     pipes = [os.pipe() for _ in range(4)]
     (feed_in, feed), (out, out_in), (err, err_in), (ready, ready_in) = pipes
-    os.write(feed, stdin)  # less than a pipe holds
+    os.write(feed, stdin)  # must fit into the pipe's buffer
     os.close(feed)
     if take == 0:
         os.close(out)
@@ -179,8 +191,12 @@ def run(
     return Done(code, texts.get(out, b""), texts[err])
 
 
-def judge(row: Row, scene: Scene, done: Done, codes: set[int], what: str, *, killed: bool = False) -> Found:
-    """Count a trial; returns the files that lie there."""
+def check(row: Row, scene: Scene, done: Done, codes: set[int], what: str, *, killed: bool = False) -> Files:
+    """Check the outcome of a trial and count it. Returns the hidden temporary files that were left behind.
+
+    codes: the valid exit codes. what: a description of the fault. killed: SIGKILL ended the process, so one temporary
+    file may remain.
+    """
     files = scene.files()
     row.injected += 1
     row.codes[done.code] += 1
@@ -193,19 +209,19 @@ def judge(row: Row, scene: Scene, done: Done, codes: set[int], what: str, *, kil
     for name, content in scene.outputs.items():
         found = files.pop(name, None)
         states.add("whole" if found == content else "as before" if found == scene.old.get(name) else "broken")
-    faults += ["an output is neither whole nor as before"] * ("broken" in states)
-    faults += ["exit code 0 without a whole output"] * (done.code == 0 and states != {"whole"})
+    faults += ["an output is neither complete nor as before"] * ("broken" in states)
+    faults += ["exit code 0 without a complete output"] * (done.code == 0 and states != {"whole"})
     row.whole += states == {"whole"}
     row.as_before += states == {"as before"}
     row.mixed += states == {"whole", "as before"}
     for name, content in scene.inputs.items():
         if files.pop(name, None) != content:
-            faults.append(f"the input {name} is not what it was")
+            faults.append(f"the input {name} changed")
     left = {name: content for name, content in files.items() if Path(name).name.startswith(HIDDEN)}
     row.left += len(left)
     if len(left) > killed or len(files) > len(left):
         faults.append(f"left behind: {', '.join(files)}")
-    if left and not faults:  # it must be in nobody's way
+    if left and not faults:  # it must not disturb the next run
         again = run(scene.folder, [*scene.arguments, "--force"])
         if again.code or any((scene.folder / name).read_bytes() != data for name, data in scene.outputs.items()):
             faults.append(f"the next run fails: {again.err.decode()}")
@@ -214,7 +230,7 @@ def judge(row: Row, scene: Scene, done: Done, codes: set[int], what: str, *, kil
 
 
 def at_step(action: Callable[[int], None]) -> Action:
-    """What makes a process call `action(n)` at every step, bytecode by bytecode, of writing its output."""
+    """A function for `before` of `run`: calls `action(n)` at the n-th bytecode of writing the output, for every n."""
     real = output.write_atomic
     count = 0
 
@@ -237,9 +253,9 @@ def at_step(action: Callable[[int], None]) -> Action:
 
 
 def steps(scene: Scene) -> int:
-    """How many steps the writing of a scene's outputs has."""
+    """The number of bytecodes that writing a scene's outputs executes."""
     reading, writing = os.pipe()
-    counted = at_step(lambda _: void(os.write(writing, b".")))
+    counted = at_step(lambda _: drop(os.write(writing, b".")))
     scene.reset()
     total = 0
 
@@ -261,6 +277,7 @@ def steps(scene: Scene) -> int:
 
 @contextlib.contextmanager
 def mounted(folder: Path, options: str) -> Iterator[None]:
+    """Mount a tmpfs on the folder."""
     subprocess.run(["mount", "-t", "tmpfs", "-o", options, "tmpfs", folder], check=True, capture_output=True)
     try:
         yield
@@ -269,7 +286,7 @@ def mounted(folder: Path, options: str) -> Iterator[None]:
 
 
 def picture(height: int, width: int, seed: int) -> bytes:
-    """A PNG with slopes and noise."""
+    """A PNG file with gradients and noise."""
     y, x = np.mgrid[:height, :width]
     slopes = np.stack([x * 3 + seed * 40, y * 5, (x // 8 + y // 8) % 2 * 180], 2)
     samples = slopes + np.random.default_rng(seed).integers(0, 30, slopes.shape)
@@ -278,12 +295,12 @@ def picture(height: int, width: int, seed: int) -> bytes:
     return file.getvalue()
 
 
-def scenes_in(root: Path, model: str) -> list[Scene]:
-    """The commands, each in its folder below `root`, with what they make."""
+def make_scenes(root: Path, model: str) -> list[Scene]:
+    """The scenes, each in its own folder below `root`, with their expected outputs."""
     pictures = {f"{name}.png": picture(40, 56, seed) for seed, name in enumerate("abc")}
     one, options = {"a.png": pictures["a.png"]}, ["--model", model]
     compress = Scene("compress", root / "1", "compress", one, "a.vq", options)
-    finish(compress)
+    record_outputs(compress)
     file = {"a.vq": compress.outputs["a.vq"]}
     scenes = [
         compress,
@@ -294,12 +311,12 @@ def scenes_in(root: Path, model: str) -> list[Scene]:
         Scene("several", root / "6", "compress", pictures, "out", options),
     ]
     for scene in scenes[1:]:
-        finish(scene)
+        record_outputs(scene)
     return scenes
 
 
 def warm_up(root: Path, model: str) -> None:
-    """Whatever is loaded when it is needed is loaded now: a trial as another user may not be able to."""
+    """Load everything that vqcodec loads lazily. A trial that runs as another user may not be able to load it."""
     names = [str(root / name) for name in ("w.png", "w.vq", "w2.png")]
     Path(names[0]).write_bytes(picture(16, 16, 0))
     with open(os.devnull, "w") as null, contextlib.redirect_stdout(null):
@@ -310,14 +327,14 @@ def warm_up(root: Path, model: str) -> None:
             cli.app(command, standalone_mode=False)
 
 
-def finish(scene: Scene) -> None:
-    """Find out what an undisturbed command makes, and that it can be read."""
+def record_outputs(scene: Scene) -> None:
+    """Run the command without faults, record its outputs and check that they can be read."""
     scene.folder.mkdir()
     scene.reset()
     done = run(scene.folder, scene.arguments, before=scene.prepare)
     scene.outputs = {name: data for name, data in scene.files().items() if name not in scene.inputs}
     if done.code or not scene.outputs:
-        sys.exit(f"{scene.name} fails undisturbed: {done.err.decode()}")
+        sys.exit(f"{scene.name} fails without a fault: {done.err.decode()}")
     for name, data in scene.outputs.items():
         if name.endswith(".vq"):
             (scene.folder / name).write_bytes(data)

@@ -1,4 +1,4 @@
-"""Small .vq files that are no pictures, for tests of the container."""
+"""Small .vq files with dummy payloads, for tests of the container."""
 
 from __future__ import annotations
 
@@ -16,5 +16,5 @@ def build(
     flags: int | None = None,
     table: bytes | None = None,
 ) -> bytes:
-    """A file with right checksums from any fields at all; `table` replaces the lengths of the parts."""
+    """A file of arbitrary fields with valid checksums; `table` replaces the lengths of the parts."""
     return hostile.build(numbers, units, chunks, bytes(range(8)), flags=flags, table=table)

@@ -1,4 +1,4 @@
-"""Results of a benchmark that never ran, with everything that the HTML page has to show, hostile names included."""
+"""Made-up benchmark results with everything that the HTML page can show, including hostile names."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def row(image: str, codec: str, index: int, shift: float = 0.0) -> Row:
 
 
 def view(image: str, seed: int) -> View:
-    """A picture, and what three codecs are said to have made of it."""
+    """A picture, and simulated decoded pictures of three codecs."""
     pixels = synthetic(HEIGHT, WIDTH, seed)
 
     def coded(noise: int) -> bytes:

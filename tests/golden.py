@@ -1,9 +1,9 @@
-"""Golden files: what version 1 of the format and the bundled models must decode to, for ever.
+"""Golden files: .vq files that every later version must decode to the same codes and pictures.
 
 `python tests/golden.py` adds files for models and qualities that have none yet, and removes those of models that are no
-longer in the package; it never changes one that is there.
-For each X.vq there is X.png, the picture it decodes to (pixels may differ by 1 between machines, whose networks round
-differently), and in codes.json the SHA-256 of its codes, which may not differ at all.
+longer in the package. It never changes an existing file.
+For each X.vq there is X.png, the decoded picture, and an entry in codes.json, the SHA-256 of the codes. Pixels may
+differ by 1 between machines, because floating-point networks round differently. Codes must not differ.
 """
 
 from __future__ import annotations
@@ -22,11 +22,11 @@ from vqcodec.picture.write import image_file
 
 FOLDER = Path(__file__).parent / "data" / "golden"
 CODES = FOLDER / "codes.json"
-DEMO = FOLDER / "demo.json"  # the codes of the picture that comes with the package
+DEMO = FOLDER / "demo.json"  # the codes of the picture that ships with the package
 
 
 def drawing(height: int, width: int) -> np.ndarray:
-    """A picture with slopes, edges, circles and texture [height, width, 3], from integers alone."""
+    """A picture [height, width, 3] with slopes, edges, circles and texture, computed in integers."""
     y, x = np.mgrid[:height, :width].astype(np.int64)
     red = 40 + (x * 3 + y) % 160
     green = np.where((x - width // 2) ** 2 + (y - height // 3) ** 2 < (height // 3) ** 2, 220, 60 + y % 90)
@@ -35,7 +35,7 @@ def drawing(height: int, width: int) -> np.ndarray:
 
 
 def pictures() -> dict[str, Picture]:
-    """The pictures that golden files are made of."""
+    """The pictures of the golden files."""
     colour, alpha = drawing(61, 150), drawing(33, 65)
     grey = np.repeat(drawing(40, 24)[:, :, :1], 3, 2)
     return {
@@ -52,7 +52,7 @@ def codes_digest(data: bytes, model: Model) -> str:
 
 
 def main() -> None:
-    """Add what is missing, remove what no model can read."""
+    """Add missing files, remove those of models that no longer ship."""
     FOLDER.mkdir(parents=True, exist_ok=True)
     digests = json.loads(CODES.read_text()) if CODES.exists() else {}
     models = [open_model(name) for name in bundled()]

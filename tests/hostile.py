@@ -1,7 +1,7 @@
-"""Hostile files: each is named for what is wrong with it, and none may do more than raise its error.
+"""Hostile .vq files. The name of each says what is wrong with it. Decoding it must do no more than raise its error.
 
-`python tests/hostile.py` writes those that need no model, or the model `paper`, into tests/data/hostile, for readers of
-the format in other languages too. The tests make all of them anew, and those of a stand-in model.
+`python tests/hostile.py` writes those that need no model, or only the model `paper`, into tests/data/hostile, where
+decoders in other languages can use them too. The tests generate all of them again, plus those of a stand-in model.
 """
 
 from __future__ import annotations
@@ -23,12 +23,12 @@ SOURCE = Path(__file__).parent / "data" / "golden" / "paper-4a8ed1c0484b552b-q1-
 
 Chunks = tuple[tuple[int, bytes], ...]
 NUMBERS = (3, 2, 0, 64, 1, 1)  # width, height, quality, unit, rows, cols
-MEGABYTE = zlib.compress(bytes(1 << 20), 9)  # in a kilobyte
+MEGABYTE = zlib.compress(bytes(1 << 20), 9)  # compresses to a kilobyte
 
 
 @dataclass(frozen=True)
 class Case:
-    """The bytes, and the error of whoever decodes them; `VqError`: an error or a picture, both are right."""
+    """The bytes of a file and the error that decoding raises. `VqError`: both an error and a picture are correct."""
 
     data: bytes
     error: type[VqError]
@@ -50,7 +50,7 @@ def build(
     flags: int | None = None,
     table: bytes | None = None,
 ) -> bytes:
-    """A file with right checksums, whatever is in it; `table` replaces the lengths of the parts."""
+    """A file of arbitrary fields with valid checksums; `table` replaces the lengths of the parts."""
     head = start + digest + bytes([2 * bool(chunks) if flags is None else flags])
     head += b"".join(n if isinstance(n, bytes) else varint(n) for n in numbers)
     if table is None:
@@ -76,7 +76,7 @@ def png(width: int, height: int, extra: tuple[tuple[bytes, bytes], ...] = (), sa
 
 
 def without_a_model() -> dict[str, Case]:
-    """Files that are refused before any model is asked for, and one whose model does not exist."""
+    """Files that are refused before a model is opened, and one whose model does not exist."""
     good, two = build(), build((3, 200, 0, 100, 2, 1), (b"first", b"secon"))
     damaged = {
         "a-byte-of-the-magic": good[:1],
@@ -144,7 +144,7 @@ def without_a_model() -> dict[str, Case]:
 
 
 def of_a_model(file: VqFile, qualities: int) -> dict[str, Case]:
-    """Files that differ from a sound one, whose checksums are all right: what is wrong shows when it is decoded."""
+    """Variants of a valid file with valid checksums: the faults can only be detected by decoding."""
     numbers = (file.width, file.height, file.quality, file.unit, file.rows, file.cols)
     width, height = file.width, file.height
 
@@ -201,14 +201,14 @@ def of_a_model(file: VqFile, qualities: int) -> dict[str, Case]:
 
 
 def stored() -> dict[str, Case]:
-    """What is in the folder, by name of file."""
+    """The files in the folder, by file name."""
     paper = unpack(SOURCE.read_bytes())
     cases = without_a_model() | {f"paper-{name}": case for name, case in of_a_model(paper, 1).items()}
     return {f"{name}.vq": case for name, case in cases.items()}
 
 
 def of_stand_in(file: VqFile, qualities: int) -> dict[str, Case]:
-    """`of_a_model`, and bombs too large to be stored."""
+    """The files of `of_a_model`, and bombs that are too large to be stored."""
     alpha = png(file.width, file.height, ((b"zTXt", b"a\0\0" + MEGABYTE),) * 150)
     larger = {
         "alpha-bomb-of-many-texts": dataclasses.replace(file, alpha=alpha),
@@ -225,7 +225,7 @@ def of_stand_in(file: VqFile, qualities: int) -> dict[str, Case]:
 
 
 def main() -> None:
-    """Write the folder anew."""
+    """Write all files to the folder."""
     FOLDER.mkdir(parents=True, exist_ok=True)
     for name, case in stored().items():
         (FOLDER / name).write_bytes(case.data)

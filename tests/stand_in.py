@@ -1,7 +1,7 @@
-"""A stand-in for the networks: what is around them can be tested without a trained model, and fast.
+"""A fake codec, for fast tests of everything around the networks, without a trained model.
 
-`FakeCodec` packs pictures with zlib. `install` puts it, and three models, in place of vqcodec.codec.codec and
-vqcodec.model.store for one test: "photo" (three qualities, the default), "paper", and "mine", which is not bundled.
+`FakeCodec` packs pictures with zlib. For one test, `install` replaces vqcodec.codec.codec by it and vqcodec.model.store
+by three models: "photo" (three qualities, the default), "paper", and "mine", which is not bundled.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ DIGESTS = {"photo": b"photo-00", "paper": b"paper-00", "mine": b"mine--00"}
 
 @dataclass(frozen=True)
 class FakeInfo:
-    """What `describe` tells: the same fields as those of vqcodec.codec.describe.Info."""
+    """The result of `describe`, with the same fields as vqcodec.codec.describe.Info."""
 
     model_digest: str
     model: str | None

@@ -1,8 +1,8 @@
-"""A file is read to the same codes whatever the environment does to the arithmetic around it.
+"""Files decode to the same codes in every arithmetic environment.
 
-Each environment is a process of its own: numbers of threads, other kernels of OpenBLAS, SIMD of numpy and torch
-switched off, denormals flushed to zero, another default precision. It reads the golden files; some environments
-also decode them to pixels and compress pictures, whose codes must be those that are read here.
+Each environment is a separate process with, for example, another number of threads, other OpenBLAS kernels, numpy and
+torch without SIMD, denormals flushed to zero, or another default precision. It decodes the golden files to codes. Some
+environments also decode them to pixels, and compress a picture that must decode to the same codes in this process.
 """
 
 from __future__ import annotations
@@ -31,13 +31,13 @@ from vqcodec.model.store import bundled, find, open_model
 
 X86 = platform.machine().lower() in ("x86_64", "amd64")
 
-# Reads what its first argument lists; tells codes and pixels of files, and what it runs on, as JSON.
+# Reads the files that its first argument lists. Prints the codes and properties of the environment as JSON.
 READ = """
 import ctypes, glob, json, os, sys
 task = json.loads(sys.argv[1])
 if task["torch"]:
     import torch
-    torch.set_flush_denormal(task["flush"])  # of this thread: numpy's sums are meant, too
+    torch.set_flush_denormal(task["flush"])  # for this thread, so it also affects numpy
     torch.set_default_dtype(getattr(torch, task["dtype"]))
 else:
     sys.modules["torch"] = sys.modules["safetensors.torch"] = None  # any import of it fails from here on
@@ -83,14 +83,14 @@ print(json.dumps(found))
 
 
 def simd() -> str:
-    """The SIMD extensions that numpy has chosen to use here, beyond what it is built for."""
+    """The SIMD extensions that numpy uses here in addition to its baseline."""
     core: Any = getattr(np, "_core", None) or np.core
     inner = core._multiarray_umath
     return " ".join(name for name in inner.__cpu_dispatch__ if inner.__cpu_features__[name])
 
 
 def kernels() -> list[str]:
-    """Kernels of OpenBLAS that this processor can run, the oldest first; Accelerate and MKL take no notice."""
+    """OpenBLAS kernels that this processor can run, the oldest first; Accelerate and MKL ignore the setting."""
     if not X86:
         return ["ARMV8", "NEOVERSEN1"] if sys.platform == "linux" else []
     try:
@@ -102,7 +102,7 @@ def kernels() -> list[str]:
 
 THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "VECLIB_MAXIMUM_THREADS")
 ONE, MANY = (dict.fromkeys(THREADS, count) | {"OMP_WAIT_POLICY": "PASSIVE"} for count in ("1", "8"))
-Environment = tuple[dict[str, str], dict[str, Any]]  # variables, and what the process is told to do
+Environment = tuple[dict[str, str], dict[str, Any]]  # environment variables, and fields of the task
 ENVIRONMENTS: dict[str, Environment] = {
     "torch without SIMD": (
         MANY
@@ -121,7 +121,7 @@ FILES = sorted(FOLDER.glob("*.vq"))
 
 @pytest.fixture(scope="module")
 def results(tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[dict[str, Any], Path]]:
-    """What each environment found, and the folder of what it wrote; as many processes at once as there are cores."""
+    """The JSON of each environment and the folder with its files; runs as many processes at once as there are cores."""
     picture = tmp_path_factory.mktemp("picture") / "picture.npy"
     np.save(picture, pictures()["alpha"].pixels)
     settings = [name for name in os.environ if name not in (*THREADS, "OPENBLAS_CORETYPE", "PYTHONHASHSEED")]
@@ -163,7 +163,7 @@ def test_pixels_are_within_one_grey_level(name: str, results: Results) -> None:
 
 
 @pytest.mark.parametrize("name", [name for name, (_, wishes) in ENVIRONMENTS.items() if wishes.get("out")])
-def test_what_is_compressed_there_is_read_here(name: str, results: Results) -> None:
+def test_files_compressed_in_an_environment_decode_to_the_same_codes_here(name: str, results: Results) -> None:
     compressed = results[name][0]["compressed"]
     assert len(compressed) == len(bundled())
     for path, digest in compressed.items():
@@ -171,8 +171,8 @@ def test_what_is_compressed_there_is_read_here(name: str, results: Results) -> N
         assert codes_digest(data, find(unpack(data).model_digest)) == digest
 
 
-def test_the_environments_are_what_they_are_called(results: Results) -> None:
-    """A setting that nothing listens to would test nothing."""
+def test_the_settings_of_the_environments_have_an_effect(results: Results) -> None:
+    """Otherwise the other tests would show nothing."""
     assert results["one thread, no SIMD in numpy"][0]["tiny"]
     if X86:
         assert not results["torch in float64, denormals are zero"][0]["tiny"]
@@ -186,7 +186,7 @@ def test_the_environments_are_what_they_are_called(results: Results) -> None:
 
 @cache
 def at_the_bound(width: int, seed: int) -> tuple[Product, np.ndarray]:
-    """A product whose sums come as close to the bound as they may, and inputs [6, width] of the largest size."""
+    """A product whose sums come as close to the bound as allowed, and inputs [6, width] of the largest magnitude."""
     rng = np.random.default_rng(seed)
     weight = rng.integers(-WEIGHT_MAX, WEIGHT_MAX + 1, (width, 4))
     room = SUM_BOUND - 1 - np.abs(weight).sum(0) * WEIGHT_MAX
@@ -201,9 +201,9 @@ def at_the_bound(width: int, seed: int) -> tuple[Product, np.ndarray]:
 
 @given(width=st.sampled_from([1, 7, 96, 480, 960, 1040]), seed=st.integers(0, 20), data=st.data())
 def test_any_order_of_summation_gives_the_same_integers(width: int, seed: int, data: st.DataObject) -> None:
-    """Terms in any order, in partial sums of any length that are added in any order, with the bias at any place."""
+    """Terms in any order, in partial sums of any length, with the bias added at any place."""
     product, inputs = at_the_bound(width, seed)
-    # In float64 nothing is rounded: the integers take 25 bits, their power of two none.
+    # float64 is exact here: the integers have 25 bits, and a power of two as factor needs no mantissa bits.
     expected = np.floor(inputs.astype(np.float64) @ product.weight.astype(np.float64) + product.bias)
     assert np.array_equal(product(inputs), expected)
     order = np.random.default_rng(data.draw(st.integers(0, 2**32 - 1))).permutation(width)
@@ -218,6 +218,6 @@ def test_any_order_of_summation_gives_the_same_integers(width: int, seed: int, d
 
 
 def test_beyond_the_bound_the_order_would_matter() -> None:
-    """So the bound is no formality: twice as far, float32 sums depend on their order."""
+    """The bound is necessary: just beyond it, float32 sums depend on their order."""
     terms = np.array([SUM_BOUND, 1, 1], np.float32)
     assert (terms[0] + terms[1]) + terms[2] != terms[0] + (terms[1] + terms[2])

@@ -30,7 +30,7 @@ FOLDERS: dict[str, tuple[str, ...]] = {
     "coding": ("filter_weights", "formats", "integer_prior", "rangecoder", "wavefront"),
     "model": ("config", "store"),
     "format": ("chunks", "container", "header", "magic", "rates"),
-    "nn": ("pixelcnn", "postfilter", "quantizer", "tiled", "vqvae", "weights"),
+    "nn": ("pixelcnn", "postfilter", "precision", "quantizer", "tiled", "vqvae", "weights"),
     "codec": (
         "codec",
         "code_prices",

@@ -1,4 +1,4 @@
-"""Files appear whole or not at all, and nothing is replaced that was not meant to be."""
+"""Output files are written atomically, and existing files are replaced only with `force`."""
 
 from __future__ import annotations
 
@@ -185,7 +185,7 @@ def test_check_destination(tmp_path: Path) -> None:
 
 
 def without(monkeypatch: pytest.MonkeyPatch, missing: int) -> None:
-    """A file system that lacks hard links (1), and renaming without replacing as well (2)."""
+    """Simulate a file system without hard links (1), or also without renaming without replacing (2)."""
     refusal = failing(OSError(errno.EPERM, "Operation not permitted"))
     for owner, name in ((os, "link"), (output, "_rename_new"))[:missing]:
         monkeypatch.setattr(owner, name, refusal)
@@ -343,7 +343,7 @@ def test_named_pipe(tmp_path: Path) -> None:
 def test_other_special_files_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     import socket
 
-    monkeypatch.chdir(tmp_path)  # the path of a socket must be short
+    monkeypatch.chdir(tmp_path)  # socket paths must be short
     with socket.socket(socket.AF_UNIX) as server:
         server.bind("s")
         with pytest.raises(OutputError, match="not a regular file"):

@@ -19,7 +19,7 @@ import vqcodec
 from vqcodec.model.store import bundled, open_model
 
 PACKAGE = Path(vqcodec.__file__).parent
-MODELS = PACKAGE / "models"
+MODELS = PACKAGE / "model" / "bundled"
 MODULES = sorted(PACKAGE.rglob("*.py"))
 
 NETWORK = {
@@ -164,7 +164,7 @@ FILES = {"README.md", "config.json", "prior.safetensors", "weights.safetensors"}
 def test_the_package_holds_no_other_kinds_of_files_than_these() -> None:
     kinds = {path.suffix for path in PACKAGE.rglob("*") if path.is_file() and "__pycache__" not in path.parts}
     assert kinds - {""} <= {".py", ".md", ".json", ".safetensors", ".vq", ".js", ".css", ".html", ".typed"}
-    assert {entry.name for entry in MODELS.iterdir()} == {*bundled(), "demo.vq"}
+    assert {entry.name for entry in MODELS.iterdir()} == set(bundled())
     for name in bundled():
         assert {entry.name for entry in (MODELS / name).iterdir()} == FILES
 

@@ -1,4 +1,4 @@
-"""Windows: cores tile the grid, and each window shows what its core needs."""
+"""Windows: cores tile the grid, and each window contains the input that its core needs."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ SIDES = st.integers(1, 40)
 def test_cores_tile_the_grid_and_outers_hold_the_reach(
     height: int, width: int, side: int, reach: int, scale: int
 ) -> None:
-    seen = np.zeros((height * scale, width * scale), int)
+    covered = np.zeros((height * scale, width * scale), int)
     places = np.arange(height * scale * width * scale).reshape(height * scale, width * scale)
     order = []
     for window in cover(height, width, side, reach):
-        seen[window.core(scale)] += 1
+        covered[window.core(scale)] += 1
         core, outer = places[window.core(scale)], places[window.outer(scale)]
         assert np.array_equal(outer[window.inner(scale)], core)
         assert 0 < window.bottom - window.top <= side
@@ -29,7 +29,7 @@ def test_cores_tile_the_grid_and_outers_hold_the_reach(
         assert window.outer_left == max(0, window.left - reach)
         assert window.outer_right == min(width, window.right + reach)
         order.append((window.top, window.left))
-    assert (seen == 1).all()
+    assert (covered == 1).all()
     assert order == sorted(order)
 
 
@@ -39,7 +39,7 @@ def test_a_small_grid_is_one_window() -> None:
 
 
 @given(length=st.integers(1, 30), side=st.integers(1, 12), reach=st.integers(0, 3), seed=st.integers(0, 99))
-def test_a_filter_seen_through_windows_is_the_filter(length: int, side: int, reach: int, seed: int) -> None:
+def test_filtering_window_by_window_equals_filtering_the_grid(length: int, side: int, reach: int, seed: int) -> None:
     """A moving sum with zeros outside, in each direction, window by window."""
     grid = np.random.default_rng(seed).integers(0, 100, (length, length + 3))
 

@@ -1,4 +1,4 @@
-"""What tests of training share: reports that tell nothing, or end the run."""
+"""Shared by the tests of training: report callbacks that do nothing, or stop the run."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from vqcodec.train.loop import Status
 
 
 class Interrupted(Exception):
-    """Stands for a kill."""
+    """Raised by a report to simulate a kill."""
 
 
 def silent(status: Status) -> None:

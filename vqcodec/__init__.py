@@ -1,12 +1,12 @@
-"""vqcodec: neural image compression that can be trusted with pictures.
+"""vqcodec: neural image compression with checksummed files and deterministic decoding of codes.
 
     data = vqcodec.encode(image, quality=3)    # a PIL image or an array -> the bytes of a .vq file
-    image = vqcodec.decode(data)               # and back
-    vqcodec.info(data)                         # what the header says
-    PIL.Image.open("a.vq")                     # .vq is a format of Pillow's, for saving, too
+    image = vqcodec.decode(data)               # the bytes of a .vq file -> a PIL image
+    vqcodec.info(data)                         # the fields of the header
+    PIL.Image.open("a.vq")                     # Pillow opens and saves .vq files
 
-All errors that are raised on purpose are a `vqcodec.VqError`. Importing this module is cheap: torch is loaded when the
-first picture is coded, and Pillow learns the format when it is imported itself.
+All errors that vqcodec raises are subclasses of `vqcodec.VqError`. The import is fast: torch is loaded when the first
+picture is coded, and the format is registered with Pillow once Pillow is imported.
 """
 
 from vqcodec.api.functions import (

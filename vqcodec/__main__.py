@@ -1,4 +1,4 @@
-"""`python -m vqcodec` is the command line; so torchrun can start it: `torchrun -m -- vqcodec train ...`."""
+"""Runs the command line as `python -m vqcodec`, or under torchrun: `torchrun -m -- vqcodec train ...`."""
 
 from vqcodec.cli.main import main
 

@@ -1,16 +1,16 @@
-"""Everything that can go wrong, as a tree; the command line prints the message and exits with `exit_code`.
+"""The exceptions of vqcodec. The command line prints the message of an exception and exits with its `exit_code`.
 
-VqError                    whatever vqcodec raises on purpose
+VqError                    base of all exceptions below
 ├── BadFile                the bytes are not a .vq file that can be decoded
-│   ├── NotAVqFile         another format, or nothing at all
-│   ├── DamagedFile        truncated, bits flipped, contradictory
+│   ├── NotAVqFile         another format, or empty
+│   ├── DamagedFile        truncated, corrupted or inconsistent
 │   ├── UnsupportedFile    written by a newer version of vqcodec
 │   └── LimitExceeded      declares more than the limits allow
 ├── BadPicture             the input picture cannot be read
-├── ModelError             a model is missing, damaged or breaks a bound
-│   └── UnknownModel       no model of that name or digest is here
+├── ModelError             a model is missing, damaged or violates a bound
+│   └── UnknownModel       no model with that name or digest is installed
 ├── OutputError            the result cannot be written
-└── UsageError             the request makes no sense (exit code 2)
+└── UsageError             usage error: invalid or contradictory options (exit code 2)
 """
 
 __all__ = [
@@ -27,20 +27,23 @@ __all__ = [
     "VqError",
 ]
 
-_LONGEST = 1000  # characters of a text: paths may be long
+_MAX_LENGTH = 1000  # characters of a message: paths may be long
 
 
 class VqError(Exception):
-    """Base of all errors of vqcodec. Its text is one line that says what to do.
+    """Base of all exceptions of vqcodec. The message is one line that says what is wrong and what to do.
 
-    Parts of it may come out of files: control characters are escaped, and the middle of a long text is left out.
+    Parts of it may come from untrusted files: control characters are escaped, and long messages are shortened in the
+    middle.
     """
 
     exit_code = 1
 
     def __init__(self, text: str = "") -> None:
         line = "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
-        super().__init__(line if len(line) <= _LONGEST else f"{line[: _LONGEST // 2]} ... {line[-_LONGEST // 2 :]}")
+        super().__init__(
+            line if len(line) <= _MAX_LENGTH else f"{line[: _MAX_LENGTH // 2]} ... {line[-_MAX_LENGTH // 2 :]}"
+        )
 
 
 class BadFile(VqError):
@@ -48,11 +51,11 @@ class BadFile(VqError):
 
 
 class NotAVqFile(BadFile):
-    """The bytes are another format, or nothing at all."""
+    """The bytes are of another format, or empty."""
 
 
 class DamagedFile(BadFile):
-    """The file is truncated, has flipped bits or contradicts itself."""
+    """The file is truncated, corrupted or inconsistent."""
 
 
 class UnsupportedFile(BadFile):
@@ -68,11 +71,11 @@ class BadPicture(VqError):
 
 
 class ModelError(VqError):
-    """A model is missing, damaged or breaks a bound."""
+    """A model is missing, damaged or violates a bound."""
 
 
 class UnknownModel(ModelError):
-    """No model of that name or digest is installed."""
+    """No model with that name or digest is installed."""
 
 
 class OutputError(VqError):
@@ -80,6 +83,6 @@ class OutputError(VqError):
 
 
 class UsageError(VqError):
-    """The request makes no sense."""
+    """A usage error: options or arguments are invalid or contradictory."""
 
     exit_code = 2

@@ -1,8 +1,8 @@
-"""Bytes -> a file that is there whole or not at all.
+"""Atomic output: bytes -> a file that is either complete or absent.
 
-A result is written to a hidden temporary file beside its destination, brought to the disk, and only then
-given its name, so that no full disk, crash or Ctrl-C leaves half a file behind or costs the old one.
-Pipes and character devices (/dev/stdout, /dev/null) have no content to protect: they are written to directly.
+The data goes to a hidden temporary file in the same folder, is synced to disk, and is then renamed. A full disk, a
+crash or Ctrl-C never leaves an incomplete file or destroys an existing one. Pipes and character devices (/dev/stdout,
+/dev/null) have no content to protect: they are written directly.
 """
 
 from __future__ import annotations
@@ -22,10 +22,10 @@ __all__ = ["check_destination", "make_folder", "write_atomic"]
 
 
 def write_atomic(path: Path, data: bytes, *, force: bool) -> None:
-    """Write `data` to `path`; OutputError, with nothing left behind, if that cannot be done.
+    """Write `data` to `path` atomically. Raises `OutputError` on failure and leaves no partial file.
 
-    Without `force` an existing file is never replaced, not even one that appears in the meantime. With it the
-    new file takes the mode of the old one; a symbolic link stays, and the file it points to is replaced.
+    Without `force`, an existing file is never replaced, not even one that is created meanwhile. With `force`, the new
+    file gets the mode of the old one; if `path` is a symbolic link, the file that it points to is replaced.
     """
     with _as_output_error(path):
         target, old_mode = _destination(path, force)
@@ -43,28 +43,29 @@ def write_atomic(path: Path, data: bytes, *, force: bool) -> None:
                     _publish_new(temporary, target)
             finally:
                 _remove(temporary)
-        except BaseException:  # Ctrl-C may have come in the way of the removal, too
+        except BaseException:  # Ctrl-C may have interrupted the removal above
             _remove(temporary)
             raise
         _sync_folder(target.parent)
 
 
 def check_destination(path: Path, *, force: bool) -> None:
-    """Raise now the OutputError that `write_atomic` would raise after the work (file exists, no folder)."""
+    """Check before slow work whether `write_atomic` can write `path`. Raises `OutputError` (file exists, no folder)."""
     with _as_output_error(path):
         _destination(path, force)
 
 
 def make_folder(folder: Path) -> None:
-    """Make `folder` and those above it where they are absent. Raises `OutputError`."""
+    """Create `folder` and its parents if needed. Raises `OutputError`."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise OutputError(f"the folder {folder} cannot be made: {error.strerror}") from None
+        raise OutputError(f"cannot create the folder {folder}: {error.strerror}") from None
 
 
 @contextmanager
 def _as_output_error(path: Path) -> Iterator[None]:
+    """Raise errors of the operating system as `OutputError` about `path`."""
     name = str(path) if str(path).isprintable() else repr(str(path))
     try:
         yield
@@ -73,12 +74,12 @@ def _as_output_error(path: Path) -> Iterator[None]:
     except OSError as error:
         reason = error.strerror or str(error)
         raise OutputError(f"cannot write {name}: {reason[:1].lower()}{reason[1:]}") from error
-    except ValueError as error:  # a name that no file system can hold, such as one with a null character
+    except ValueError as error:  # an invalid name, such as one with a null character
         raise OutputError(f"cannot write {name}: not a file name") from error
 
 
 def _destination(path: Path, force: bool) -> tuple[Path, int | None]:
-    """Where to write, and the mode (st_mode) of what is there now, None if nothing is."""
+    """The path to write to, and the mode (st_mode) of the existing file, or None. Raises OSError."""
     try:
         mode = os.stat(path).st_mode
     except FileNotFoundError:
@@ -87,7 +88,7 @@ def _destination(path: Path, force: bool) -> tuple[Path, int | None]:
         return path, mode
     if mode is not None and stat.S_ISDIR(mode):
         raise OSError("it is a folder")
-    if not force and os.path.lexists(path):  # a link to nothing counts: its name is taken
+    if not force and os.path.lexists(path):  # a dangling link counts: its name is taken
         raise FileExistsError
     if mode is not None and not stat.S_ISREG(mode):
         raise OSError("it is not a regular file")
@@ -102,7 +103,7 @@ def _is_stream(mode: int) -> bool:
 
 
 def _write_synced(path: Path, data: bytes, mode: int | None) -> None:
-    """Create `path`, with the modes of a new file or with `mode`; what that hides is never open to others."""
+    """Create `path` with the default mode or with `mode`, and sync it. The data is never readable beyond `mode`."""
     first_mode = 0o666 if mode is None else 0o600  # the system applies the umask
     with open(path, "xb", opener=lambda name, flags: os.open(name, flags, first_mode)) as file:
         if mode is not None:
@@ -113,18 +114,19 @@ def _write_synced(path: Path, data: bytes, mode: int | None) -> None:
 
 
 def _publish_new(temporary: Path, target: Path) -> None:
-    """Give the temporary file its name; FileExistsError if the name is taken, however recently."""
+    """Rename the temporary file to a new name. Raises FileExistsError if the name is taken, without a race."""
     try:
         os.link(temporary, target)
     except FileExistsError:
         raise
-    except OSError:  # no hard links here (FAT, network drives)
+    except OSError:  # no hard links on this file system (FAT, network drives)
         try:
             _rename_new(temporary, target)
         except FileExistsError:
             raise
         except OSError:
-            # Nor that: reserve the name, then rename over our own empty file. Killed in between, that one stays.
+            # No such rename either: reserve the name with an empty file, then replace it. If the process is killed in
+            # between, the empty file remains.
             os.close(os.open(target, os.O_WRONLY | os.O_CREAT | os.O_EXCL))
             try:
                 os.replace(temporary, target)
@@ -134,13 +136,13 @@ def _publish_new(temporary: Path, target: Path) -> None:
 
 
 def _rename_new(temporary: Path, target: Path) -> None:
-    """Rename in one step, unless the name is taken; OSError where the system cannot."""
+    """Rename atomically without replacing. Raises FileExistsError, or OSError if the system does not support it."""
     if os.name == "nt":
-        os.rename(temporary, target)  # there it never replaces
+        os.rename(temporary, target)  # on Windows, this never replaces a file
         return
     libc = ctypes.CDLL(None, use_errno=True)
     old, new = os.fsencode(temporary.absolute()), os.fsencode(target.absolute())
-    if hasattr(libc, "renameat2"):  # Linux; 1 is RENAME_NOREPLACE, and the folder counts only for relative paths
+    if hasattr(libc, "renameat2"):  # Linux; 1 is RENAME_NOREPLACE; folder descriptors are unused for absolute paths
         failed = libc.renameat2(0, old, 0, new, ctypes.c_uint(1))
     elif hasattr(libc, "renamex_np"):  # macOS; 4 is RENAME_EXCL
         failed = libc.renamex_np(old, new, ctypes.c_uint(4))
@@ -156,7 +158,7 @@ def _remove(temporary: Path) -> None:
 
 
 def _sync_folder(folder: Path) -> None:
-    """Make the new name itself durable, where the system allows it."""
+    """Sync the folder, so that the new name survives a crash, if the system supports it."""
     with suppress(OSError):
         descriptor = os.open(folder, os.O_RDONLY)
         try:

@@ -1,4 +1,4 @@
-"""What a long task tells of its progress: the fraction done, 0 to 1."""
+"""Progress callbacks: functions that are called with the fraction done, 0 to 1."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ Progress = Callable[[float], None]
 
 
 def share_of(progress: Progress | None, start: float, stop: float) -> Progress | None:
-    """What a part of a task, from `start` to `stop` of the whole, is to tell."""
+    """The callback for a part of a task that spans the fractions `start` to `stop` of the whole; None without one."""
     if progress is None:
         return None
     return lambda done: progress(start + (stop - start) * done)

@@ -1,10 +1,11 @@
-"""A large grid -> overlapping windows, for the networks, or disjoint units, for coding.
+"""A large latent grid -> overlapping windows for the networks, or disjoint units for coding.
 
-Networks see a window at a time, so memory does not grow with the picture.
+In: the size of a latent grid and the reach of a network (the radius of its receptive field, in latent positions).
+Out: windows whose cores tile the grid.
 
-In: the size of a latent grid and how far a network looks (its reach). Out: windows whose cores tile the grid. A
-window extends past its core by the reach wherever the grid goes on, and ends where the grid ends; so a core's result
-is that of a pass over the whole picture, and there is no seam that could show.
+The networks process one window at a time, so memory does not grow with the picture. A window extends beyond its core by
+the reach, but not beyond the grid. So the result in each core equals that of a pass over the whole picture, and there
+are no visible seams.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ Grids = TypeVar("Grids", bound=npt.NDArray[np.generic])
 
 @dataclass(frozen=True)
 class Window:
-    """A rectangle of latent positions (the core) and what the network must be shown to compute it (the outer)."""
+    """A rectangle of latent positions to compute (the core), and the input that its computation needs (the outer)."""
 
     top: int  # core, in positions of the whole grid; bottom and right are exclusive
     bottom: int
@@ -40,12 +41,12 @@ class Window:
         return slice(self.top * scale, self.bottom * scale), slice(self.left * scale, self.right * scale)
 
     def outer(self, scale: int = 1) -> tuple[slice, slice]:
-        """Rows and columns of the outer rectangle in the whole grid."""
+        """Rows and columns of the outer rectangle in the whole grid, `scale` samples per position."""
         rows = slice(self.outer_top * scale, self.outer_bottom * scale)
         return rows, slice(self.outer_left * scale, self.outer_right * scale)
 
     def inner(self, scale: int = 1) -> tuple[slice, slice]:
-        """Rows and columns of the core within the outer rectangle."""
+        """Rows and columns of the core within the outer rectangle, `scale` samples per position."""
         top, left = self.top - self.outer_top, self.left - self.outer_left
         rows = slice(top * scale, (top + self.bottom - self.top) * scale)
         return rows, slice(left * scale, (left + self.right - self.left) * scale)
@@ -70,7 +71,7 @@ def cover(height: int, width: int, side: int, reach: int) -> Iterator[Window]:
 
 
 def split(grids: Grids, unit: int) -> list[list[Grids]]:
-    """Codes [G, h, w], or anything on the same grid -> rows of units [G, <= unit, <= unit], which are views."""
+    """Codes [G, h, w], or any array on that grid -> rows of units [G, <= unit, <= unit]. The units are views."""
     _, height, width = grids.shape
     return [
         [grids[:, top:bottom, left:right] for left, right in bounds(width, unit)]  # type: ignore[misc]

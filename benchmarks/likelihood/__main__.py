@@ -1,9 +1,10 @@
-"""The likelihood table: VQ-VAE beside VAE, VIMCO, Glow and PixelCNN, in bits per dimension on the same pictures.
+"""Likelihood benchmark: VQ-VAE, VAE, VIMCO, Glow and PixelCNN in bits per dimension on the same pictures.
 
     python -m benchmarks.likelihood --data FOLDER [FOLDER ...] [--models all] [--minutes 30] --out RUN [--json FILE]
 
-Trains each model for the same time, measures it on test pictures, writes RUN/table.md, RUN/results.json and pictures.
-What was stopped goes on; what is finished is not done again. The folders hold CIFAR-10 or MNIST: see data.py.
+Trains each model for the same time, evaluates it on test pictures, and writes RUN/table.md, RUN/results.json and
+pictures. Interrupted trainings are resumed, and finished ones are not repeated. The folders contain CIFAR-10 or MNIST;
+data.py describes the file formats.
 """
 
 from __future__ import annotations
@@ -27,34 +28,34 @@ from vqcodec.output import write_atomic
 from vqcodec.train.distributed import pick_device
 from vqcodec.train.loop import Status
 
-CODECS = "codecs"  # what --models calls them
+CODECS = "codecs"  # the name of the lossless codecs in --models
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Returns the exit code."""
+    """Run the benchmark. Returns the exit code: 2 after a `VqError`, else 0."""
     parser = argparse.ArgumentParser(
         prog="benchmarks.likelihood", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     known = [*MODELS, CODECS]
     parser.add_argument("--data", type=Path, nargs="+", required=True, metavar="FOLDER")
-    parser.add_argument("--models", default="all", help=f"of {','.join(known)}, with commas between (default: all)")
-    parser.add_argument("--minutes", type=float, default=30.0, help="of training, for each model (default: 30)")
-    parser.add_argument("--steps", type=int, default=0, help="of training instead of minutes")
+    parser.add_argument("--models", default="all", help=f"comma-separated list of {','.join(known)} (default: all)")
+    parser.add_argument("--minutes", type=float, default=30.0, help="training time of each model (default: 30)")
+    parser.add_argument("--steps", type=int, default=0, help="training steps, instead of --minutes")
     parser.add_argument("--beta", type=float, default=1.0, help="weight of the VAEs' KL term in training (default: 1)")
-    parser.add_argument("--test", type=int, default=2000, help="test pictures at most, the first ones (default: 2000)")
-    parser.add_argument("--tiny", action="store_true", help="small networks, to see that everything works")
+    parser.add_argument("--test", type=int, default=2000, help="use at most this many test pictures (default: 2000)")
+    parser.add_argument("--tiny", action="store_true", help="small networks, for a quick test run")
     parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--out", type=Path, required=True, metavar="RUN", help="checkpoints, pictures, results")
-    parser.add_argument("--json", type=Path, help="a file of results; those that are made now are put into it")
-    parser.add_argument("--page", type=Path, help="a page of Markdown, of which the table of that file becomes a part")
+    parser.add_argument("--out", type=Path, required=True, metavar="RUN", help="checkpoints, pictures and results")
+    parser.add_argument("--json", type=Path, help="results file into which the new results are merged")
+    parser.add_argument("--page", type=Path, help="Markdown page into which the table of that file is inserted")
     settings = parser.parse_args(arguments)
     try:
         wanted = known if settings.models == "all" else settings.models.split(",")
         unknown = sorted(set(wanted) - set(known))
         if unknown:
-            raise UsageError(f"there is no model {unknown[0]!r}; choose of {', '.join(known)}")
+            raise UsageError(f"there is no model {unknown[0]!r}; choose from {', '.join(known)}")
         if settings.test < 1 or settings.beta < 0:
-            raise UsageError("at least one test picture is needed, and --beta must be 0 or more")
+            raise UsageError("--test must be at least 1, and --beta at least 0")
         rows: list[Row] = []
         for dataset in [read(folder) for folder in settings.data]:
             for name in wanted:
@@ -69,7 +70,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def rows_of(name: str, dataset: Dataset, settings: argparse.Namespace) -> list[Row]:
-    """The rows of a model, or of all codecs; none where it is not for these pictures."""
+    """The rows of a model, or of all codecs. Empty if the model is not meant for these pictures."""
     count = min(settings.test, len(dataset.test))
     about = {"data": dataset.name, "part": dataset.part, "trained_on": dataset.counts[0], "tested_on": count}
     if name == CODECS:
@@ -82,7 +83,7 @@ def rows_of(name: str, dataset: Dataset, settings: argparse.Namespace) -> list[R
     if not MODELS[name].suits(dataset):
         return []
     kind, title = MODELS[name].kind, MODELS[name].title
-    if settings.beta != 1 and issubclass(kind, VAE):  # a model of its own
+    if settings.beta != 1 and issubclass(kind, VAE):  # counts as a separate model
         name, title = f"{name}{BETA}{settings.beta:g}", f"{title}, β = {settings.beta:g}"
     folder = settings.out / dataset.name.lower() / name
     size, minutes = "tiny" if settings.tiny else "full", 0.0 if settings.steps else settings.minutes
@@ -110,7 +111,7 @@ def rows_of(name: str, dataset: Dataset, settings: argparse.Namespace) -> list[R
 
 
 def processor() -> str:
-    """What a model is trained on here, in words."""
+    """The name of the device that models are trained on."""
     device = pick_device()
     if device.type == "cuda":
         return torch.cuda.get_device_name(device)
@@ -119,7 +120,7 @@ def processor() -> str:
 
 
 def reporter(folder: Path) -> Report:
-    """Prints a line now and then."""
+    """A function that prints the progress of a training."""
 
     def report(status: Status) -> None:
         figures = "  ".join(f"{key} {value:.4g}" for key, value in status.figures.items())
@@ -130,7 +131,7 @@ def reporter(folder: Path) -> Report:
 
 
 def keep(rows: list[Row], settings: argparse.Namespace) -> None:
-    """Write what there is so far, with what earlier commands have left."""
+    """Write the results so far, merged with those of earlier commands."""
     settings.out.mkdir(parents=True, exist_ok=True)
     here = settings.out / "results.json"
     for path in filter(None, (here, settings.json)):

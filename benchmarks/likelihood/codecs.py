@@ -1,7 +1,7 @@
-"""Lossless codecs that people use, on the same pictures: bits per dimension of the bytes of real files.
+"""Common lossless codecs on the same pictures: bits per dimension, from the sizes of real files.
 
-Each picture is a file of its own, as a user would have it, and all of them together are one picture in rows: a file of
-32 x 32 pixels is in good part its header, and no model in the table has one.
+Two measurements: every picture as a separate file, as users store them, and all pictures tiled into one large picture.
+A large part of a file of 32 x 32 pixels is its header, and none of the models in the table has a header.
 """
 
 from __future__ import annotations
@@ -22,9 +22,9 @@ TITLES = {"PNG": "PNG, optimised", "WEBP": "WebP, lossless", "JXL": "JPEG XL, lo
 
 
 def available() -> list[str]:
-    """The formats that can be written here."""
+    """The formats that this Pillow can write."""
     try:
-        import pillow_jxl  # noqa: F401 -- teaches Pillow the format
+        import pillow_jxl  # noqa: F401 -- registers the format with Pillow
     except ImportError:
         Image.init()
     found = ["PNG"] + ["WEBP"] * features.check("webp") + ["JXL"] * ("JXL" in Image.SAVE)
@@ -32,7 +32,7 @@ def available() -> list[str]:
 
 
 def bits_per_dim(form: str, x: Tensor) -> dict[str, float]:
-    """Of pictures x [B, C, H, W], uint8, as files of their own and as one sheet."""
+    """Bits per dimension of pictures x [B, C, H, W], uint8, as separate files and as one tiled picture."""
     images = x.permute(0, 2, 3, 1).numpy()
     each = sum(_size(form, image) for image in images)
     columns = math.ceil(len(images) ** 0.5)
@@ -43,12 +43,12 @@ def bits_per_dim(form: str, x: Tensor) -> dict[str, float]:
 
 
 def _size(form: str, pixels: np.ndarray) -> int:
-    """Bytes of the file of pixels [H, W, C]."""
+    """The size in bytes of the file of pixels [H, W, C]."""
     image = Image.fromarray(np.ascontiguousarray(pixels if pixels.shape[2] == 3 else pixels[:, :, 0]))
     stream = io.BytesIO()
     image.save(stream, form, **OPTIONS[form])
     stream.seek(0)
-    with Image.open(stream) as again:  # a codec that loses something does not belong here
+    with Image.open(stream) as again:  # make sure that the codec is lossless
         if not np.array_equal(np.asarray(again.convert(image.mode)), np.asarray(image)):
             raise AssertionError(f"{form} did not keep the picture")
     return stream.getbuffer().nbytes

@@ -1,8 +1,9 @@
 """The conditional VAE (Sohn, Lee & Yan 2015, "Learning structured output representation", section 4.1), on labels.
 
-Encoder and decoder are told the label y, so the latents need not hold it: drawn for one label, they are that digit in
-many hands. The bound is one of log p(x | y). Here the latents are a few numbers for the whole picture, not a grid of
-them; two of them can be laid out on a page, as in figure 4 of Kingma & Welling 2014.
+Encoder and decoder get the label y as an input, so the latents need not represent it. Samples for one label show that
+digit in different handwritings. The ELBO is a bound of log p(x | y). The latents are a short vector for the whole
+picture, not a grid. With two latents, the whole latent space can be shown as a sheet (figure 4 of Kingma & Welling
+2014).
 """
 
 from __future__ import annotations
@@ -16,13 +17,13 @@ from benchmarks.likelihood.density import Sheets, Size
 from benchmarks.likelihood.networks import STRIDE, Decoder, Encoder
 from benchmarks.likelihood.vae import VAE, interpolated, normal
 
-FLAT_LATENTS = 4  # with 32 they hold the digit as well, and the label is ignored
-FEATURES = 32  # channels between the flat latents and the networks
-PAGE = 10  # latents on a page, each way
+FLAT_LATENTS = 4  # with 32, the latents also represent the digit, and the model ignores the label
+FEATURES = 32  # channels of the layers between the flat latents and the networks
+SHEET_SIDE = 10  # grid points of the manifold sheet, in each direction
 
 
 class ConditionalVAE(VAE):
-    """Latents [B, D], and labels."""
+    """A VAE with flat latents [B, D], conditioned on labels [B]."""
 
     flat_latents = FLAT_LATENTS
 
@@ -55,10 +56,10 @@ class ConditionalVAE(VAE):
         z = normal((self.labels * 10, self.flat_latents), noise)
         made["samples"] = [[*row] for row in self.decoded(z, every.repeat_interleave(10)).split(10)]
         mean = self.posterior(x, label)[0]
-        # The same latents under each label: what is left of a digit when its name is taken away is the hand.
+        # The last row decodes one latent with every label: it shows the same handwriting for every digit.
         between = [
             row
-            for one in range(0, len(mean) - 1, 2)  # under the label of the first
+            for one in range(0, len(mean) - 1, 2)  # with the label of the first picture
             for row in interpolated(mean[one : one + 2], lambda z, one=one: self.decoded(z, label[[one] * len(z)]))
         ]
         made["interpolation"] = [*between, [*self.decoded(mean[:1].expand(self.labels, -1), every)]]
@@ -72,16 +73,16 @@ class ConditionalVAE(VAE):
 
 
 class ManifoldVAE(ConditionalVAE):
-    """With two latents, which a page can show."""
+    """A conditional VAE with two latents, which can be shown as a sheet."""
 
     flat_latents = 2
 
     def sheets(self, x: Tensor, label: Tensor, noise: torch.Generator) -> Sheets:
-        # Equal steps of probability: the page is the whole normal distribution (Kingma & Welling 2014, figure 4).
-        steps = torch.special.ndtri(torch.linspace(0.03, 0.97, PAGE, device=x.device))
+        # Equal steps of probability, to cover the normal distribution (Kingma & Welling 2014, figure 4).
+        steps = torch.special.ndtri(torch.linspace(0.03, 0.97, SHEET_SIDE, device=x.device))
         z = torch.cartesian_prod(steps, steps)
         pages = {
-            f"manifold of {name}": [[*row] for row in self.decoded(z, torch.full((len(z),), name)).split(PAGE)]
+            f"manifold of {name}": [[*row] for row in self.decoded(z, torch.full((len(z),), name)).split(SHEET_SIDE)]
             for name in range(self.labels)
         }
         return super().sheets(x, label, noise) | pages

@@ -1,7 +1,7 @@
-"""What the models have in common: how they are trained, how long, and how they are asked.
+"""The common interface and training of the models.
 
-In: a `Dataset` and a `Budget`. Out: a trained `Density`, whose `bits` say how many bits per dimension a picture takes.
-The loop, with its optimiser, learning rate, checkpoints and resuming, is the package's own (`vqcodec.train.loop`).
+In: a `Dataset` and a `Budget`. Out: a trained `Density`. Its method `bits` computes the bits per dimension of pictures.
+The training loop, with optimiser, learning-rate schedule, checkpoints and resuming, is that of `vqcodec.train.loop`.
 """
 
 from __future__ import annotations
@@ -24,49 +24,49 @@ Report = Callable[[Status], None]
 Spent = tuple[int, float]  # steps and seconds of training
 Sheets = dict[str, list[list[Tensor]]]  # name -> rows of pictures [C, H, W], 0 to 1
 
-START_PICTURES = 512  # for what starts from data
+START_PICTURES = 512  # for initialisations that depend on data
 
 
 @dataclass(frozen=True)
 class Size:
-    """How large the networks are. The numbers are those of the VQ-VAE on CIFAR-10 (van den Oord et al. 2017, 4.1)."""
+    """Sizes of the networks. Defaults as for the VQ-VAE on CIFAR-10 (van den Oord et al. 2017, section 4.1)."""
 
     width: int = 256  # channels of encoder and decoder
     residual_width: int = 256  # channels inside a residual block
     residual_blocks: int = 2
-    codebooks: int = 10  # latents at each of the 8 x 8 positions (section 3.2)
+    codebooks: int = 10  # discrete latents at each of the 8 x 8 positions (section 3.2)
     codes: int = 512  # K
     code_dim: int = 16
-    latents: int = 64  # continuous ones at each position
+    latents: int = 64  # continuous latents at each position
     flow_steps: int = 12  # at each level of Glow
-    flow_width: int = 160
+    flow_width: int = 160  # channels inside a coupling
     prior_channels: int = 96
     prior_blocks: int = 6
     batch: int = 32
-    samples: int = 64  # of the importance-weighted bound
+    samples: int = 64  # for the importance-weighted bound
 
 
 FULL = Size()
-# The same networks, small enough to be trained while one waits: for tests, and to try a change.
+# The same networks at a size that trains within seconds, for tests and quick experiments.
 TINY = Size(16, 16, 1, 2, 8, 4, 4, 2, 16, 16, 2, 8, 4)
 
 
 @dataclass(frozen=True)
 class Budget:
-    """How long a model may train, with all its parts: minutes or steps."""
+    """The training budget of a model with all its parts, in minutes or steps."""
 
     minutes: float = 0.0
     steps: int = 0
     seed: int = 1
 
     def schedule(self, share: float, rate: float) -> Schedule:
-        """A share of it, at a learning rate."""
+        """The schedule for a share of the budget, at a peak learning rate."""
         steps = max(1, round(share * self.steps)) if self.steps else 0
         return Schedule(steps=steps, minutes=share * self.minutes, rate=rate, seed=self.seed)
 
 
 class Density(nn.Module):
-    """A model of pictures x [B, C, H, W], uint8, of which labels [B] may be known (-1: not)."""
+    """A density model of pictures x [B, C, H, W], uint8, with labels [B] (-1: unknown)."""
 
     hidden: tuple[str, ...] = ()  # names of the modules whose weights are matrices between hidden layers
     rate = 2e-3  # peak learning rate
@@ -76,32 +76,32 @@ class Density(nn.Module):
         self.size, self.side, self.channels, self.dims = size, dataset.train.side, dataset.train.channels, dataset.dims
 
     def start(self, x: Tensor, label: Tensor) -> None:
-        """Set what depends on data before the first step."""
+        """Data-dependent initialisation before the first step."""
         return
 
     @abstractmethod
     def loss(self, x: Tensor, label: Tensor, noise: torch.Generator) -> Tensor:
-        """What training minimises, in bits per dimension: [B]. All that is drawn comes from `noise`."""
+        """The training loss, in bits per dimension: [B]. All random numbers come from `noise`."""
 
     def learn(self) -> None:
-        """What is learned otherwise than by gradient, after a step."""
+        """Updates after a step that do not use gradients."""
         return
 
     @abstractmethod
     def bits(self, x: Tensor, label: Tensor, noise: torch.Generator) -> dict[str, Tensor]:
-        """Bits per dimension [B] of each picture, for each way to count them that belongs into the table."""
+        """Bits per dimension [B] of the pictures, for each measure in the table."""
 
     def sheets(self, x: Tensor, label: Tensor, noise: torch.Generator) -> Sheets:
-        """Pictures that show what the model has learned; x are some of the test pictures."""
+        """Sheets of pictures that show what the model has learned. x: some test pictures."""
         return {}
 
     def fit(self, dataset: Dataset, folder: Path, budget: Budget, report: Report) -> Spent:
-        """Train, or go on; checkpoints in `folder`."""
+        """Train, or resume a training, with checkpoints in `folder`."""
         return train(DensityStage(self, dataset, budget.seed), folder, budget.schedule(1.0, self.rate), report)
 
 
 class DensityStage(Stage):
-    """One step: random pictures, the model's own loss."""
+    """Training stage: each step computes the model's loss on random pictures."""
 
     def __init__(self, model: Density, dataset: Dataset, seed: int) -> None:
         self.dataset, self.seed = dataset, seed
@@ -125,7 +125,7 @@ class DensityStage(Stage):
         self.network.learn()
 
     def validate(self) -> dict[str, float]:
-        """The loss on pictures that are held out of the training."""
+        """The mean loss on the held-out pictures."""
         x, label = self.dataset.held_out.first(len(self.dataset.held_out))
         noise = torch.Generator(self.device).manual_seed(0)
         losses = [
@@ -136,7 +136,7 @@ class DensityStage(Stage):
 
 
 def train(stage: Stage, folder: Path, schedule: Schedule, report: Report) -> Spent:
-    """Train a stage with the package's loop, or go on."""
+    """Train a stage with the package's loop, or resume it. Returns the steps and seconds of training."""
     run(stage, folder, schedule, report)
     with safe_open(folder / CHECKPOINT, "pt") as file:
         progress = json.loads(file.metadata()["progress"])

@@ -1,4 +1,4 @@
-"""A trained model and test pictures -> a row of the table, and pictures of what the model has learned."""
+"""A trained model and test pictures -> bits per dimension for the table, and sheets of pictures."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from vqcodec.output import write_atomic
 from vqcodec.picture.picture import Picture
 from vqcodec.picture.write import image_file
 
-CHUNK = 32  # pictures at once
-SHOWN = 8  # test pictures that are reconstructed
-ENLARGED = 3  # times, each way: 28 pixels are small on a screen
+CHUNK = 32  # pictures evaluated at once
+SHOWN = 8  # test pictures for the sheets
+ENLARGED = 3  # scale factor in both directions, because 28 pixels are small on a screen
 
 
 class Figure(NamedTuple):
-    """Bits per dimension, mean over the test pictures, and the standard error of that mean; 0 where it is no mean."""
+    """Bits per dimension: mean over the test pictures, and the standard error of the mean (0 if it is not a mean)."""
 
     mean: float
     error: float = 0.0
@@ -30,7 +30,7 @@ class Figure(NamedTuple):
 
 @torch.no_grad()
 def evaluate(model: Density, dataset: Dataset, count: int) -> dict[str, Figure]:
-    """What each way to count says about the first `count` test pictures."""
+    """Each of the model's measures on the first `count` test pictures."""
     model.eval()
     x, label = dataset.test.first(count)
     device = next(model.parameters()).device
@@ -50,7 +50,7 @@ def figure(bits: Tensor) -> Figure:
 
 @torch.no_grad()
 def draw(model: Density, dataset: Dataset, folder: Path) -> None:
-    """Write the model's pictures into a folder, as PNG."""
+    """Write the model's sheets to a folder as PNG files."""
     x, label = dataset.test.first(SHOWN)
     device = next(model.parameters()).device
     sheets = model.sheets(x.to(device), label.to(device), torch.Generator(device).manual_seed(1))
@@ -71,7 +71,7 @@ def encoded(sheets: Sheets) -> dict[str, bytes]:
 
 
 def _picture(pixels: Tensor) -> Picture:
-    """A picture [C, H, W] in 0 to 1, enlarged."""
+    """A picture of pixels [C, H, W] in 0 to 1, enlarged."""
     values = (pixels.detach().float().cpu() * 255).round().clamp(0, 255).to(torch.uint8)
     colours = values.expand(3, -1, -1).permute(1, 2, 0).numpy()
     return Picture(np.ascontiguousarray(colours.repeat(ENLARGED, 0).repeat(ENLARGED, 1)), "RGB")

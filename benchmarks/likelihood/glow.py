@@ -1,15 +1,15 @@
 """Glow (Kingma & Dhariwal 2018, "Glow: generative flow with invertible 1x1 convolutions").
 
-A chain of functions that can be undone turns a picture x into numbers z that look like normal noise. The density
-follows from the change of variables, exactly (equation 3):
+A chain of invertible functions maps a picture x to latents z, which have a standard normal distribution under the
+model. The density follows exactly from the change of variables (equation 3):
 
     log p(x) = log N(z; 0, 1) + sum of log |det of the Jacobian of each function|.
 
-A step of the flow (table 1) is an ActNorm, an invertible 1x1 convolution and an affine coupling; a level is a squeeze
-(2 x 2 pixels become channels), several steps and a split, after which half of the channels are done (section 2 and
-figure 2; the coupling and the levels are those of RealNVP: Dinh, Sohl-Dickstein & Bengio 2017, sections 3.2 and 3.6).
+A step of the flow (table 1) is an ActNorm, an invertible 1x1 convolution and an affine coupling. A level is a squeeze
+(2 x 2 pixels become channels), several steps and a split, after which half of the channels are final (section 2 and
+figure 2). The coupling and the levels are those of RealNVP (Dinh, Sohl-Dickstein & Bengio 2017, sections 3.2 and 3.6).
 
-Every part has `forward`, from pictures to noise, which returns the logarithm of its determinant as well, and `inverse`.
+Every module has `forward`, from pictures to latents, which also returns the log-determinant, and `inverse`.
 """
 
 from __future__ import annotations
@@ -26,12 +26,12 @@ from benchmarks.likelihood.likelihoods import LEVELS, bits_of_density, dequantiz
 from benchmarks.likelihood.vae import interpolated, rows
 
 MOST_LEVELS = 3
-TEMPERATURE = 0.7  # of the samples (section 5.2): less noise than the density says
-Latents = list[Tensor]  # of each level, the last one last
+TEMPERATURE = 0.7  # of the samples (section 5.2): standard deviation of the latents, below 1
+Latents = list[Tensor]  # one tensor for each level, in order
 
 
 class Glow(Density):
-    """The flow over pictures [B, C, H, W], with as many levels as their sides can be halved."""
+    """The flow over pictures [B, C, H, W]. Every level halves the sides; at most `MOST_LEVELS` levels."""
 
     hidden = ("into", "inner")
     rate = 1e-3
@@ -39,13 +39,15 @@ class Glow(Density):
     def __init__(self, dataset: Dataset, size: Size) -> None:
         super().__init__(dataset, size)
         count = max(n for n in range(1, MOST_LEVELS + 1) if self.side % 2**n == 0)
-        widths = [self.channels * 2 ** (n + 2) for n in range(count)]  # four times as many, and half of them go on
+        widths = [
+            self.channels * 2 ** (n + 2) for n in range(count)
+        ]  # a squeeze gives four times the channels, a split keeps half
         self.levels = nn.ModuleList(Level(width, size) for width in widths)
         self.splits = nn.ModuleList(Split(width) for width in widths[:-1])
         self.last = ActNorm(widths[-1])
 
     def start(self, x: Tensor, label: Tensor) -> None:
-        # Every ActNorm begins with what makes the activations of these pictures normal (section 3.1).
+        # Every ActNorm starts with the parameters that normalise the activations of these pictures (section 3.1).
         for module in self.modules():
             if isinstance(module, ActNorm):
                 module.waiting = True
@@ -58,7 +60,7 @@ class Glow(Density):
         return {"exact": self.loss(x, label, noise)}
 
     def log_density(self, x: Tensor) -> Tensor:
-        """log p in nats [B] of real numbers in [0, 1)."""
+        """log p(x) in nats [B] of real-valued pictures in [0, 1)."""
         z, log_det = self(x)
         flat = torch.cat([part.flatten(1) for part in z], 1)
         return log_det - 0.5 * flat.square().sum(1) - 0.5 * self.dims * math.log(2 * math.pi)
@@ -77,7 +79,7 @@ class Glow(Density):
         return [*z, h], log_det + change
 
     def inverse(self, z: Latents) -> Tensor:
-        """The pictures [B, C, H, W] of latents."""
+        """The inverse of `forward`: latents -> pictures [B, C, H, W]."""
         h = self.last.inverse(z[-1])
         for n in reversed(range(len(self.levels))):
             if n < len(self.splits):
@@ -127,13 +129,13 @@ class Level(nn.Module):
 
 
 class ActNorm(nn.Module):
-    """A scale and a shift for each channel (section 3.1)."""
+    """ActNorm: a scale and a shift for each channel, initialised from data (section 3.1)."""
 
     def __init__(self, channels: int) -> None:
         super().__init__()
         self.shift = nn.Parameter(torch.zeros(channels, 1, 1))
         self.log_scale = nn.Parameter(torch.zeros(channels, 1, 1))
-        self.waiting = False  # for data to begin with
+        self.waiting = False  # True: the next batch initialises the parameters
 
     def forward(self, h: Tensor) -> tuple[Tensor, Tensor]:
         if self.waiting:
@@ -149,9 +151,9 @@ class ActNorm(nn.Module):
 
 
 class Mixing(nn.Module):
-    """An invertible 1x1 convolution, W = P L (U + diag(s)): its determinant is the product of s (section 3.2).
+    """An invertible 1x1 convolution, W = P L (U + diag(s)). Its determinant is the product of s (section 3.2).
 
-    It begins as a random rotation; P stays as it is.
+    It is initialised as a random rotation. P is not trained.
     """
 
     def __init__(self, channels: int) -> None:
@@ -170,7 +172,7 @@ class Mixing(nn.Module):
     def forward(self, h: Tensor) -> tuple[Tensor, Tensor]:
         lower, upper = self._factors()
         places = h.shape[2] * h.shape[3]
-        with torch.autocast(h.device.type, enabled=False):  # 8 bits of mantissa would blur the pixels
+        with torch.autocast(h.device.type, enabled=False):  # bf16 would be too imprecise for exact pixel values
             mixed = F.conv2d(h, (self.permutation @ lower @ upper)[:, :, None, None])
         return mixed, places * self.log_diagonal.sum()
 
@@ -186,33 +188,33 @@ class Mixing(nn.Module):
 
 
 class Coupling(nn.Module):
-    """One half of the channels tells scale and shift of the other half (section 3.3)."""
+    """Affine coupling: one half of the channels determines scale and shift of the other half (section 3.3)."""
 
     def __init__(self, channels: int, width: int) -> None:
         super().__init__()
         self.into = nn.Conv2d(channels // 2, width, 3, padding=1)
         self.inner = nn.Conv2d(width, width, 1)
         self.out = nn.Conv2d(width, channels, 3, padding=1)
-        nn.init.zeros_(self.out.weight)  # so it begins by changing next to nothing
+        nn.init.zeros_(self.out.weight)  # initially close to the identity
         nn.init.zeros_(self.out.bias)  # type: ignore[arg-type]
 
     def forward(self, h: Tensor) -> tuple[Tensor, Tensor]:
         known, other = h.chunk(2, 1)
-        log_scale, shift = self._tell(known)
+        log_scale, shift = self._scale_and_shift(known)
         return torch.cat([known, (other + shift) * log_scale.exp()], 1), log_scale.flatten(1).sum(1)
 
     def inverse(self, h: Tensor) -> Tensor:
         known, other = h.chunk(2, 1)
-        log_scale, shift = self._tell(known)
+        log_scale, shift = self._scale_and_shift(known)
         return torch.cat([known, other * torch.exp(-log_scale) - shift], 1)
 
-    def _tell(self, known: Tensor) -> tuple[Tensor, Tensor]:
+    def _scale_and_shift(self, known: Tensor) -> tuple[Tensor, Tensor]:
         raw, shift = self.out(F.relu(self.inner(F.relu(self.into(known))))).float().chunk(2, 1)
-        return F.logsigmoid(raw + 2), shift  # at most 1, near to it at first: no step can blow up
+        return F.logsigmoid(raw + 2), shift  # scales below 1, initially near 1, for numerical stability
 
 
 class Split(nn.Module):
-    """Half of the channels are done: they become noise by a mean and a deviation that the other half tells."""
+    """Split off half of the channels as latents, normalised with a mean and deviation predicted from the other half."""
 
     def __init__(self, channels: int) -> None:
         super().__init__()
@@ -221,7 +223,7 @@ class Split(nn.Module):
         nn.init.zeros_(self.tell.bias)  # type: ignore[arg-type]
 
     def forward(self, h: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """[B, C, H, W] -> the half that goes on, the half that is done, and log |det| [B]."""
+        """[B, C, H, W] -> the half that continues, the latents [B, C/2, H, W], and log |det| [B]."""
         kept, done = h.chunk(2, 1)
         mean, log_deviation = self.tell(kept).float().chunk(2, 1)
         return kept, (done - mean) * torch.exp(-log_deviation), -log_deviation.flatten(1).sum(1)

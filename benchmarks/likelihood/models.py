@@ -1,4 +1,4 @@
-"""The models of the table, in its order: what each is called, and which pictures it is for."""
+"""The models of the table, in its order, with their titles and the pictures that they apply to."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class Entry:
     labelled: bool = False
 
     def suits(self, dataset: Dataset) -> bool:
-        """Whether the table has this model for these pictures."""
+        """Whether the model applies to these pictures."""
         grey, labels = dataset.train.channels == 1, int(dataset.train.labels.min()) >= 0
         return (grey or not self.grey_only) and (labels or not self.labelled)
 
@@ -39,8 +39,8 @@ MODELS = {
     "glow": Entry("Glow", Glow),
     "pixelcnn": Entry("PixelCNN on pixels", PixelCNN),
 }
-# Of CIFAR-10, the whole of it. VAE, VIMCO and VQ-VAE: van den Oord et al. 2017, section 4.1; Glow: Kingma & Dhariwal
-# 2018, table 2; PixelCNN, the gated one: van den Oord et al. 2016, table 1.
+# Figures for the whole of CIFAR-10. VAE, VIMCO and VQ-VAE: van den Oord et al. 2017, section 4.1. Glow: Kingma &
+# Dhariwal 2018, table 2. Gated PixelCNN: van den Oord et al. 2016, table 1.
 PUBLISHED = {
     ("CIFAR-10", "vae", "ELBO"): 4.51,
     ("CIFAR-10", "vimco", "64 samples"): 5.14,

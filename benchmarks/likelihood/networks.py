@@ -1,7 +1,7 @@
-"""The encoder and the decoder that VAE, conditional VAE, VIMCO and VQ-VAE share: the package's own, from the paper.
+"""Encoder and decoder shared by VAE, conditional VAE, VIMCO and VQ-VAE: the package's implementation of the paper's.
 
-In: pictures x [B, C, H, W], uint8. Out: features [B, outputs, H/4, W/4]; and back, from features to the likelihood of
-pictures. So what tells these models apart is what lies between the two.
+In: pictures x [B, C, H, W], uint8. Out: features [B, outputs, H/4, W/4]; and from features to a likelihood of pictures.
+The models therefore differ only in their latents.
 """
 
 from __future__ import annotations
@@ -14,12 +14,12 @@ from benchmarks.likelihood.likelihoods import discretized_logistic
 from vqcodec.model.config import VQVAEConfig
 from vqcodec.nn.vqvae import ConvDecoder, ConvEncoder
 
-HIDDEN = ("down", "up", "blocks")  # of these networks
+HIDDEN = ("down", "up", "blocks")  # see `Density.hidden`
 STRIDE = 4
 
 
 def config_of(size: Size, codebooks: tuple[tuple[int, int], ...]) -> VQVAEConfig:
-    """The package's description of the networks, with latents of as many channels as the codebooks have together."""
+    """The package's configuration of the networks. The latents have as many channels as all codebooks together."""
     return VQVAEConfig(
         "conv", STRIDE, size.width, size.residual_width, size.residual_blocks, size.residual_blocks, codebooks,
         restart_dead_codes=True,
@@ -39,7 +39,7 @@ class Encoder(nn.Module):
 
 
 class Decoder(nn.Module):
-    """Features [B, inputs, H/4, W/4] -> of each number of a picture the mean, on -1 to 1, and another number."""
+    """Features [B, inputs, H/4, W/4] -> mean (-1 to 1) and log-scale of every sample: [B, C, H, W] each."""
 
     def __init__(self, size: Size, inputs: int, channels: int) -> None:
         super().__init__()
@@ -54,28 +54,28 @@ class Decoder(nn.Module):
 
 
 def with_scales(decoder: ConvDecoder, channels: int) -> ConvDecoder:
-    """The same decoder with two outputs for each number of a picture."""
+    """Replace the last layer of a decoder, so that it has two outputs for each sample of a picture."""
     last = decoder.up[-1]
     decoder.up[-1] = nn.ConvTranspose2d(last.in_channels, 2 * channels, 4, stride=2, padding=1)
     return decoder
 
 
 def mean_and_scale(output: Tensor) -> tuple[Tensor, Tensor]:
-    """What such a decoder says [B, 2C, H, W] as mean and logarithm of the scale, [B, C, H, W] each, on -1 to 1."""
-    mean, log_scale = ((output - 0.5) * 2).chunk(2, 1)  # the package's decoders are centred on grey, 1/2
+    """The output [B, 2C, H, W] of such a decoder -> mean and log-scale, [B, C, H, W] each, for samples in -1 to 1."""
+    mean, log_scale = ((output - 0.5) * 2).chunk(2, 1)  # the package's decoders are centred on grey (0.5)
     return mean, log_scale - 2
 
 
 def to_unit(x: Tensor) -> Tensor:
-    """Pictures [B, C, H, W], uint8, as the networks of the package take them: [B, 3, H, W] in 0 to 1."""
+    """Pictures [B, C, H, W], uint8 -> input of the package's networks: [B, 3, H, W] in 0 to 1."""
     return x.float().expand(-1, 3, -1, -1) / 255
 
 
 def no_quality(x: Tensor) -> Tensor:
-    """There is one quality here, the first."""
+    """Quality indices [B] for the package's networks: always the first quality."""
     return torch.zeros(len(x), dtype=torch.long, device=x.device)
 
 
 def shown(mean: Tensor) -> Tensor:
-    """Means [..., C, H, W] on -1 to 1 as pictures, 0 to 1."""
+    """Means [..., C, H, W] in -1 to 1 -> pictures in 0 to 1."""
     return (mean.float() / 2 + 0.5).clamp(0, 1)

@@ -1,9 +1,9 @@
 """The PixelCNN (van den Oord et al. 2016, "Conditional image generation with PixelCNN decoders"): the package's prior.
 
-For the VQ-VAE it is trained on codes as always. As a model of its own it is trained on pixels, which are codes already:
-one of 256 from each of three codebooks (red, green, blue) at each position. Each is predicted from all those before it,
-so the likelihood is exact. And because the prior computes in integers, it is a lossless codec as it stands: the
-package's range coder writes the files, whose bytes the table counts.
+For the VQ-VAE it is trained on codes, as in the package. As a separate model it is trained on pixels. These are used as
+codes: one of 256 codes from each of three codebooks (red, green, blue) at each position. Every code is predicted from
+all previous ones, so the likelihood is exact. The prior computes in integers, so it is also a lossless codec: the
+package's range coder writes files, and the table states their size.
 """
 
 from __future__ import annotations
@@ -31,21 +31,23 @@ from vqcodec.nn.vqvae import VQVAE
 from vqcodec.train.loop import Schedule
 from vqcodec.train.prior import PriorStage, PriorTraining
 
-STEP = 4.0  # grey levels, about which the prior's description of a value is finest
-SAMPLES = 16  # pictures that are drawn: a pixel at a time
+STEP = 4.0  # grey levels: about the finest distance that the prior's features of a value resolve
+SAMPLES = 16  # pictures to draw; sampling is slow, one pixel at a time
 
 
 class PixelCNN(Density):
-    """The prior over pixels [B, C, H, W]."""
+    """The package's prior as a model of pixels [B, C, H, W]."""
 
     def __init__(self, dataset: Dataset, size: Size) -> None:
         super().__init__(dataset, size)
         self.pixels = PixelCodes(dataset)
-        self.prior: GatedPixelCNN | None = None  # until it has been trained
+        self.prior: GatedPixelCNN | None = None  # None until it is trained
 
     def fit(self, dataset: Dataset, folder: Path, budget: Budget, report: Report) -> Spent:
         schedule = budget.schedule(1.0, self.rate)
-        size = replace(self.size, batch=self.size.batch // 2)  # a picture has 16 times as many positions as with codes
+        size = replace(
+            self.size, batch=self.size.batch // 2
+        )  # a picture has 16 times as many positions as a grid of codes
         self.prior, spent = train_prior(self.pixels, dataset, folder, schedule, size, report)
         return spent
 
@@ -57,9 +59,9 @@ class PixelCNN(Density):
         }
 
     def files(self, x: Tensor) -> list[bytes]:
-        """What the range coder makes of pictures [B, C, H, W], uint8, each by itself; it reads them back as a proof."""
+        """Range-coded files of pictures [B, C, H, W], uint8, one for each. The coder verifies them by decoding."""
         assert self.prior is not None
-        return write_units(in_integers(self.prior), [picture.cpu().numpy().astype(np.int32) for picture in x])
+        return write_units(integer_prior(self.prior), [picture.cpu().numpy().astype(np.int32) for picture in x])
 
     def sheets(self, x: Tensor, label: Tensor, noise: torch.Generator) -> Sheets:
         assert self.prior is not None
@@ -68,23 +70,25 @@ class PixelCNN(Density):
 
 
 class PixelCodes(nn.Module):
-    """Stands where the package expects an autoencoder: the codes of a picture are its pixels."""
+    """Takes the place of the VQ-VAE in the training of the prior. The codes of a picture are its pixels."""
 
     def __init__(self, dataset: Dataset) -> None:
         super().__init__()
-        # The lambda of which STEP is the step of a quantiser tells the prior how close values are that mean the same.
+        # The lambda that corresponds to a quantiser step of STEP. It sets the resolution of the prior's input features.
         self.config = VQVAEConfig(
             "conv", 4, 1, 1, 0, 0, ((LEVELS, 1),) * dataset.train.channels, lambdas=(STEP**2 / 8.7,)
         )
         self.quantizer = VectorQuantizer(self.config)
-        seen = np.stack(dataset.train.pixels)
+        pixels = np.stack(dataset.train.pixels)
         for g in range(dataset.train.channels):
-            counts = np.bincount(seen[..., g].ravel(), minlength=LEVELS) + 1  # what was never seen may yet come
+            counts = (
+                np.bincount(pixels[..., g].ravel(), minlength=LEVELS) + 1
+            )  # + 1: values missing in the training set may occur
             self.quantizer.vectors(g)[0, :, 0] = torch.arange(LEVELS) - 127.5
             self.quantizer.get_buffer(f"counts{g}")[0] = torch.from_numpy(counts).float()
 
-    def encode(self, pictures: Tensor, quality: int) -> Tensor:
-        """Codes [B, C, H, W] of pictures [B, 3, H, W] in 0 to 1."""
+    def to_codes(self, pictures: Tensor, quality: int) -> Tensor:
+        """Pictures [B, 3, H, W] in 0 to 1 -> codes [B, C, H, W]."""
         return (pictures * (LEVELS - 1)).round().long()[:, : len(self.config.codebooks)]
 
 
@@ -96,7 +100,7 @@ def train_prior(
     size: Size,
     report: Report,
 ) -> tuple[GatedPixelCNN, Spent]:
-    """The package's second stage, on the codes of the pictures. Returns the prior, and what its training took."""
+    """Train the package's second stage on the codes of the pictures. Returns the prior, and its steps and seconds."""
     config = PriorConfig(size.prior_channels, size.prior_blocks, size.prior_channels)
     settings = PriorTraining(config, schedule, size.batch, dataset.train.side)
     stage = PriorStage(settings, codes, dataset.train, dataset.held_out)  # type: ignore[arg-type]
@@ -105,22 +109,22 @@ def train_prior(
 
 
 def bits_of_codes(prior: GatedPixelCNN, codes: Tensor) -> Tensor:
-    """Bits that each grid of codes [B, G, H, W] takes, in the arithmetic of the integers: [B]."""
+    """The bits of each grid of codes [B, G, H, W], in the prior's integer arithmetic: [B]."""
     logits = prior(codes, 0, exact=True)
     nats = [F.cross_entropy(x.permute(0, 3, 1, 2).float(), codes[:, g], reduction="none") for g, x in enumerate(logits)]
     return torch.stack(nats).flatten(2).sum((0, 2)) / math.log(2)
 
 
-def in_integers(prior: GatedPixelCNN) -> IntegerPrior:
-    """The prior as the range coder takes it."""
+def integer_prior(prior: GatedPixelCNN) -> IntegerPrior:
+    """The prior in the integer form that the range coder uses."""
     settings, sizes = prior.prior, tuple(size for size, _ in prior.config.codebooks)
     layout = Layout(sizes, 1, settings.channels, settings.head_channels, settings.blocks)
     return IntegerPrior({name: tensor.numpy() for name, tensor in prior.integers().items()}, layout, 0)
 
 
 def drawn_codes(prior: GatedPixelCNN, shape: tuple[int, int, int]) -> Tensor:
-    """Codes [N, G, H, W] drawn from the prior."""
+    """Draw codes [N, G, H, W] from the prior. shape: (N, H, W)."""
     count, height, width = shape
     grids = np.full((count, len(prior.config.codebooks), height, width), UNKNOWN, np.int32)
-    draw_codes(in_integers(prior), list(grids), Drawing(count))
+    draw_codes(integer_prior(prior), list(grids), Drawing(count))
     return torch.from_numpy(grids).long()

@@ -1,4 +1,4 @@
-"""Rows of results <-> JSON, and the table, in Markdown and in the terminal."""
+"""Rows of results <-> JSON; rows -> the table as Markdown or for the terminal."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from benchmarks.likelihood.models import MODELS, PUBLISHED
 from vqcodec.errors import UsageError
 from vqcodec.output import write_atomic
 
-# What each way to count is: a bound is what no file can be said to take, a file is.
+# The kind of each measure: an upper bound, an exact value, the size of a file, or a part of another measure.
 KINDS = {
     "ELBO": "upper bound",
     "64 samples": "upper bound",
@@ -25,40 +25,40 @@ KINDS = {
     "a file each": "file",
     "all in one file": "file",
 }
-MARKS = "<!-- table -->", "<!-- end of table -->"  # in a page
-BETA = "-beta"  # in the key of a VAE that was trained with another weight of the KL term
-HEAD = ("model", "counted as", "bits/dim", "is", "parameters", "trained", "published")
+MARKS = "<!-- table -->", "<!-- end of table -->"  # enclose the table in a Markdown page
+BETA = "-beta"  # in the key of a VAE trained with a KL weight other than 1
+HEAD = ("model", "measure", "bits/dim", "kind", "parameters", "training", "published")
 
 
 @dataclass(frozen=True)
 class Row:
-    """A model or codec, on a data set."""
+    """The results of a model or codec on a data set."""
 
-    data: str  # the name of the set
-    part: str  # how much of it this is
-    trained_on: int  # pictures
-    tested_on: int
+    data: str  # the name of the data set
+    part: str  # the whole set or a part of it, see `Dataset.part`
+    trained_on: int  # number of pictures
+    tested_on: int  # number of pictures
     model: str  # key of MODELS, or a codec
     title: str
-    bits: dict[str, Figure]  # way to count -> bits per dimension
+    bits: dict[str, Figure]  # measure -> bits per dimension
     parameters: int = 0
-    asked: list[float] = field(default_factory=list)  # minutes, or steps
+    asked: list[float] = field(default_factory=list)  # requested minutes and steps; one of them is 0
     minutes: float = 0.0  # of training
     steps: int = 0
     size: str = ""
-    on: str = ""  # what it was trained on
+    on: str = ""  # the device it was trained on
     software: str = ""
 
 
 def load(path: Path) -> list[Row]:
-    """Rows of a JSON file; none if there is no such file. Raises `UsageError`."""
+    """Read the rows of a JSON file; empty if it does not exist. Raises `UsageError` if it is not valid."""
     if not path.exists():
         return []
     try:
         rows = json.loads(path.read_text(encoding="utf-8"))["rows"]
         return [Row(**row | {"bits": {way: Figure(*pair) for way, pair in row["bits"].items()}}) for row in rows]
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise UsageError(f"{path}: not a file of this benchmark's results ({error})") from None
+        raise UsageError(f"{path}: not a results file of this benchmark ({error})") from None
 
 
 def save(path: Path, rows: Iterable[Row]) -> None:
@@ -68,18 +68,18 @@ def save(path: Path, rows: Iterable[Row]) -> None:
 
 
 def merged(old: Iterable[Row], new: Iterable[Row]) -> list[Row]:
-    """All rows; where both have one of the same model and data, the new one."""
+    """All rows. New rows replace old ones of the same model and data set."""
     return in_order({(row.data, row.model): row for row in [*old, *new]}.values())
 
 
 def in_order(rows: Iterable[Row]) -> list[Row]:
-    """By data set, then as the models are listed, codecs last."""
+    """Sort by data set, then in the order of `MODELS`; codecs are last."""
     place = {name: index for index, name in enumerate(MODELS)}
     return sorted(rows, key=lambda row: (row.data, place.get(row.model.partition(BETA)[0], len(place)), row.title))
 
 
 def markdown(rows: list[Row]) -> str:
-    """A table for each data set."""
+    """The tables as Markdown, one for each data set."""
     parts = []
     for name in dict.fromkeys(row.data for row in rows):
         some = [row for row in rows if row.data == name]
@@ -89,16 +89,16 @@ def markdown(rows: list[Row]) -> str:
 
 
 def in_page(page: str, rows: list[Row]) -> str:
-    """The page with these tables in the place of those between the two marks. Raises `UsageError` without marks."""
+    """Replace the text between the two marks of a page by the tables. Raises `UsageError` if the marks are missing."""
     before, found, rest = page.partition(MARKS[0])
     _, ended, after = rest.partition(MARKS[1])
     if not (found and ended):
-        raise UsageError(f"the page has no place for a table; put {MARKS[0]} and {MARKS[1]} into it")
+        raise UsageError(f"the page has no marks for the table; add {MARKS[0]} and {MARKS[1]}")
     return f"{before}{MARKS[0]}\n\n{markdown(rows)}\n{MARKS[1]}{after}"
 
 
 def terminal(rows: list[Row]) -> list[Table]:
-    """The same, for rich."""
+    """The tables for the terminal (rich), one for each data set."""
     tables = []
     for name in dict.fromkeys(row.data for row in rows):
         some = [row for row in rows if row.data == name]
@@ -110,14 +110,14 @@ def terminal(rows: list[Row]) -> list[Table]:
 
 
 def caption(rows: list[Row]) -> str:
-    """What the rows of a data set have in common."""
+    """The caption of a table: the data set and the numbers of pictures."""
     first = rows[0]
     tested = ", ".join(dict.fromkeys(f"{row.tested_on:,}" for row in rows))
-    return f"{first.data}, {first.part}: {first.trained_on:,} pictures for training, tested on {tested}"
+    return f"{first.data}, {first.part}: {first.trained_on:,} training pictures, {tested} test pictures"
 
 
 def cells_of(rows: list[Row]) -> list[tuple[str, ...]]:
-    """The cells of the rows: a line for each way to count, the model named in the first."""
+    """The lines of a table: one for each measure. Only the first line of a model contains its title."""
     lines = []
     for row in rows:
         trained = f"{round(row.minutes, 1):g} min on {row.on}, {row.steps:,} steps" if row.steps else "–"

@@ -1,14 +1,14 @@
 """The variational autoencoder (Kingma & Welling 2014, "Auto-encoding variational Bayes").
 
-A picture is thought to come from latents z, each of them a standard normal number, through a decoder: p(x) is the
-integral of p(x | z) p(z), which nobody can compute. The encoder gives q(z | x), a normal distribution with its own mean
-and deviation for each latent, from which the evidence lower bound follows (section 2.2):
+The model generates a picture from latents z, which are standard normal, through a decoder. p(x) is the integral of
+p(x | z) p(z), which is intractable. The encoder gives q(z | x), a normal distribution with a mean and a deviation for
+each latent. The evidence lower bound (ELBO) follows (section 2.2):
 
     log p(x)  >=  E_q[log p(x | z)] - KL(q(z | x) || p(z)).
 
-Samples of q are mean + deviation * noise, so gradients reach the encoder (section 2.4), and the KL divergence of two
-normal distributions has a closed form (appendix B). What the bound lacks is KL(q(z | x) || p(z | x)): with S samples,
-weighted by importance, less of it is lacking (Burda, Grosse & Salakhutdinov 2016).
+Samples of q are mean + deviation * noise, so gradients reach the encoder (section 2.4). The KL divergence of two normal
+distributions has a closed form (appendix B). The gap of the bound is KL(q(z | x) || p(z | x)). It becomes smaller with
+S importance-weighted samples (Burda, Grosse & Salakhutdinov 2016).
 """
 
 from __future__ import annotations
@@ -30,26 +30,26 @@ from benchmarks.likelihood.likelihoods import (
 )
 from benchmarks.likelihood.networks import HIDDEN, STRIDE, Decoder, Encoder, shown
 
-VARIANCE = 0.01  # of the Gaussian likelihood, pixels being 0 to 1
+VARIANCE = 0.01  # of the Gaussian likelihood, for samples in 0 to 1
 
 
 class VAE(Density):
-    """Latents on the grid of the VQ-VAE, [B, D, H/4, W/4]; a discretised logistic for each number of the picture."""
+    """Latents on the grid of the VQ-VAE, [B, D, H/4, W/4]; a discretised logistic for each sample of the picture."""
 
     hidden = HIDDEN
-    beta = 1.0  # of the KL term in training (Higgins et al. 2017, "beta-VAE"); the bound is that with 1
+    beta = 1.0  # weight of the KL term in training (Higgins et al. 2017, "beta-VAE"); evaluation uses 1
 
     def __init__(self, dataset: Dataset, size: Size) -> None:
         super().__init__(dataset, size)
         self.build(dataset, size)
 
     def build(self, dataset: Dataset, size: Size) -> None:
-        """Make the networks."""
+        """Create the networks."""
         self.encoder = Encoder(size, 2 * size.latents)
         self.decoder = Decoder(size, size.latents, self.channels)
 
     def posterior(self, x: Tensor, label: Tensor) -> tuple[Tensor, Tensor]:
-        """Mean and logarithm of the deviation of q(z | x): [B, ...] each."""
+        """Mean and log-deviation of q(z | x): [B, ...] each."""
         mean, log_deviation = self.encoder(x).float().chunk(2, 1)
         return mean, log_deviation.clamp(-7, 3)
 
@@ -62,7 +62,7 @@ class VAE(Density):
         return shown(self.decoder(z)[0])
 
     def latent_shape(self, count: int) -> tuple[int, ...]:
-        """The shape of the latents of that many pictures."""
+        """The shape of the latents of `count` pictures."""
         return count, self.size.latents, self.side // STRIDE, self.side // STRIDE
 
     def loss(self, x: Tensor, label: Tensor, noise: torch.Generator) -> Tensor:
@@ -76,7 +76,7 @@ class VAE(Density):
         for _ in range(self.size.samples):
             standard = normal(mean.shape, noise)
             z = mean + log_deviation.exp() * standard
-            # log p(z) - log q(z | x); the normalising constants are the same
+            # log p(z) - log q(z | x); the normalising constants cancel
             excess = (0.5 * standard.square() + log_deviation - 0.5 * z.square()).flatten(1).sum(1)
             weights.append((self.log_likelihood(x, z, label, noise), excess))
         likelihoods, excesses = (torch.stack(each) for each in zip(*weights, strict=True))
@@ -85,7 +85,7 @@ class VAE(Density):
         return {"ELBO": self.as_bits(elbo), f"{self.size.samples} samples": self.as_bits(several)}
 
     def as_bits(self, log_probability: Tensor) -> Tensor:
-        """Bits per dimension of what `log_likelihood` measures."""
+        """Convert values of `log_likelihood` [B], in nats, to bits per dimension [B]."""
         return bits_of_probability(log_probability, self.dims)
 
     def sheets(self, x: Tensor, label: Tensor, noise: torch.Generator) -> Sheets:
@@ -100,7 +100,7 @@ class VAE(Density):
 
 
 class GaussianVAE(VAE):
-    """For grey pictures: p(x | z) is a Gaussian of fixed variance, a density; see likelihoods.py for its bits."""
+    """For grey pictures: p(x | z) is a Gaussian density of fixed variance. likelihoods.py explains its bits."""
 
     def log_likelihood(self, x: Tensor, z: Tensor, label: Tensor, noise: torch.Generator) -> Tensor:
         return gaussian(dequantized(x, noise), self.decoder(z)[0] / 2 + 0.5, VARIANCE**0.5)
@@ -116,15 +116,15 @@ def divergence(mean: Tensor, log_deviation: Tensor) -> Tensor:
 
 
 def normal(shape: tuple[int, ...], noise: torch.Generator) -> Tensor:
-    """Standard normal numbers."""
+    """Standard normal random numbers."""
     return torch.randn(shape, generator=noise, device=noise.device)
 
 
 def interpolated(latents: Tensor, decoded: Callable[[Tensor], Tensor], steps: int = 8) -> list[list[Tensor]]:
-    """Rows of pictures between the first and the second, the third and the fourth, ... of latents [B, ...].
+    """Rows of pictures that interpolate latents [B, ...]: between the first and second, the third and fourth, ...
 
-    On a great circle: between two points of a normal distribution of many dimensions a straight line passes through
-    where there are none (White 2016, "Sampling generative networks", section 2.1).
+    The interpolation follows a great circle. In many dimensions, a straight line between two samples of a normal
+    distribution passes through a region of low probability (White 2016, "Sampling generative networks", section 2.1).
     """
     made = []
     for one, other in zip(latents[0:8:2], latents[1:8:2], strict=False):
@@ -136,5 +136,5 @@ def interpolated(latents: Tensor, decoded: Callable[[Tensor], Tensor], steps: in
 
 
 def rows(pictures: Tensor, columns: int) -> list[list[Tensor]]:
-    """Pictures [N, C, H, W] in rows."""
+    """Pictures [N, C, H, W] as rows of a sheet."""
     return [[*row] for row in pictures.split(columns)]

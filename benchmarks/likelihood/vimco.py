@@ -1,14 +1,14 @@
-"""Discrete latents without a straight-through gradient: VIMCO (Mnih & Rezende 2016, "Variational inference for Monte
+"""VIMCO: discrete latents without a straight-through gradient (Mnih & Rezende 2016, "Variational inference for Monte
 Carlo objectives").
 
-The latents are those of the VQ-VAE, one of K codes from each of G codebooks at each position, but the encoder gives a
-distribution over the codes, q(z | x), from which S samples are drawn, and the bound is the multi-sample one,
+The latents are those of the VQ-VAE: one of K codes from each of G codebooks at each position. The encoder, however,
+gives a distribution over the codes, q(z | x). S samples are drawn from it, and the bound is the multi-sample bound
 
     L(z_1 ... z_S) = log 1/S sum_s w_s,     w_s = p(x | z_s) p(z_s) / q(z_s | x).
 
-No gradient passes through a sample. Instead each sample's log q is pushed by how much that sample has raised the bound:
-by L less what L would be if w_s were the geometric mean of the other weights (equations 9 and 10). That baseline does
-not depend on z_s, so the gradient is right on average, and does not vary too much. p(z) is uniform, as in the VQ-VAE.
+No gradient passes through a sample. Instead, the gradient of each sample's log q is weighted by how much the sample
+raised the bound: L minus the value of L if w_s were the geometric mean of the other weights (equations 9 and 10). This
+baseline does not depend on z_s, so the gradient is unbiased, with a low variance. p(z) is uniform, as in the VQ-VAE.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ TRAINING_SAMPLES = 5
 
 
 class VIMCO(Density):
-    """Codes [B, G, N], N = H/4 * W/4 positions."""
+    """A model with codes [B, G, N], where N = H/4 * W/4 is the number of positions."""
 
     hidden = HIDDEN
 
@@ -42,12 +42,12 @@ class VIMCO(Density):
 
     def loss(self, x: Tensor, label: Tensor, noise: torch.Generator) -> Tensor:
         log_q = self.log_posterior(x)
-        weights, chances = [], []
+        weights, sample_log_q = [], []
         for codes in drawn(log_q, TRAINING_SAMPLES, noise):
-            chance = log_probability(log_q, codes)
-            weights.append(self.joint(x, codes) - chance)
-            chances.append(chance)
-        bound = surrogate(torch.stack(weights), torch.stack(chances))
+            log_q_codes = log_probability(log_q, codes)
+            weights.append(self.joint(x, codes) - log_q_codes)
+            sample_log_q.append(log_q_codes)
+        bound = surrogate(torch.stack(weights), torch.stack(sample_log_q))
         return bits_of_probability(bound, self.dims)
 
     def bits(self, x: Tensor, label: Tensor, noise: torch.Generator) -> dict[str, Tensor]:
@@ -70,7 +70,7 @@ class VIMCO(Density):
         return self.decoder.log_probability(x, self.embedded(codes)) + uniform
 
     def embedded(self, codes: Tensor) -> Tensor:
-        """The vectors of codes [B, G, N], side by side: [B, G * dim, h, w]."""
+        """The concatenated code vectors of codes [B, G, N]: [B, G * dim, h, w]."""
         vectors = torch.stack([table[codes[:, g]] for g, table in enumerate(self.vectors)], 1)  # [B, G, N, dim]
         return vectors.transpose(2, 3).flatten(1, 2).unflatten(2, (self.grid, self.grid))
 
@@ -84,20 +84,20 @@ class VIMCO(Density):
         }
 
 
-def surrogate(log_weights: Tensor, log_chances: Tensor) -> Tensor:
-    """The multi-sample bound [B] of log w [S, B], whose gradient is VIMCO's; log q of the samples is [S, B]."""
+def surrogate(log_weights: Tensor, log_q: Tensor) -> Tensor:
+    """The multi-sample bound [B] with VIMCO's gradient, from log w [S, B] and log q of the samples [S, B]."""
     bound = importance_weighted(log_weights)
     fixed = log_weights.detach()
     count = len(fixed)
     others = (fixed.sum(0) - fixed) / (count - 1)  # logarithm of the geometric mean of the other weights
     swapped = torch.where(torch.eye(count, dtype=torch.bool, device=fixed.device)[:, :, None], others[:, None], fixed)
     signal = bound.detach() - (swapped.logsumexp(1) - math.log(count))  # [S, B]
-    push = (signal * log_chances).sum(0)
-    return bound + push - push.detach()
+    score = (signal * log_q).sum(0)
+    return bound + score - score.detach()
 
 
 def drawn(log_q: Tensor, count: int, noise: torch.Generator) -> Tensor:
-    """Several times codes [B, G, N], drawn from log q [B, G, N, K]: [count, B, G, N]."""
+    """Draw codes from log q [B, G, N, K], `count` times: [count, B, G, N]."""
     codes = torch.multinomial(log_q.detach().exp().flatten(0, 2), count, replacement=True, generator=noise)
     return codes.T.view(count, *log_q.shape[:3])
 

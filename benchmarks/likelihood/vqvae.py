@@ -1,11 +1,12 @@
-"""The VQ-VAE (van den Oord, Vinyals & Kavukcuoglu 2017), the package's own, with a likelihood of pixels.
+"""The package's VQ-VAE (van den Oord, Vinyals & Kavukcuoglu 2017) with a likelihood of pixels.
 
-The encoder takes one code from each codebook at each position, z = z(x), without chance. As q(z | x) is 1 there,
+The encoder deterministically selects one code from each codebook at each position, z = z(x). Because q(z(x) | x) = 1,
 
     log p(x)  >=  log p(x | z(x)) + log p(z(x))        (section 3.2)
 
-and the bound is what a lossless file would take: the codes, then the pixels given the codes. With a uniform p(z) every
-code takes log2 K bits; with the PixelCNN, trained on the codes afterwards, as many as it could not foresee.
+The bound is the size of a lossless file that holds the codes, and then the pixels given the codes. With a uniform p(z)
+every code takes log2 K bits. With the PixelCNN, which is trained on the codes afterwards, a code takes -log2 of its
+predicted probability.
 """
 
 from __future__ import annotations
@@ -34,13 +35,13 @@ from benchmarks.likelihood.vae import rows
 from vqcodec.nn.pixelcnn import GatedPixelCNN
 from vqcodec.nn.vqvae import VQVAE, ConvDecoder
 
-NETWORKS_SHARE = 0.65  # of the time; the rest is the prior's
+NETWORKS_SHARE = 0.65  # of the budget; the prior gets the rest
 COMMITMENT = 0.25  # beta (section 3.2)
-START_LATENTS = 16384
+START_LATENTS = 16384  # latents for the initial k-means
 
 
 class VQVAEDensity(Density):
-    """Codes [B, G, H/4, W/4] by the package's encoder and quantiser; its decoder tells means and scales."""
+    """Codes [B, G, H/4, W/4] by the package's encoder and quantiser. Its decoder outputs means and log-scales."""
 
     hidden = HIDDEN
 
@@ -49,10 +50,10 @@ class VQVAEDensity(Density):
         self.vqvae = VQVAE(config_of(size, ((size.codes, size.code_dim),) * size.codebooks))
         assert isinstance(self.vqvae.decoder, ConvDecoder)
         with_scales(self.vqvae.decoder, self.channels)
-        self.prior: GatedPixelCNN | None = None  # until it has been trained
+        self.prior: GatedPixelCNN | None = None  # None until it is trained
 
     def start(self, x: Tensor, label: Tensor) -> None:
-        """k-means on the latents of the networks as they are, before any training."""
+        """Initialise the codebooks by k-means on the latents of the untrained encoder."""
         latents = self.vqvae.encoder(to_unit(x), no_quality(x)).permute(0, 2, 3, 1).flatten(0, 2)
         self.vqvae.quantizer.start_from(latents[:START_LATENTS], 0)
 
@@ -65,12 +66,12 @@ class VQVAEDensity(Density):
         self.vqvae.quantizer.learn()
 
     def fit(self, dataset: Dataset, folder: Path, budget: Budget, report: Report) -> Spent:
-        """The networks, then the prior on their codes."""
+        """Train the networks, then the prior on their codes."""
         networks = Budget(budget.minutes * NETWORKS_SHARE, math.ceil(budget.steps * NETWORKS_SHARE), budget.seed)
-        one = super().fit(dataset, folder / "networks", networks, report)
+        first = super().fit(dataset, folder / "networks", networks, report)
         rest = budget.schedule(1 - NETWORKS_SHARE, self.rate)
-        self.prior, other = train_prior(self.vqvae, dataset, folder / "prior", rest, self.size, report)
-        return one[0] + other[0], one[1] + other[1]
+        self.prior, second = train_prior(self.vqvae, dataset, folder / "prior", rest, self.size, report)
+        return first[0] + second[0], first[1] + second[1]
 
     def bits(self, x: Tensor, label: Tensor, noise: torch.Generator) -> dict[str, Tensor]:
         assert self.prior is not None

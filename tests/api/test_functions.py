@@ -1,4 +1,4 @@
-"""The package's functions: arrays and images in, batches in order, models kept, the view for torch."""
+"""The public functions: arrays and images, models that stay loaded, batches, and the torch module."""
 
 from __future__ import annotations
 
@@ -69,11 +69,11 @@ def test_an_array_is_encoded_as_the_image_of_it(shape: tuple[int, ...]) -> None:
     assert (colours.dtype, colours.shape) == (np.uint8, (*shape[:2], 3))
     assert np.array_equal(colours, np.array(image.convert("RGB")))
     mirrored = samples[::-1, ::-1]  # torch takes no negative strides
-    mirrored.flags.writeable = False  # and warns of what is read-only
+    mirrored.flags.writeable = False  # and warns about read-only arrays
     assert vqcodec.encode(mirrored) == vqcodec.encode(mirrored.copy())
 
 
-def test_transparency_is_in_the_image_alone() -> None:
+def test_transparency_is_only_in_the_image() -> None:
     data = vqcodec.encode(Image.fromarray(synthetic(9, 9)).convert("RGBA"))
     assert np.array(vqcodec.decode(data)).shape == (9, 9, 4)
     assert vqcodec.decode_array(data).shape == (9, 9, 3)
@@ -97,7 +97,7 @@ def test_transparency_is_in_the_image_alone() -> None:
     ],
     ids=lambda wrong: f"{type(wrong).__name__} {getattr(wrong, 'dtype', '')} {list(getattr(wrong, 'shape', ()))}",
 )
-def test_what_is_no_picture(wrong: object) -> None:
+def test_invalid_images(wrong: object) -> None:
     with pytest.raises(BadPicture, match=r"uint8 \[height, width, 3\]|a PIL image or a numpy array"):
         vqcodec.encode(wrong)
 
@@ -105,7 +105,7 @@ def test_what_is_no_picture(wrong: object) -> None:
 @pytest.mark.parametrize(
     "options", [{"quality": 0}, {"quality": 1.5}, {"quality": "1"}, {"effort": 1.0}, {"effort": 9}]
 )
-def test_options_that_make_no_sense(options: dict[str, object]) -> None:
+def test_invalid_options(options: dict[str, object]) -> None:
     with pytest.raises(UsageError):
         vqcodec.encode(synthetic(9, 9), **options)
     assert vqcodec.encode(synthetic(9, 9), quality=np.int64(1)) == vqcodec.encode(synthetic(9, 9), quality=1)
@@ -138,15 +138,13 @@ def test_limits_of_an_open_model() -> None:
         small.decode(vqcodec.encode(synthetic(10, 10)))
 
 
-def test_a_model_is_loaded_once_by_whatever_name_and_from_however_many_threads(
-    monkeypatch: pytest.MonkeyPatch, conv_model: Model
-) -> None:
+def test_a_model_is_loaded_once_for_all_names_and_threads(monkeypatch: pytest.MonkeyPatch, conv_model: Model) -> None:
     loaded: list[str] = []
 
     def counted(function: Callable[..., object]) -> Callable[..., object]:
         def call(self: Model, *arguments: object) -> object:
             loaded.append(function.__name__)
-            threading.Event().wait(0.05)  # time for others to come in between
+            threading.Event().wait(0.05)  # time for other threads to interfere
             return function(self, *arguments)
 
         return call
@@ -169,7 +167,7 @@ def test_a_model_is_loaded_once_by_whatever_name_and_from_however_many_threads(
 
 
 @pytest.mark.parametrize("workers", [None, 1, 3])
-def test_a_batch_is_what_its_pictures_are_one_by_one(workers: int | None) -> None:
+def test_a_batch_equals_single_calls(workers: int | None) -> None:
     pictures = [synthetic(8 + 5 * n, 40 - 4 * n, n) for n in range(7)]
     files = list(vqcodec.encode_batch(pictures, 1, effort=0, workers=workers))
     assert files == [vqcodec.encode(picture, 1, effort=0) for picture in pictures]
@@ -182,7 +180,7 @@ def test_a_batch_is_what_its_pictures_are_one_by_one(workers: int | None) -> Non
     assert list(vqcodec.encode_batch([], workers=workers)) == []
 
 
-def test_a_batch_takes_no_more_than_it_needs_and_may_be_left() -> None:
+def test_a_batch_is_lazy_and_may_be_stopped() -> None:
     taken: list[int] = []
 
     def many() -> Iterator[np.ndarray]:
@@ -197,7 +195,7 @@ def test_a_batch_takes_no_more_than_it_needs_and_may_be_left() -> None:
     batch.close()
 
 
-def test_an_error_in_a_batch_comes_in_its_place() -> None:
+def test_an_error_in_a_batch_is_raised_in_its_place() -> None:
     batch = vqcodec.encode_batch([synthetic(8, 8), synthetic(8, 8) / 2, synthetic(8, 8)], workers=2)
     assert vqcodec.decode(next(batch)).size == (8, 8)
     with pytest.raises(BadPicture):
@@ -209,7 +207,7 @@ def test_an_error_in_a_batch_comes_in_its_place() -> None:
             vqcodec.decode_batch([], workers=workers)
 
 
-# The view for torch
+# The torch module
 
 
 def tensor(*pictures: np.ndarray) -> torch.Tensor:
@@ -231,7 +229,7 @@ def test_the_module_gives_the_payloads_and_the_picture_of_a_file(model: Model) -
             assert np.abs(samples - vqcodec.decode_array(data, model.path)).max() <= 1
 
 
-def test_likelihoods_tell_the_size_and_the_forward_pass_the_picture(fine_model: Model) -> None:
+def test_likelihoods_give_the_size_and_forward_gives_the_picture(fine_model: Model) -> None:
     module = CompressionModule(Codec(fine_model), 3)
     x = tensor(synthetic(120, 150), synthetic(120, 150, 1)).requires_grad_()
     out = module(x)
@@ -241,7 +239,7 @@ def test_likelihoods_tell_the_size_and_the_forward_pass_the_picture(fine_model: 
     assert 0 < codes.min() < codes.max() <= 1
     for index in range(2):
         bits = -codes[index].double().log2().sum().item()
-        ends = 16 * len(strings)  # the range coder's last words
+        ends = 16 * len(strings)  # the last words of each string
         assert bits - 1 <= 8 * sum(len(unit[index]) for unit in strings) <= bits * 1.01 + ends
     assert torch.allclose(out["x_hat"].clamp(0, 1), module.decompress(strings, shape)["x_hat"], atol=1e-4)
     out["x_hat"].sum().backward()
@@ -250,7 +248,7 @@ def test_likelihoods_tell_the_size_and_the_forward_pass_the_picture(fine_model: 
     assert all(parameter.grad is None for parameter in module.parameters())
 
 
-def test_the_module_learns_nothing(patch_model: Model) -> None:
+def test_the_module_is_frozen(patch_model: Model) -> None:
     module = vqcodec.torch_model(quality=1)
     assert module.quality == 1
     assert vqcodec.torch_model("paper").quality == 1
@@ -263,7 +261,7 @@ def test_the_module_learns_nothing(patch_model: Model) -> None:
         vqcodec.torch_model(quality=3)
 
 
-def test_what_the_module_refuses(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_errors_of_the_module(monkeypatch: pytest.MonkeyPatch) -> None:
     module = vqcodec.torch_model()
     for x in (torch.zeros(3, 8, 8), torch.zeros(1, 1, 8, 8), torch.zeros(1, 3, 8, 8, dtype=torch.uint8)):
         for use in (module, module.compress):

@@ -1,4 +1,4 @@
-"""Pillow opens and saves .vq: lazily, with metadata, with errors of its own kind, from several threads."""
+"""The Pillow plugin: lazy decoding, metadata, the error types of Pillow, threads, registration."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from vqcodec.picture.write import image_file
 
 @pytest.fixture(autouse=True)
 def package(patch_model: Model, bundle: Callable[..., Path], monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """The patch model is the default one, and the current folder an empty one."""
+    """The patch model is the default model, and the current folder is empty."""
     bundle(photo=patch_model)
     (tmp_path / "here").mkdir()
     monkeypatch.chdir(tmp_path / "here")
@@ -43,7 +43,7 @@ def same(a: Image.Image, b: Image.Image) -> bool:
 
 
 @pytest.mark.parametrize("mode", ["L", "LA", "RGB", "RGBA"])
-def test_what_is_saved_is_opened(mode: str) -> None:
+def test_save_and_open(mode: str) -> None:
     image = picture(mode)
     image.save("a.vq", quality=1)
     assert Path("a.vq").read_bytes() == vqcodec.encode(image, quality=1)
@@ -51,7 +51,7 @@ def test_what_is_saved_is_opened(mode: str) -> None:
         assert isinstance(opened, VqImageFile)
         assert (opened.format, opened.mode, opened.size) == ("VQ", mode, (60, 40))
         assert same(opened, vqcodec.decode(Path("a.vq").read_bytes()))
-        opened.putpixel((0, 0), 0 if mode == "L" else (1,) * len(mode))  # it can be changed as any other
+        opened.putpixel((0, 0), 0 if mode == "L" else (1,) * len(mode))  # it can be modified like any image
 
 
 def test_every_option_reaches_the_encoder(conv_model: Model) -> None:
@@ -73,13 +73,13 @@ def test_every_option_reaches_the_encoder(conv_model: Model) -> None:
 
 
 class Counting(io.BytesIO):
-    """A stream that tells how much was read."""
+    """A stream that counts the bytes read."""
 
-    taken = 0
+    bytes_read = 0
 
     def read(self, size: int | None = -1) -> bytes:
         data = super().read(size)
-        self.taken += len(data)
+        self.bytes_read += len(data)
         return data
 
 
@@ -90,7 +90,7 @@ def test_opening_reads_the_header_and_loading_decodes(monkeypatch: pytest.Monkey
     stream = Counting(data)
     opened = Image.open(stream)
     assert opened.size == (8000, 8000)
-    assert stream.taken < 5000 < len(data)
+    assert stream.bytes_read < 5000 < len(data)
     with pytest.raises(OSError, match="model") as caught:
         opened.load()
     assert isinstance(caught.value.__cause__, UnknownModel)
@@ -104,7 +104,7 @@ def test_opening_reads_the_header_and_loading_decodes(monkeypatch: pytest.Monkey
     assert calls == [1]
 
 
-def test_a_header_longer_than_the_first_look() -> None:
+def test_a_header_longer_than_the_first_read() -> None:
     frame = {"model_digest": b"nobody's", "width": 8000, "height": 80, "mode": "L", "quality": 0}
     data = container.pack(container.VqFile(**frame, unit=1, rows=1, cols=8000, units=(b"",) * 8000))
     assert container.read_header(data).header_bytes > 8000
@@ -113,7 +113,7 @@ def test_a_header_longer_than_the_first_look() -> None:
         Image.open(io.BytesIO(data[:7000] + b"\1" + data[7001:]))
 
 
-def test_metadata_is_there_before_the_pixels_are(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_metadata_is_available_before_decoding(monkeypatch: pytest.MonkeyPatch) -> None:
     from PIL import ImageCms
 
     image = picture("RGBA")
@@ -135,7 +135,7 @@ def test_metadata_is_there_before_the_pixels_are(monkeypatch: pytest.MonkeyPatch
             assert opened.info.get("icc_profile") == (profile if name != "none" else None)
 
 
-def test_what_is_not_vq_is_left_to_other_formats() -> None:
+def test_other_data_is_left_to_other_plugins() -> None:
     png = io.BytesIO()
     picture().save(png, "PNG")
     with pytest.raises(SyntaxError, match="PNG"):
@@ -239,7 +239,7 @@ def test_streams_copies_and_other_formats() -> None:
         opened.load()
 
 
-def test_the_command_line_takes_vq_files_for_no_pictures() -> None:
+def test_the_command_line_does_not_read_vq_files_as_pictures() -> None:
     picture().save("a.vq")
     with pytest.raises(vqcodec.BadPicture, match="decompress it first"):
         read_picture("a.vq")
@@ -247,14 +247,14 @@ def test_the_command_line_takes_vq_files_for_no_pictures() -> None:
         image_file(from_image(picture()), "VQ")
 
 
-def test_threads_share_models_and_leave_the_filters_of_warnings_alone() -> None:
+def test_threads_share_models_and_keep_the_warning_filters() -> None:
     images = [picture(seed=seed, mode=mode) for seed in range(6) for mode in ("RGB", "LA")]
     expected = [vqcodec.encode(image) for image in images]
     decoded = [vqcodec.decode(data) for data in expected]
     vqcodec.api.functions.forget()
     filters = list(warnings.filters)
 
-    def there_and_back(image: Image.Image) -> tuple[bytes, Image.Image]:
+    def round_trip(image: Image.Image) -> tuple[bytes, Image.Image]:
         stream = io.BytesIO()
         image.save(stream, "VQ")
         opened = Image.open(stream)
@@ -262,7 +262,7 @@ def test_threads_share_models_and_leave_the_filters_of_warnings_alone() -> None:
         return stream.getvalue(), opened
 
     with ThreadPoolExecutor(6) as pool:
-        results = list(pool.map(there_and_back, images))
+        results = list(pool.map(round_trip, images))
     assert [data for data, _ in results] == expected
     assert all(same(opened, reference) for (_, opened), reference in zip(results, decoded, strict=True))
     assert list(warnings.filters) == filters

@@ -1,4 +1,4 @@
-"""`vqcodec inspect`: the pictures of a model and of what it makes of a picture."""
+"""`vqcodec inspect`: images of a model's codebooks, and of the reconstruction of a picture."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from vqcodec.model.store import Model
 from vqcodec.picture.picture import Picture
 
 
-def test_the_bits_of_positions_are_those_in_the_units_of_the_file(model: Model) -> None:
+def test_the_bits_of_the_positions_add_up_to_the_units_of_the_file(model: Model) -> None:
     codec, picture = Codec(model), Picture(synthetic(75, 101), "RGB")
     quality = model.config.default_quality
     codes = codec.to_codes(picture.pixels, quality)
@@ -41,7 +41,7 @@ def test_a_model_and_a_picture_are_shown(model: Model) -> None:
     used = [int(codec.network.quantizer.live(g)[0]) for g in range(books)]
     assert f"{sum(used)} codes" in drawn.lines["codebooks.png"]
     for image in drawn.images.values():
-        assert len(image.getcolors(2**24)) > 10  # something is on it
+        assert len(image.getcolors(2**24)) > 10  # the image is not blank
     shown = show_picture(codec, picture, 1)
     assert tuple(shown.images) == PICTURE_NAMES
     assert all(image.size == (45, 30) for image in shown.images.values())
@@ -58,7 +58,7 @@ def test_a_codebook_with_a_single_code_can_be_drawn(patch_model: Model) -> None:
         assert show_model(codec, 1).lines["codebooks.png"].startswith("3 codes in use")
 
 
-def test_axes_are_those_along_which_the_used_codes_differ_most() -> None:
+def test_axes_are_the_principal_components_weighted_by_use() -> None:
     rng = np.random.default_rng(0)
     vectors = rng.normal(0, (1, 9, 3, 0.1), (200, 4))
     vectors[:20] = rng.normal(0, (1, 1, 1, 1e6), (20, 4))  # hardly ever used
@@ -68,7 +68,7 @@ def test_axes_are_those_along_which_the_used_codes_differ_most() -> None:
         assert abs(np.corrcoef(places[:, axis], vectors[20:, column])[0, 1]) > 0.8
 
 
-def test_the_colours_of_heat_grow_brighter() -> None:
+def test_the_heat_colours_increase_in_brightness() -> None:
     colours = _heat(np.linspace(0, 2, 99, dtype=np.float32)[None])[0].astype(int)
     assert (colours[0] == 0).all()
     assert (colours[49:] == 255).all()

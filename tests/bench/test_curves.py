@@ -1,4 +1,4 @@
-"""Curves against an anchor, what others published, and the measures themselves against hand and other packages."""
+"""Curves against an anchor, published curves, and the measures against manual results and other packages."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def rows(codec: str, factor: float = 1.0, shift: float = 0.0, image: str = "a") 
 
 
 def row(image: str, codec: str, quality: float, bpp: float, psnr: float) -> Row:
-    """With a PSNR of luma of the same, and an MS-SSIM of half as many dB."""
+    """A row whose luma PSNR is equal to its PSNR, and whose MS-SSIM is half of that in dB."""
     size = {"width": 1, "height": 1, "channels": 1, "bytes": bpp / 8, "bpp": bpp, "naive_ratio": math.nan}
     fidelity = {"psnr": psnr, "psnr_y": psnr, "ms_ssim": 1 - 10 ** (-psnr / 20)}
     return Row(image, codec, quality, **size, **fidelity, encode_seconds=1, decode_seconds=1)  # type: ignore[arg-type]
@@ -39,7 +39,7 @@ def by_psnr(found: list[Comparison]) -> list[Comparison]:
     return [comparison for comparison in found if comparison.measure == "psnr"]
 
 
-def test_half_the_rate_is_half_the_rate() -> None:
+def test_half_the_rate_is_a_bd_rate_of_minus_50_percent() -> None:
     found = compare(rows("webp") + rows("photo", 0.5), [], "webp")
     assert [(c.codec, c.anchor, c.measure) for c in found] == [
         ("photo", "webp", measure) for measure in ("psnr", "psnr_y", "ms_ssim")
@@ -77,10 +77,10 @@ def test_no_figure_without_an_overlap() -> None:
     [
         (rows("photo")[:1], "its curve has 1 point"),
         ([row("a", "photo", 1, 0.1, math.inf)], "its curve has no points"),
-        ([*rows("photo"), row("a", "photo", 9, 0.9, 26.0)], "its curve has one value twice"),
+        ([*rows("photo"), row("a", "photo", 9, 0.9, 26.0)], "its curve has a repeated value"),
     ],
 )
-def test_what_is_no_curve_is_said(curve: list[Row], reason: str) -> None:
+def test_the_reason_for_an_invalid_curve(curve: list[Row], reason: str) -> None:
     [found] = by_psnr(compare(rows("webp") + curve, [], "webp"))
     assert (math.isnan(found.bd_rate), found.reason) == (True, reason)
     assert by_psnr(compare(rows("webp") + curve, [], "photo"))[0].reason == reason.replace("its", "the anchor's")
@@ -94,8 +94,8 @@ def test_only_pictures_that_all_codecs_have() -> None:
     assert (found.bd_rate, found.pictures) == (pytest.approx(-50), 1)
 
 
-def test_picture_by_picture_all_pictures_count_alike() -> None:
-    """The curve of the means follows the picture that needs many bits."""
+def test_the_mean_of_the_pictures_bd_rates_weights_pictures_equally() -> None:
+    """The curve of the means, by contrast, is dominated by the picture that needs many bits."""
     hard = [row("b", r.codec, r.quality, 9 * r.bpp, r.psnr) for r in rows("webp") + rows("photo", 0.5)]
     [found] = by_psnr(compare(rows("webp") + rows("photo", 2) + hard, [], "webp"))
     assert found.bd_rate == pytest.approx(100 * ((2 + 0.5 * 9) / 10 - 1))
@@ -146,14 +146,14 @@ def test_published_points(tmp_path: Path) -> None:
         ("codec,psnr\nVTM,30\n", "no column 'bpp'"),
         ("", "no column 'bpp'"),
         ("codec,bpp\nVTM,many\n", "line 2: 'many' is not a number"),
-        ("codec,bpp\nVTM,0.1\nVTM,\n", "line 3: bpp must be more than 0"),
-        ("codec,bpp\n,0.1\n", "line 2: there is no name"),
-        ("codec,bpp\nVTM\n", "line 2: bpp must be more than 0"),
-        ("codec,bpp,msssim\nVTM,0.1,14.2\n", "line 2: an MS-SSIM of 14.2"),
+        ("codec,bpp\nVTM,0.1\nVTM,\n", "line 3: bpp must be greater than 0"),
+        ("codec,bpp\n,0.1\n", "line 2: the name of the codec is missing"),
+        ("codec,bpp\nVTM\n", "line 2: bpp must be greater than 0"),
+        ("codec,bpp,msssim\nVTM,0.1,14.2\n", "line 2: the MS-SSIM must be at most 1, not 14.2"),
         ("codec,bpp\n\xff\xfe", "not a CSV file in UTF-8"),
     ],
 )
-def test_what_is_no_published_curve(tmp_path: Path, text: str, reason: str) -> None:
+def test_invalid_published_curves_are_rejected(tmp_path: Path, text: str, reason: str) -> None:
     file = tmp_path / "curves.csv"
     file.write_bytes(text.encode("latin-1"))
     with pytest.raises(UsageError, match=reason):

@@ -1,4 +1,4 @@
-"""The page of a benchmark, as text: well-formed, self-contained, complete, and safe whatever the files are called."""
+"""The HTML page of a benchmark, as text: well-formed, self-contained, complete, and safe with hostile file names."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ VOID = {"meta", "link", "input", "br", "img"}
 
 @dataclass
 class Element:
-    """An element with its text, that of the elements in it included."""
+    """An element with its text, including that of nested elements."""
 
     name: str
     attributes: dict[str, str | None]
@@ -35,7 +35,7 @@ class Element:
 
 @dataclass
 class Page(HTMLParser):
-    """Reads a page; fails where tags are not nested as they should be."""
+    """Parses a page. Fails if tags are not nested correctly."""
 
     elements: list[Element] = field(default_factory=list)
     open: list[Element] = field(default_factory=list)
@@ -128,7 +128,7 @@ def test_the_policy_allows_this_style_this_script_and_pictures_inside(page: Page
     assert rules["script-src"] == source(script)
 
 
-def test_names_and_errors_are_text_and_nothing_else(page: Page, text: str) -> None:
+def test_names_and_errors_are_inserted_as_text(page: Page, text: str) -> None:
     assert "<script>alert" not in text
     assert "<img" not in text
     assert page.all("img") == page.all("b") == page.all("i") == []
@@ -139,7 +139,7 @@ def test_names_and_errors_are_text_and_nothing_else(page: Page, text: str) -> No
     assert html.escape(HOSTILE) in text
 
 
-def test_a_name_that_is_no_text_at_all() -> None:
+def test_a_name_with_invalid_characters() -> None:
     name = "a\udcff\x00\x1b[31m\u202e\ufffe\r\n.png"
     broken = replace(example(), rows=(Row(name, "photo", 1, error=name),), pictures={})
     page = parse(to_html(broken).encode("utf-8").decode("utf-8"))
@@ -195,7 +195,7 @@ def test_tables_hold_the_figures(page: Page) -> None:
         assert all(len(line) == len(rows_of(page, name)[0]) for line in rows_of(page, name))
 
 
-def test_the_viewer_holds_the_pictures_as_they_came(page: Page) -> None:
+def test_the_viewer_contains_the_pictures_unchanged(page: Page) -> None:
     results = example()
     for index, (name, view) in enumerate(results.pictures.items()):
         block = page.data(f"picture-{index}")
@@ -225,7 +225,7 @@ def test_the_same_results_give_the_same_page(text: str) -> None:
         replace(example(), bd=(), published=(), anatomy=(), environment={}, codecs={}, pictures={}, match=0.5),
     ],
 )
-def test_little_or_nothing_to_show_is_a_page_too(results: Results) -> None:
+def test_a_page_with_little_or_no_data(results: Results) -> None:
     page = parse(to_html(results))
     ids = [element.attributes.get("id") for element in page.elements]
     assert all((link.attributes["href"] or "").removeprefix("#") in ids for link in page.all("a"))
@@ -233,7 +233,7 @@ def test_little_or_nothing_to_show_is_a_page_too(results: Results) -> None:
         assert page.data("pictures-data")
 
 
-# Linear RGB as it is seen without one kind of cone (Machado, Oliveira and Fernandes 2009, severity 1).
+# Linear RGB as seen with one type of cone missing (Machado, Oliveira and Fernandes 2009, severity 1).
 SIGHT = {
     "all cones": np.eye(3),
     "protanopia": [[0.152, 1.053, -0.205], [0.115, 0.786, 0.099], [-0.004, -0.048, 1.052]],
@@ -264,7 +264,7 @@ def cielab(rgb: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
 
 
 @pytest.mark.parametrize("scheme", [0, 1])
-def test_colours_can_be_read_and_told_apart(page: Page, scheme: int) -> None:
+def test_colours_have_contrast_and_are_distinguishable(page: Page, scheme: int) -> None:
     rules = re.findall(r":root \{(.*?)\}", page.all("style")[0].text, re.DOTALL)
     colours = dict(re.findall(r"--([\w-]+): (#\w+)", rules[scheme]))
     curves = [colours[f"c{index}"] for index in range(8)]

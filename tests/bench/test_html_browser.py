@@ -1,4 +1,4 @@
-"""The page of a benchmark in a real browser: what it draws, and what mouse, fingers and keys do to it.
+"""The page of a benchmark in a real browser: rendering, and control by mouse, touch and keyboard.
 
 Needs Chromium, its driver and selenium (extra `browser`; Debian: chromium, chromium-driver); skipped without.
 """
@@ -33,7 +33,7 @@ POINTS = sum(map(len, CODECS.values()))
 
 
 class Browser:
-    """A headless Chromium with the page open, and a few words to speak to it."""
+    """A headless Chromium with the page open, and helpers to control it."""
 
     def __init__(self, driver: webdriver.Chrome, address: str) -> None:
         self.driver = driver
@@ -73,7 +73,7 @@ class Browser:
         return element
 
     def split(self) -> int:
-        """Where the divider is, in percent; its place on the screen must say the same."""
+        """The position of the divider in percent. Checks that its position on the screen agrees."""
         value = int(self.one("#handle").get_attribute("aria-valuenow") or "")
         place = self.run(
             "const s = document.getElementById('stage').getBoundingClientRect();"
@@ -84,7 +84,7 @@ class Browser:
         return value
 
     def zoom(self) -> float:
-        """How many times as large as the whole picture."""
+        """The zoom factor, relative to the whole picture."""
         transform = self.css("#pane-left img", "transform")
         assert transform == self.css("#pane-right img", "transform"), "both sides move together"
         return float(transform.removeprefix("matrix(").split(",")[0])
@@ -112,7 +112,7 @@ def chromium(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
 
 @pytest.fixture
 def browser(chromium: Browser) -> Iterator[Browser]:
-    """The page, freshly opened in a light window of 1200 x 900; at the end there must be nothing on the console."""
+    """The page, newly opened in light mode at 1200 x 900 pixels. Afterwards, the console must be empty."""
     chromium.open()
     yield chromium
     assert chromium.errors() == []
@@ -142,7 +142,7 @@ def test_the_legend_hides_and_shows_a_curve(browser: Browser) -> None:
     assert "No curve to show" in browser.one("#chart svg").text
 
 
-def test_a_point_tells_its_figures_by_mouse_and_keys(browser: Browser) -> None:
+def test_a_point_shows_its_figures_by_mouse_and_keys(browser: Browser) -> None:
     tip = browser.one("#tip")
     assert not tip.is_displayed()
     browser.see("#chart")
@@ -373,7 +373,7 @@ def test_dark_mode(browser: Browser) -> None:
         assert brightness(text, "color") - brightness(ground, "background-color") > 120, name
 
 
-def test_the_page_is_whole_without_pictures_or_curves(browser: Browser, tmp_path: Path) -> None:
+def test_the_page_works_without_pictures_or_curves(browser: Browser, tmp_path: Path) -> None:
     from vqcodec.bench.results import Results, Row
 
     page = tmp_path / "empty.html"

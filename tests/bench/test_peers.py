@@ -1,4 +1,4 @@
-"""Codecs as rows: what each writes it reads, a size is met, and one that is missing is named."""
+"""Codecs of the benchmark: encoding and decoding, target sizes, missing plugins, and the line-up."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def installed(name: str) -> PillowPeer:
 
 
 @pytest.mark.parametrize("name", [entry.name for entry in PEERS])
-def test_a_curve_rises(name: str) -> None:
+def test_size_and_psnr_increase_with_the_quality(name: str) -> None:
     codec = installed(name)
     files = [codec.compress(PICTURE, quality) for quality in codec.qualities]
     qualities = [psnr(PICTURE.pixels, codec.decompress(data).pixels) for data in files]
@@ -42,7 +42,7 @@ def test_a_curve_rises(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", [entry.name for entry in PEERS])
-def test_a_size_is_met(name: str) -> None:
+def test_a_target_size_is_met(name: str) -> None:
     codec = installed(name)
     size = len(codec.compress(PICTURE, codec.qualities[3]))
     data, quality, note = codec.compress_to(PICTURE, 1.01 * size)
@@ -50,12 +50,12 @@ def test_a_size_is_met(name: str) -> None:
         assert 0.98 <= len(data) / (1.01 * size) <= 1.02
     else:
         assert codec.whole
-        assert "no quality comes nearer" in note
+        assert "no quality gives a nearer size" in note
         assert 0.8 <= len(data) / (1.01 * size) <= 1.2
     assert codec.compress(PICTURE, quality) == data
 
 
-def test_a_size_out_of_reach() -> None:
+def test_a_target_size_out_of_range() -> None:
     jpeg = installed("jpeg")
     with pytest.raises(VqError, match=r"100 bytes cannot be met: the smallest file jpeg makes is [\d,]+ bytes"):
         jpeg.compress_to(PICTURE, 100)
@@ -63,7 +63,7 @@ def test_a_size_out_of_reach() -> None:
         jpeg.compress_to(PICTURE, 1e6)
 
 
-def test_coarse_steps_are_said() -> None:
+def test_a_note_reports_a_size_outside_the_tolerance() -> None:
     coarse = replace(installed("jpeg"), whole=True, span=(1, 4))
     sizes = [len(coarse.compress(PICTURE, quality)) for quality in (2, 3)]
     data, _, note = coarse.compress_to(PICTURE, math.sqrt(sizes[0] * sizes[1]) * 1.005)
@@ -72,7 +72,7 @@ def test_coarse_steps_are_said() -> None:
         assert note is not None
 
 
-def test_between_whole_qualities_jpeg_goes_on_with_the_same_tables() -> None:
+def test_fractional_jpeg_qualities_scale_the_same_tables() -> None:
     jpeg = installed("jpeg")
     whole, near = jpeg.options(30), jpeg.options(30 + 1e-9)
     assert set(whole) == {"optimize", "progressive", "quality"}
@@ -81,12 +81,12 @@ def test_between_whole_qualities_jpeg_goes_on_with_the_same_tables() -> None:
         assert jpeg.compress(PICTURE, quality) == jpeg.compress(PICTURE, quality + 1e-9)
 
 
-def test_a_picture_with_transparency_is_not_measured() -> None:
+def test_a_picture_with_transparency_is_rejected() -> None:
     with pytest.raises(VqError, match="without transparency"):
         installed("webp").compress(Picture(PICTURE.pixels, "RGB", np.zeros((120, 160), np.uint8)), 50)
 
 
-def test_what_a_codec_cannot_do_is_one_error() -> None:
+def test_codec_failures_raise_vq_error() -> None:
     avif = installed("avif")
     with pytest.raises(VqError, match="avif cannot write this picture"):
         avif.compress(PICTURE, 300)
@@ -94,9 +94,9 @@ def test_what_a_codec_cannot_do_is_one_error() -> None:
         avif.decompress(b"nothing")
 
 
-def test_a_plugin_that_is_not_there_is_named() -> None:
-    ghost = replace(PEERS[0], name="ghost", package="pillow-ghost", module="pillow_ghost_that_nobody_has")
-    assert ghost.missing() == "pillow-ghost is not installed; pip install 'vqcodec[bench]' brings it"
+def test_a_missing_plugin_is_named() -> None:
+    ghost = replace(PEERS[0], name="ghost", package="pillow-ghost", module="pillow_ghost_not_installed")
+    assert ghost.missing() == "pillow-ghost is not installed; run: pip install 'vqcodec[bench]'"
     assert ghost.versions()["pillow-ghost"] == "unknown"
     assert replace(PEERS[0], format="GHOST").missing() == "this Pillow cannot write GHOST"
 
@@ -119,10 +119,10 @@ def test_all_models_at_their_defaults(bundle: object, patch_model: Model, conv_m
     assert notices == []
     contenders, notices = line_up(Wanted(effort=2), matching=True)
     assert [(c.label, c.effort) for c in contenders] == [("tiny-patch", 2)]
-    assert notices == ["tiny-conv is left out: it has one size for each quality, and cannot match one"]
+    assert notices == ["tiny-conv is left out: it cannot encode to a given size"]
 
 
-def test_beside_peers_a_model_has_a_curve(patch_model: Model) -> None:
+def test_beside_peers_a_model_is_measured_at_all_qualities(patch_model: Model) -> None:
     folder = str(patch_model.path)
     contenders, _ = line_up(Wanted(codecs=["webp:20,60.5", "jpeg"], models=[folder]))
     assert [c.label for c in contenders] == ["tiny-patch", "webp", "jpeg"]
@@ -152,17 +152,17 @@ def test_peers_that_are_missing_are_left_out(monkeypatch: pytest.MonkeyPatch) ->
     ("name", "error"),
     [("jpeg:0", UsageError), ("avif:1.5", UsageError), ("webp:fine", UsageError), ("gif", UnknownModel)],
 )
-def test_names_and_qualities_that_do_not_exist(name: str, error: type[VqError]) -> None:
+def test_unknown_codecs_and_qualities_are_rejected(name: str, error: type[VqError]) -> None:
     with pytest.raises(error):
         line_up(Wanted(codecs=[name]))
 
 
-def test_a_codec_is_named_once() -> None:
-    with pytest.raises(UsageError, match="named twice"):
+def test_a_codec_given_twice_is_rejected() -> None:
+    with pytest.raises(UsageError, match="given twice"):
         line_up(Wanted(codecs=["jpeg", "jpeg:20"]))
 
 
-def test_models_of_one_name_are_told_apart(patch_model: Model, tmp_path: Path) -> None:
+def test_models_with_the_same_name_get_unique_labels(patch_model: Model, tmp_path: Path) -> None:
     import shutil
 
     other = tmp_path / "other"

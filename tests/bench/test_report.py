@@ -1,4 +1,4 @@
-"""Figures of `bench`: taken from the bytes on disk, with means that are what they claim to be."""
+"""Figures of `bench`, measured on files on disk; their means; and the tables, JSON and CSV."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from vqcodec.picture.read import read_picture
 
 @dataclass
 class FakePeer:
-    """The stand-in as a contender; `change` is what it does to a decoded picture."""
+    """The fake codec as a contender. `change` modifies a decoded picture."""
 
     codec: FakeCodec
     change: Callable[[Picture], Picture] = lambda picture: picture
@@ -37,13 +37,13 @@ class FakePeer:
     def model(self) -> object:
         return self.codec.model
 
-    def encode(self, picture: Picture, quality: float) -> bytes:
+    def compress(self, picture: Picture, quality: float) -> bytes:
         return self.codec.compress(picture, int(quality))
 
-    def encode_to(self, picture: Picture, size: float) -> Encoded:
+    def compress_to(self, picture: Picture, size: float) -> Encoded:
         return Encoded(self.codec.compress(picture, 1), 1, f"{size:g} bytes wanted")
 
-    def decode(self, data: bytes) -> Picture:
+    def decompress(self, data: bytes) -> Picture:
         return self.change(self.codec.decompress(data))
 
 
@@ -90,7 +90,7 @@ def test_a_grey_picture_has_one_channel(fake: FakePeer, tmp_path: Path) -> None:
     assert math.isnan(row.ms_ssim)
 
 
-def test_a_codec_may_give_grey_back_as_colour(tmp_path: Path) -> None:
+def test_grey_pictures_decoded_to_colour_are_compared_as_grey(tmp_path: Path) -> None:
     Image.fromarray(np.full((16, 16), 100, np.uint8)).save(tmp_path / "grey.png")
     webp = peer("webp")
     assert isinstance(webp, PillowPeer)
@@ -102,7 +102,7 @@ def test_a_codec_may_give_grey_back_as_colour(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("change", ["lost", "other", "new", "mode"])
-def test_what_must_come_back_exactly(fake: FakePeer, tmp_path: Path, change: str) -> None:
+def test_changes_of_alpha_or_mode_are_errors(fake: FakePeer, tmp_path: Path, change: str) -> None:
     pixels = np.zeros((8, 8, 3), np.uint8)
     alpha = None if change == "new" else np.full((8, 8), 7, np.uint8)
     others = {
@@ -169,7 +169,7 @@ def test_means() -> None:
 
 def test_json_is_json() -> None:
     def refuse(constant: str) -> None:
-        raise AssertionError(f"{constant} is no JSON")
+        raise AssertionError(f"{constant} is not JSON")
 
     found = json.loads(tables.to_json(RESULTS), parse_constant=refuse)
     assert set(found) == {

@@ -1,4 +1,4 @@
-"""A run: parallel, resumable, in a fixed order; one bad picture, or one dead process, costs its rows only."""
+"""Benchmark runs: parallel, resumable, in a fixed order. A bad picture or a dead process only affects its own rows."""
 
 from __future__ import annotations
 
@@ -38,14 +38,14 @@ from vqcodec.picture.read import read_picture
 
 @pytest.fixture(autouse=True)
 def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The cache is an empty one."""
+    """An empty cache."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     return tmp_path / "cache" / "vqcodec" / "bench"
 
 
 @pytest.fixture
 def pictures(tmp_path: Path) -> list[Path]:
-    """Two pictures, and in between one that is broken."""
+    """Two pictures, with a broken one between them."""
     folder = tmp_path / "set"
     folder.mkdir()
     for seed, name in enumerate(("a.png", "c.png")):
@@ -64,12 +64,12 @@ def names(results: Results) -> list[tuple[str, str, float, bool]]:
 
 
 def without_time(rows: tuple[Row, ...]) -> list[str]:
-    """The rows as text, in which nan is equal to nan."""
+    """The rows without times and memory, as text, so that nan equals nan."""
     costs = {f"{verb}_{what}" for verb in ("encode", "decode") for what in ("seconds", "cpu_seconds", "mpixel_s")}
     return [str(replace(row, peak_mib=0.0, **dict.fromkeys(costs, 0.0))) for row in rows]
 
 
-def test_rows_come_in_order_and_a_broken_picture_is_one(pictures: list[Path], patch_model: Model) -> None:
+def test_rows_are_in_order_and_include_a_broken_picture(pictures: list[Path], patch_model: Model) -> None:
     wanted = Wanted(codecs=[str(patch_model.path), "webp:20,80"])
     told: list[float] = []
     results = run(pictures, wanted, Options(jobs=0), told)
@@ -92,7 +92,7 @@ def test_rows_come_in_order_and_a_broken_picture_is_one(pictures: list[Path], pa
     assert results.rows[0].digest == patch_model.digest.hex()
 
 
-def test_processes_find_the_same(pictures: list[Path], patch_model: Model) -> None:
+def test_worker_processes_give_the_same_rows(pictures: list[Path], patch_model: Model) -> None:
     wanted = Wanted(codecs=[str(patch_model.path), "webp:20,80"])
     here = run(pictures, wanted, Options(jobs=0, cached=False))
     there = run(pictures, wanted, Options(jobs=2, cached=False, anatomy=True))
@@ -100,7 +100,7 @@ def test_processes_find_the_same(pictures: list[Path], patch_model: Model) -> No
     assert len(there.anatomy) == 4
 
 
-def test_what_was_measured_is_not_measured_again(
+def test_cached_rows_are_not_measured_again(
     pictures: list[Path], patch_model: Model, monkeypatch: pytest.MonkeyPatch, home: Path
 ) -> None:
     done: list[str] = []
@@ -135,13 +135,13 @@ def test_what_was_measured_is_not_measured_again(
     entry = next(home.glob("*.bin"))
     entry.write_bytes(entry.read_bytes()[:-1])
     run(pictures[2:], wanted, Options(jobs=0)), run([pictures[0].with_name("d.png")], wanted, Options(jobs=0))
-    assert len(done) == 1  # a damaged entry is as good as none
+    assert len(done) == 1  # a damaged entry is ignored
     done.clear()
     run(pictures[2:], wanted, Options(jobs=0, cached=False))
     assert len(done) == 2
 
 
-def test_what_a_figure_depends_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_cache_key_and_the_default_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert digest({"a": 1, "b": (2.5,)}) == digest({"b": [2.5], "a": 1}) != digest({"a": 1})
     assert {"vqcodec", "numpy", "pillow", "torch"} <= set(versions())
     for name, value in (("linux", ".cache/vqcodec/bench"), ("darwin", "Library/Caches/vqcodec/bench")):
@@ -160,7 +160,7 @@ def test_old_entries_are_removed(tmp_path: Path) -> None:
     assert [path.name for path in (tmp_path / "cache").iterdir()] == ["new.bin"]
 
 
-def test_without_a_place_for_a_cache_a_run_goes_on(
+def test_a_run_works_without_a_cache_folder(
     pictures: list[Path], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     (tmp_path / "file").write_bytes(b"")
@@ -187,7 +187,7 @@ def pixels(data: bytes) -> NDArray[np.uint8]:
         return np.asarray(image)
 
 
-def test_a_view_shows_files_of_one_size(pictures: list[Path]) -> None:
+def test_a_view_shows_files_of_equal_size(pictures: list[Path]) -> None:
     results = run(pictures, Wanted(codecs=["jpeg:20,60,90", "webp:20,80"]), Options(jobs=0, views=5))
     assert list(results.pictures) == ["a.png", "c.png"]
     view = results.pictures["a.png"]
@@ -205,7 +205,7 @@ def test_a_view_shows_files_of_one_size(pictures: list[Path]) -> None:
     assert np.array_equal(pixels(view.shown["webp"].picture), webp.decompress(data).pixels)
 
 
-def test_a_view_shows_the_nearest_where_a_size_cannot_be_met(pictures: list[Path], patch_model: Model) -> None:
+def test_a_view_shows_the_nearest_size_if_it_cannot_be_matched(pictures: list[Path], patch_model: Model) -> None:
     wanted = Wanted(codecs=["jpeg:60,90", str(patch_model.path)], qualities=["all"])
     results = run(pictures, wanted, Options(jobs=0, views=1))
     [view] = results.pictures.values()
@@ -233,7 +233,7 @@ def test_the_bits_of_a_file_add_up(name: str, request: pytest.FixtureRequest) ->
     assert found.checksum_bytes == 4 * (found.units + 1 + (model.config.vqvae.postfilter > 0))
     assert (found.postfilter_bytes > 0) == (model.config.vqvae.postfilter > 0)
     assert found.units == header.rows * header.cols > 1
-    # A range coder comes near to the ideal; each unit ends on a word of 32 bits.
+    # The range coder is close to the ideal code length. Each unit ends on a word of 32 bits.
     assert -32 * found.units <= found.overhead_bits <= 40 * found.units + 0.001 * found.ideal_bits
     assert found.ideal_bits == pytest.approx(sum(book.bits for book in found.codebooks))
     assert found.zero_order_bits == pytest.approx(sum(book.zero_order_bits for book in found.codebooks))
@@ -286,7 +286,7 @@ def test_tasks_in_processes() -> None:
 
 INTERRUPTED = """
 import signal, sys
-signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored where the tests were started with & by a script
+signal.signal(signal.SIGINT, signal.default_int_handler)  # SIGINT is ignored if a script started the tests with &
 sys.argv[0] = "vqcodec"
 from vqcodec.cli.main import main
 if __name__ == "__main__":
@@ -311,12 +311,12 @@ def test_no_process_is_left_behind(pictures: list[Path], tmp_path: Path, how: st
             time.sleep(0.05)
         time.sleep(0.3)
         if how == "SIGINT":
-            os.killpg(process.pid, signal.SIGINT)  # as a terminal does it: to all of them
+            os.killpg(process.pid, signal.SIGINT)  # to the whole process group, as a terminal does
         else:
             process.send_signal(signal.Signals[how])
         err = process.communicate(timeout=60)[1]
         assert process.returncode == code
-        if how != "SIGKILL":  # a child that loses its parent while it starts complains about that
+        if how != "SIGKILL":  # a child whose parent dies during its start prints a traceback
             assert "Traceback" not in err
         while (left := family(process.pid)) and time.monotonic() < deadline + 30:
             time.sleep(0.05)
@@ -326,7 +326,7 @@ def test_no_process_is_left_behind(pictures: list[Path], tmp_path: Path, how: st
             os.kill(pid, signal.SIGKILL)
 
 
-def test_json_of_an_entry_is_whole(pictures: list[Path], home: Path) -> None:
+def test_the_json_of_a_cache_entry(pictures: list[Path], home: Path) -> None:
     run(pictures[:1], Wanted(codecs=["jpeg:50"]), Options(jobs=0))
     [entry] = [json.loads(path.read_text()) for path in home.glob("*.json")]
     assert entry["row"]["codec"] == "jpeg"

@@ -1,4 +1,4 @@
-"""Commands that are killed, find the disk full or a folder closed: a short run of benchmarks/faults.py."""
+"""A short run of benchmarks/faults.py: commands that are killed, full disks, missing permissions, closed pipes."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ KINDS = (
 
 posix = pytest.mark.skipif(
     os.name != "posix" or sys.platform == "darwin" or not SCRIPT.is_file(),
-    reason="limits and forks of POSIX systems; with Accelerate a fork may not go on",
+    reason="needs POSIX limits and forks; on macOS, Accelerate does not support forks",
 )
 
 
@@ -44,7 +44,7 @@ def report(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
 
 
 @posix
-def test_the_kinds_are_these(report: dict[str, Any]) -> None:
+def test_all_kinds_of_faults_are_reported(report: dict[str, Any]) -> None:
     assert set(report["kinds"]) | set(report["skipped"]) == set(KINDS)
     assert set(report["skipped"]) <= set(NEED_ROOT)
     assert report["faults"] == sum(kind["injected"] for kind in report["kinds"].values())
@@ -60,7 +60,7 @@ def test_nothing_is_lost(kind: str, report: dict[str, Any]) -> None:
 
 
 @posix
-def test_the_verdict_is_in_the_last_line(report: dict[str, Any]) -> None:
+def test_the_last_line_is_the_summary(report: dict[str, Any]) -> None:
     assert report["text"].splitlines()[-1] == f"{report['faults']} faults, nothing lost"
     assert report["exit code"] == 0
 
@@ -75,7 +75,7 @@ def refused(*_: object) -> None:
 
 
 def write(path: Path, force: bool, last: int) -> int:
-    """Write `path` and be interrupted at bytecode number `last`, that of the library included; the bytecodes run."""
+    """Write `path`, with KeyboardInterrupt at bytecode number `last` (0: none). Returns the number of bytecodes run."""
     count = 0
 
     def step(frame: FrameType, event: str, _: Any) -> Callable[..., Any]:
@@ -88,7 +88,7 @@ def write(path: Path, force: bool, last: int) -> int:
         return step
 
     before = sys.gettrace()
-    gc.disable()  # a finaliser of other tests' rubbish would swallow the interrupt, or be counted
+    gc.disable()  # a finaliser of another test could swallow the interrupt or be counted
     sys.settrace(step)
     try:
         output.write_atomic(path, NEW, force=force)
@@ -98,19 +98,19 @@ def write(path: Path, force: bool, last: int) -> int:
     return count
 
 
-# Interrupted between the opening of a file and its `with`, Python closes it, and says so.
+# If the interrupt comes between opening a file and entering its `with`, Python closes the file with a warning.
 @pytest.mark.filterwarnings("ignore::ResourceWarning", "ignore::pytest.PytestUnraisableExceptionWarning")
 @pytest.mark.parametrize(("force", "links"), [(False, True), (False, False), (True, True)])
 def test_ctrl_c_at_any_bytecode_leaves_the_whole_file_or_none(
     force: bool, links: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(os, "fsync", lambda descriptor: None)  # slow, and hundreds of them
+    monkeypatch.setattr(os, "fsync", lambda descriptor: None)  # slow, and called hundreds of times
     if not links:
         monkeypatch.setattr(os, "link", refused)
     path = tmp_path / "a.vq"
     if force:
         path.write_bytes(OLD)
-    write(path, force, 0)  # some paths of the library are longer the first time
+    write(path, force, 0)  # the first call executes more library code
     path.unlink()
     if force:
         path.write_bytes(OLD)

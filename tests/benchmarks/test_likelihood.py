@@ -1,4 +1,4 @@
-"""benchmarks/likelihood: what its figures rest on, model by model, and the whole of it on small pictures."""
+"""benchmarks/likelihood: the mathematics of each model, the data formats, and the whole benchmark on small pictures."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ EVERY = torch.arange(256).view(256, 1, 1, 1)  # each value a pixel can have
 
 
 def blocky(count: int, side: int, channels: int, seed: int = 0) -> np.ndarray:
-    """Pictures [count, side, side, channels] of a few flat areas, with a little noise: there is something to learn."""
+    """Pictures [count, side, side, channels] with a few flat areas and a little noise, easy to learn."""
     rng = np.random.default_rng(seed)
     flat = rng.integers(0, 256, (count, 4, 4, channels)).repeat(side // 4, 1).repeat(side // 4, 2)
     return np.clip(flat + rng.normal(0, 3, flat.shape), 0, 255).astype(np.uint8)
@@ -63,7 +63,7 @@ class TestLikelihoods:
         logs = discretized_logistic(EVERY, torch.full((1, 1, 1), mean), torch.full((1, 1, 1), log_scale))
         assert logs.double().exp().sum().item() == pytest.approx(1, abs=1e-4)
 
-    def test_it_is_the_integral_of_the_logistic_density_over_a_cell(self):
+    def test_a_probability_is_the_integral_of_the_logistic_density_over_a_cell(self):
         mean, log_scale = torch.tensor(0.1), torch.tensor(-2.0)
         cell = torch.linspace(99.5, 100.5, 10_001).double() * 2 / 255 - 1
         density = torch.sigmoid((cell - mean) / log_scale.exp()).diff().sum()
@@ -89,8 +89,8 @@ class TestLikelihoods:
         assert (importance_weighted(logs) >= logs.mean(0)).all()
         assert torch.equal(importance_weighted(logs[:1]), logs[0])
 
-    def test_it_approaches_the_likelihood_of_a_model_that_can_be_integrated(self):
-        # z ~ N(0, 1), x | z ~ N(z, 1): p(x) = N(0, 2); q, on purpose, is not the posterior
+    def test_importance_weighting_approaches_the_exact_likelihood(self):
+        # z ~ N(0, 1), x | z ~ N(z, 1): p(x) = N(0, 2). q is deliberately not the posterior.
         x, many = torch.tensor([0.7, -1.3]), 20_000
         q = torch.distributions.Normal(0.3 * x, 1.1)
         normal = torch.distributions.Normal
@@ -107,7 +107,7 @@ class TestVAE:
         known = torch.distributions.kl_divergence(normal(mean, log_deviation.exp()), normal(0.0, 1.0))
         assert torch.allclose(divergence(mean, log_deviation), known.flatten(1).sum(1), rtol=1e-5)
 
-    def test_more_samples_give_a_better_bound_and_less_weight_on_the_divergence_a_larger_one(self):
+    def test_more_samples_improve_the_bound_and_beta_weights_the_kl_term(self):
         model = MODELS["vae"].kind(small_dataset(28, 1), TINY)
         x, label = small_dataset(28, 1).test.first(12)
         with torch.no_grad():
@@ -118,8 +118,8 @@ class TestVAE:
 
 
 class TestVIMCO:
-    def test_the_gradient_is_that_of_the_bound_on_average(self):
-        """All pairs of samples of a latent with three values, each with its probability: no chance is left."""
+    def test_the_gradient_is_unbiased(self):
+        """The expectation is computed exactly, over all pairs of samples of a latent with three values."""
         logits = torch.tensor([0.3, -0.5, 0.9], dtype=torch.double, requires_grad=True)
         joint = torch.tensor([-1.0, -3.0, -2.2], dtype=torch.double)  # log p(x, z)
 
@@ -136,14 +136,14 @@ class TestVIMCO:
         assert torch.allclose(found, exact, atol=1e-12)
         assert estimate.item() == pytest.approx(bound.item())
 
-    def test_a_sample_like_the_others_is_neither_praised_nor_blamed(self):
-        """What the geometric mean of the others is for: with a baseline that is off, each would be pushed."""
+    def test_samples_of_equal_weight_have_no_gradient(self):
+        """The baseline is the geometric mean of the other weights; with another one, the gradient would not vanish."""
         chances = torch.zeros(4, 2, requires_grad=True)
         surrogate(torch.full((4, 2), -70.0), chances).sum().backward()
         assert chances.grad is not None
         assert chances.grad.abs().max().item() < 1e-4
 
-    def test_codes_are_drawn_as_often_as_they_are_likely(self):
+    def test_codes_are_drawn_with_their_probabilities(self):
         log_q = torch.tensor([0.7, 0.2, 0.1]).log().expand(1, 1, 50_000, 3)
         codes = drawn(log_q, 1, noise())[0]
         assert codes.flatten().bincount().div(50_000).tolist() == pytest.approx([0.7, 0.2, 0.1], abs=0.01)
@@ -154,7 +154,7 @@ class TestGlow:
     @pytest.mark.parametrize(("side", "channels"), [(32, 3), (28, 1), (8, 3)])
     def test_the_inverse_gives_the_picture_back(self, side, channels):
         dataset = small_dataset(side, channels)
-        model = shaken(Glow(dataset, TINY), dataset)
+        model = perturbed(Glow(dataset, TINY), dataset)
         x = dequantized(dataset.test.first(12)[0], noise())
         with torch.no_grad():
             z, _ = model(x)
@@ -164,7 +164,7 @@ class TestGlow:
     @pytest.mark.parametrize(("side", "channels"), [(8, 1), (4, 3)])
     def test_the_determinant_is_that_of_autograd(self, side, channels):
         dataset = small_dataset(side, channels)
-        model = shaken(Glow(dataset, TINY), dataset).double()
+        model = perturbed(Glow(dataset, TINY), dataset).double()
         x = dequantized(dataset.test.first(2)[0], noise()).double()
 
         def flat(picture):
@@ -174,18 +174,18 @@ class TestGlow:
             jacobian = torch.autograd.functional.jacobian(flat, picture.flatten())
             assert log_det.item() == pytest.approx(torch.linalg.slogdet(jacobian).logabsdet.item(), abs=1e-6)
 
-    def test_actnorm_begins_with_what_makes_activations_normal(self):
+    def test_actnorm_is_initialised_to_normalise_the_activations(self):
         norm = ActNorm(3)
         norm.waiting = True
         h = torch.randn(50, 3, 4, 4, generator=noise()) * torch.tensor([1.0, 5.0, 0.1])[:, None, None] + 2
         out, _ = norm(h)
         assert out.mean((0, 2, 3)).tolist() == pytest.approx([0, 0, 0], abs=1e-5)
         assert out.std((0, 2, 3)).tolist() == pytest.approx([1, 1, 1], abs=1e-4)
-        assert torch.allclose(norm(h + 1)[0], out + norm.log_scale.exp(), atol=1e-4)  # only once
+        assert torch.allclose(norm(h + 1)[0], out + norm.log_scale.exp(), atol=1e-4)  # initialised only once
 
 
-def shaken(model: Glow, dataset: Dataset) -> Glow:
-    """With couplings that do something: they begin with weights that are zero."""
+def perturbed(model: Glow, dataset: Dataset) -> Glow:
+    """The model with random weights added, because couplings are initialised to the identity."""
     torch.manual_seed(0)
     with torch.no_grad():
         for parameter in model.parameters():
@@ -207,7 +207,7 @@ class TestVQVAE:
 
 
 class TestPixelCNN:
-    def test_the_files_are_as_large_as_the_likelihood_says_and_hold_the_pictures(self, tmp_path):
+    def test_file_sizes_match_the_likelihood(self, tmp_path):
         dataset = small_dataset(28, 1)
         model = PixelCNN(dataset, TINY)
         model.fit(dataset, tmp_path, Budget(steps=20), silent)
@@ -216,7 +216,7 @@ class TestPixelCNN:
             bits = model.bits(x, label, noise())
         over = (bits["a file each"] - bits["exact"]) * dataset.dims  # in bits
         assert over.min().item() >= 0
-        assert over.max().item() <= 48  # the end of a stream; the rounding of counts
+        assert over.max().item() <= 48  # the end of the stream, and the rounding of the counts
 
 
 class TestData:
@@ -231,7 +231,7 @@ class TestData:
         assert np.array_equal(x.permute(0, 2, 3, 1).numpy(), images[4:])
         assert label.tolist() == [4, 5]
         (tmp_path / "test_batch.bin").write_bytes(records[0][:-1])
-        with pytest.raises(UsageError, match="no whole number of CIFAR-10's records"):
+        with pytest.raises(UsageError, match="not a whole number of CIFAR-10 records"):
             read(tmp_path)
 
     @pytest.mark.parametrize("zipped", [False, True])
@@ -265,7 +265,7 @@ class TestData:
             {"train_images": blocky(4, 28, 1), "test_images": blocky(4, 28, 1), "test_labels": np.arange(3)},
         ],
     )
-    def test_archives_that_do_not_fit_are_refused(self, tmp_path, arrays):
+    def test_invalid_archives_are_rejected(self, tmp_path, arrays):
         np.savez(tmp_path / "x.npz", **arrays)
         with pytest.raises(UsageError):
             read(tmp_path)
@@ -282,7 +282,7 @@ class TestData:
 
 
 class TestTable:
-    def test_all_models_on_small_digits_and_once_more(self, tmp_path, capsys):
+    def test_all_models_on_small_digits_and_a_second_run(self, tmp_path, capsys):
         digits = blocky(330, 28, 1)[..., 0]
         labels = np.arange(330) % 10
         arrays = {"train_images": digits[:300], "test_images": digits[300:]}
@@ -312,13 +312,13 @@ class TestTable:
         assert "step" not in capsys.readouterr().out.partition("┏")[0]  # nothing was trained again
         assert table.load(tmp_path / "all.json") == rows
 
-    def test_the_page_shows_the_results_that_are_kept(self):
+    def test_the_readme_contains_the_table_of_the_stored_results(self):
         page = (ROOT / "benchmarks" / "likelihood" / "README.md").read_text(encoding="utf-8")
         rows = table.load(ROOT / "benchmarks" / "results" / "likelihood.json")
         assert len(rows) > 4
         assert table.in_page(page, rows) == page
         assert table.in_page(page, rows[1:]) != page
-        with pytest.raises(UsageError, match="no place for a table"):
+        with pytest.raises(UsageError, match="no marks for the table"):
             table.in_page("without marks", rows)
 
     def test_a_model_learns(self, tmp_path):
@@ -336,25 +336,25 @@ class TestTable:
         ("arguments", "reason"),
         [
             (["--models", "vae,gan"], "no model 'gan'"),
-            (["--test", "0"], "at least one"),
-            (["--beta", "-1"], "0 or more"),
+            (["--test", "0"], "at least 1"),
+            (["--beta", "-1"], "--beta at least 0"),
             (["--data", "nowhere"], "no pictures to train on"),
         ],
     )
-    def test_mistakes_are_told_in_a_line(self, tmp_path, capsys, arguments, reason):
+    def test_usage_errors_are_one_line(self, tmp_path, capsys, arguments, reason):
         np.savez(tmp_path / "x.npz", train_images=blocky(4, 28, 1), test_images=blocky(4, 28, 1))
         assert main(["--data", str(tmp_path), "--out", str(tmp_path / "run"), *arguments]) == 2
-        told = capsys.readouterr().err
-        assert reason in told
-        assert told.count("\n") == 1
+        message = capsys.readouterr().err
+        assert reason in message
+        assert message.count("\n") == 1
 
-    def test_a_file_that_is_not_of_results_is_refused(self, tmp_path):
+    def test_invalid_results_files_are_rejected(self, tmp_path):
         for text in ("{", "[]", '{"rows": [{}]}', json.dumps({"rows": [{"bits": {}, "unknown": 1}]})):
             (tmp_path / "x.json").write_text(text)
             with pytest.raises(UsageError):
                 table.load(tmp_path / "x.json")
 
-    def test_codecs_keep_every_pixel_and_pay_for_the_head_of_each_file(self):
+    def test_codecs_are_lossless_and_single_files_are_larger(self):
         x = torch.from_numpy(blocky(7, 32, 3)).permute(0, 3, 1, 2)
         assert "PNG" in codecs.available()
         for form in codecs.available():

@@ -1,4 +1,4 @@
-"""`vqcodec bench` as a user meets it: names, files, notes and exit codes, with two tiny models in the package."""
+"""`vqcodec bench` through the command line: codecs, files, notes and exit codes, with two tiny bundled models."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ Run = Callable[..., Result]
 def here(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, bundle: Callable[..., Path], patch_model: Model, conv_model: Model
 ) -> None:
-    """Two models, an empty cache, and in the current folder a folder of two pictures."""
+    """Two bundled models, an empty cache, and a folder `set` with two pictures."""
     bundle(photo=patch_model, paper=conv_model)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     (tmp_path / "here" / "set").mkdir(parents=True)
@@ -64,18 +64,16 @@ def test_curves_against_peers(run: Run) -> None:
     assert {row["codec"]: row["quality"] for row in found["means"]} == {"tiny-patch": 2, "jpeg": 60, "webp": 90}
     assert [c["codec"] for c in found["bd"] if c["measure"] == "psnr"] == ["tiny-patch", "jpeg"]
     assert {"vqcodec", "Pillow", "webp", "libjpeg_turbo", "torch"} <= set(found["environment"])
-    assert "Against jpeg" in run("set", "--codec", "jpeg", "--codec", "webp").out
+    assert "Relative to jpeg" in run("set", "--codec", "jpeg", "--codec", "webp").out
 
 
-def test_matched_sizes_and_where_the_bits_go(run: Run) -> None:
+def test_match_and_anatomy(run: Run) -> None:
     result = run("set", "--codec", "webp", "--codec", "jpeg", "--match", "2")
     assert result.code == 0
     assert "Picture by picture at 2 bpp" in result.out
     assert "of 2" in result.out
     result = run("set", "--match", "2", "--codec", "webp", "--model", "paper")
-    assert (
-        result.err == "vqcodec: note: tiny-conv is left out: it has one size for each quality, and cannot match one\n"
-    )
+    assert result.err == "vqcodec: note: tiny-conv is left out: it cannot encode to a given size\n"
     result = run("set", "--model", "photo", "--anatomy", "--json", "a.json")
     assert "Where the bytes go" in result.out
     assert "Codebooks of tiny-patch at quality 2" in result.out
@@ -94,7 +92,7 @@ def test_published_curves(run: Run) -> None:
     assert "not measured here" in run("set", "--codec", "webp", "--published", "curves.csv").out
 
 
-def test_a_page(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_html_page(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(html, "to_html", lambda results: f"<p>{list(results.pictures)}")
     assert run("set", "--codec", "webp", "--html", "a.html").code == 0
     assert Path("a.html").read_text() == "<p>['a.png', 'b.png']"
@@ -111,7 +109,7 @@ def test_the_picture_of_the_demo(run: Run, monkeypatch: pytest.MonkeyPatch) -> N
     assert [(line["image"], line["width"]) for line in lines] == [("demo.png", "40"), ("mean of 1", "40")]
 
 
-def test_it_goes_on_after_a_broken_picture(run: Run) -> None:
+def test_a_broken_picture_does_not_stop_the_run(run: Run) -> None:
     Path("set/aa.png").write_bytes(b"garbage")
     result = run("set", "--csv", "-")
     assert result.code == 1
@@ -121,11 +119,11 @@ def test_it_goes_on_after_a_broken_picture(run: Run) -> None:
     assert images == ["image", *["a.png", "aa.png", "b.png"] * 2, "mean of 2", "mean of 2"]
     result = run("set", "--codec", "webp", "--codec", "jpeg", "--match", "0.4")
     assert result.code == 1
-    assert "(webp)" not in result.err.splitlines()[0]  # the broken picture is told once, for all
+    assert "(webp)" not in result.err.splitlines()[0]  # the broken picture is reported once, for all codecs
     assert "cannot be met" in result.err
 
 
-def test_files_of_one_name(run: Run) -> None:
+def test_files_with_the_same_name(run: Run) -> None:
     os.mkdir("other")
     Image.fromarray(synthetic(30, 30)).save("other/a.png")
     found = json.loads(run("set", "other/a.png", "set/a.png", "--codec", "jpeg:50", "--json", "-").out)

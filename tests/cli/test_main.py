@@ -1,4 +1,4 @@
-"""The command line: names, exit codes, streams, what is refused. The codec is a stand-in without networks."""
+"""The command line: file names, exit codes, streams, usage errors. The codec is a stand-in without networks."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ from vqcodec.picture.read import read_picture
 
 @pytest.fixture(autouse=True)
 def here(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """The stand-in is installed, and the current folder is an empty one."""
+    """Install the stand-in, and change to an empty folder."""
     install(monkeypatch, tmp_path)
     (tmp_path / "here").mkdir()
     monkeypatch.chdir(tmp_path / "here")
@@ -53,7 +53,7 @@ Run = Callable[..., Result]
 # Names
 
 
-def test_one_file_without_out_lies_beside_its_input(run: Run) -> None:
+def test_without_out_a_file_is_written_next_to_its_input(run: Run) -> None:
     os.mkdir("in")
     png("in/a.b.png")
     assert run("compress", "in/a.b.png").code == 0
@@ -116,9 +116,7 @@ def test_decompress_writes_the_format_of_the_suffix(run: Run) -> None:
         (["a.vq"], None),  # would be its own output
     ],
 )
-def test_requests_that_make_no_sense_are_refused_before_anything_is_done(
-    run: Run, inputs: list[str], out: str | None
-) -> None:
+def test_usage_errors_are_found_before_any_work(run: Run, inputs: list[str], out: str | None) -> None:
     os.mkdir("sub")
     os.mkdir("empty")
     for name in ("a.png", "a.jpg", "b.png", "sub/a.png"):
@@ -186,7 +184,7 @@ def test_standard_streams(run: Run) -> None:
     assert Path("b.png").read_bytes() == unpacked.data
 
 
-def test_json_leaves_the_data_alone(run: Run) -> None:
+def test_json_goes_to_standard_error_beside_binary_output(run: Run) -> None:
     result = run("compress", png("a.png"), "-o", "-", "--json")
     assert describe(result.data).height == 16
     assert json.loads(result.err)[0]["output"] == "-"
@@ -199,7 +197,7 @@ def test_no_binary_to_or_from_a_terminal(run: Run) -> None:
     assert run("compress", "-", "-o", "b.vq", terminal=True).code == 2
 
 
-def test_broken_input_from_a_stream_is_called_so(run: Run) -> None:
+def test_errors_name_standard_input(run: Run) -> None:
     result = run("decompress", "-", stdin=b"no such thing")
     assert (result.code, result.data) == (1, b"")
     assert result.err == "vqcodec: error: standard input: the file is damaged\n"
@@ -245,7 +243,7 @@ def test_notices_go_to_standard_error(run: Run) -> None:
 
 
 @pytest.mark.skipif(os.name == "nt", reason="Windows has no such names")
-def test_a_file_name_cannot_upset_the_terminal(run: Run) -> None:
+def test_control_characters_in_file_names_are_escaped(run: Run) -> None:
     name = "a\x1b[31m\nb.png"
     png(name)
     result = run("compress", name)
@@ -300,10 +298,10 @@ def test_usage_errors(run: Run, arguments: list[str]) -> None:
 
 # Effort and targets
 
-WISHES = [["-q", "2"], ["--target-bpp", "0.5"], ["--target-size", "9k"], ["--target-psnr", "30"]]
+QUALITY_OR_TARGET = [["-q", "2"], ["--target-bpp", "0.5"], ["--target-size", "9k"], ["--target-psnr", "30"]]
 
 
-@pytest.mark.parametrize(("first", "second"), list(itertools.combinations(WISHES, 2)))
+@pytest.mark.parametrize(("first", "second"), list(itertools.combinations(QUALITY_OR_TARGET, 2)))
 def test_a_quality_and_the_targets_exclude_one_another(run: Run, first: list[str], second: list[str]) -> None:
     result = run("compress", png("a.png"), png("b.png"), *second, *first)
     assert (result.code, result.out) == (2, "")
@@ -312,13 +310,13 @@ def test_a_quality_and_the_targets_exclude_one_another(run: Run, first: list[str
 
 
 @pytest.mark.parametrize("target", ["--target-bpp", "--target-size", "--target-psnr"])
-def test_a_target_without_sense_ends_all_at_once(run: Run, target: str) -> None:
+def test_an_invalid_target_is_one_error_for_all_pictures(run: Run, target: str) -> None:
     result = run("compress", png("a.png"), png("b.png"), target, "0")
     assert (result.code, result.err.count("\n"), sorted(os.listdir())) == (2, 1, ["a.png", "b.png"])
 
 
 def head(name: str) -> dict[str, Any]:
-    """What the stand-in was asked for."""
+    """The arguments that the stand-in received."""
     found: dict[str, Any] = json.loads(Path(name).read_bytes().split(b"\n", 1)[0])
     return found
 
@@ -388,7 +386,7 @@ def test_sizes(text: str, size: int) -> None:
     ],
     ids=lambda text: text[:9],
 )  # fmt: skip
-def test_what_is_no_size(text: str) -> None:
+def test_invalid_sizes(text: str) -> None:
     with pytest.raises(UsageError, match="is not a size"):
         parse_size(text)
 
@@ -399,12 +397,12 @@ def test_counts(text: str, count: int) -> None:
 
 
 @pytest.mark.parametrize("text", ["", "0", "-1", "0.4", "M", "1 M", "1MB", "1e6", "nan", "9999999999G"])
-def test_what_is_no_count(text: str) -> None:
+def test_invalid_counts(text: str) -> None:
     with pytest.raises(UsageError, match="not a count"):
         parse_count(text)
 
 
-def test_the_limit_of_pixels_is_for_the_user_to_say(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_max_pixels_sets_the_limit(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     png("a.png")  # 384 pixels
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 10)  # Pillow refuses a picture of twice this
     limited = run("compress", "a.png", "--max-pixels", "383")
@@ -416,7 +414,7 @@ def test_the_limit_of_pixels_is_for_the_user_to_say(run: Run, monkeypatch: pytes
         assert run(*command, "--max-pixels", "384").code == 0
 
 
-def test_an_unknown_model_ends_all_at_once(run: Run) -> None:
+def test_an_unknown_model_is_one_error_for_all_pictures(run: Run) -> None:
     result = run("compress", png("a.png"), png("b.png"), "--model", "nobody")
     assert result.code == 1
     assert result.err == "vqcodec: error: there is no model nobody\n"
@@ -586,7 +584,7 @@ def test_a_full_disk_behind_standard_output() -> None:
 
 
 @pytest.mark.skipif(os.name == "nt", reason="pipes differ")
-def test_a_reader_that_goes_away_is_no_error() -> None:
+def test_a_closed_pipe_prints_no_error() -> None:
     reading, writing = os.pipe()
     os.close(reading)
     done = vqcodec("--help", stdout=writing, stderr=subprocess.PIPE)

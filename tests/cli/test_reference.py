@@ -1,6 +1,6 @@
-"""REFERENCE.md is what --help says, and completion in a shell works.
+"""docs/reference.md equals the output of --help, and completion in a shell works.
 
-`python tests/test_reference.py` writes REFERENCE.md anew.
+`PYTHONPATH=tests python tests/cli/test_reference.py` writes docs/reference.md.
 """
 
 from __future__ import annotations
@@ -20,17 +20,17 @@ from command import vqcodec_in_process
 from vqcodec.cli import main as cli
 
 ROOT = Path(__file__).parents[2]
-FILE = ROOT / "REFERENCE.md"
-needs_file = pytest.mark.skipif(not FILE.exists(), reason="the package without its project")
+FILE = ROOT / "docs" / "reference.md"
+needs_file = pytest.mark.skipif(not FILE.exists(), reason="docs/reference.md is not part of the installed package")
 INTRODUCTION = f"""# All commands of vqcodec
 
-What `vqcodec COMMAND --help` says, for reading and searching in one place. `python tests/test_reference.py` writes this
-file (typer {typer.__version__}), and tests hold it to the commands.
+The output of `vqcodec COMMAND --help` for every command. `PYTHONPATH=tests python tests/cli/test_reference.py` writes
+this file (typer {typer.__version__}), and tests compare it with the commands.
 """
 
 
 def helps(command: Any, name: str, parent: Any = None) -> Iterator[tuple[str, Any, str]]:
-    """(name, command, help) of a command, then of those below it."""
+    """(name, command, help) of a command, then of its subcommands."""
     with command.make_context(name.split()[-1], [], parent, resilient_parsing=True) as context:
         context.terminal_width = context.max_content_width = 100
         yield name, command, command.get_help(context)
@@ -47,29 +47,29 @@ def reference() -> str:
 
 
 def sections() -> dict[str, str]:
-    """The file, cut at its headings."""
+    """The text of docs/reference.md by heading."""
     parts = FILE.read_text(encoding="utf-8").split("\n## ")[1:]
     return dict(part.split("\n", 1) for part in parts)
 
 
 def squeezed(text: str) -> str:
-    """Without spaces and line breaks, which may fall within a hyphenated word, and marks of paragraphs."""
+    """The text without whitespace and paragraph marks: line breaks may fall within hyphenated words."""
     return "".join(text.replace("\b", "").split())
 
 
 @needs_file
-def test_the_reference_is_what_help_says() -> None:
-    """To the letter, where typer is the version that wrote it."""
+def test_the_reference_equals_help() -> None:
+    """Exactly, if the installed version of typer is the one that wrote the file."""
     found = FILE.read_text(encoding="utf-8")
     if INTRODUCTION in found:
-        assert found == reference(), "run: python tests/test_reference.py"
-    assert list(sections()) == list(COMMANDS), "run: python tests/test_reference.py"
+        assert found == reference(), "run: PYTHONPATH=tests python tests/cli/test_reference.py"
+    assert list(sections()) == list(COMMANDS), "run: PYTHONPATH=tests python tests/cli/test_reference.py"
 
 
 @needs_file
 @pytest.mark.parametrize("name", COMMANDS)
 def test_the_reference_has_every_option_and_no_other(name: str) -> None:
-    """With any version of typer: they differ in how they write types and break lines."""
+    """With any version of typer: versions format types and line breaks differently."""
     text = sections()[name]
     expected = {option for p in COMMANDS[name].params for option in p.opts if option.startswith("-")}
     listed = text.partition("\nOptions:")[2].partition("\n\n")[0]
@@ -103,7 +103,7 @@ def test_the_script_for_a_shell(monkeypatch: pytest.MonkeyPatch, shell: str, wor
         ("vqcodec train pr", {"prior"}),
     ],
 )
-def test_a_shell_that_asks_is_answered(words: str, found: set[str]) -> None:
+def test_completion_answers_a_shell(words: str, found: set[str]) -> None:
     variables = {"_VQCODEC_COMPLETE": "complete_bash", "COMP_WORDS": words, "COMP_CWORD": str(words.count(" "))}
     done = subprocess.run(
         [sys.executable, "-c", "from vqcodec.cli.main import main; main()"],

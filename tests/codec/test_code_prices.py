@@ -1,4 +1,4 @@
-"""What codes cost, as an encoder is told: the counts of the prior, but for rounding."""
+"""The prices of codes: equal to the costs by the counts of the prior, up to rounding."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from vqcodec.coding.formats import COUNT_BITS
 from vqcodec.coding.integer_prior import ROWS, IntegerPrior
 
 
-def test_prices_are_those_of_the_counts_but_for_rounding(small_prior: IntegerPrior) -> None:
+def test_prices_are_the_costs_by_the_counts_up_to_rounding(small_prior: IntegerPrior) -> None:
     codes = formula_codes(SMALL.sizes, 19, 17)  # more cells than are priced at a time
     assert ROWS < 19 * 17
     for found, counts in zip(prices(small_prior, codes), small_prior.evaluate(codes), strict=True):
@@ -24,7 +24,7 @@ def test_prices_are_those_of_the_counts_but_for_rounding(small_prior: IntegerPri
     assert np.ptp(np.concatenate(prices(small_prior, codes), axis=1)) > 5
 
 
-def test_the_bits_of_what_is_all_but_impossible() -> None:
+def test_prices_of_codes_with_almost_no_probability() -> None:
     logits = np.zeros((3, 4), np.float32)
     logits[0, 0], logits[1, 1] = 16, 16 * 1000
     _to_bits(logits)

@@ -1,4 +1,4 @@
-"""The whole path, from a picture to a file and back, with the two tiny models."""
+"""The codec from a picture to a file and back, with the two tiny models."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def picture(height: int, width: int, seed: int = 0, **fields: object) -> Picture
 
 
 def whole(model: Model, pixels: np.ndarray, quality: int) -> tuple[np.ndarray, np.ndarray]:
-    """Codes [G, h, w] and pixels [H, W, 3], one pass over the whole picture, straight through the networks."""
+    """Codes [G, h, w] and pixels [H, W, 3] from a single pass of the networks over the whole picture."""
     stride = model.config.vqvae.stride
     height, width = pixels.shape[:2]
     padding = ((0, -height % stride), (0, -width % stride), (0, 0))
@@ -55,7 +55,7 @@ def distance(a: np.ndarray, b: np.ndarray) -> int:
 
 
 @pytest.mark.parametrize("size", SIZES)
-def test_any_size_comes_back_as_the_networks_made_it(model: Model, size: tuple[int, int]) -> None:
+def test_pictures_of_any_size_decode_to_the_output_of_the_networks(model: Model, size: tuple[int, int]) -> None:
     codec, source = Codec(model), picture(*size)
     for quality in range(1, model.config.vqvae.qualities + 1):
         data = codec.compress(source, quality, effort=0)
@@ -68,15 +68,15 @@ def test_any_size_comes_back_as_the_networks_made_it(model: Model, size: tuple[i
         assert distance(back.pixels, pixels) <= 1
 
 
-def test_a_picture_is_recognised() -> None:
-    """Guards the other tests: agreement on noise would show nothing."""
+def test_the_decoded_picture_resembles_the_original() -> None:
+    """Guards the other tests: equal results would show nothing if they were noise."""
     source = synthetic(64, 64)
     assert len(np.unique(source)) > 50
 
 
 @pytest.mark.parametrize("window", [8, 16, 24, 40])
-def test_windows_leave_no_trace(model: Model, monkeypatch: pytest.MonkeyPatch, window: int) -> None:
-    """Codes and pixels are those of a pass over the whole picture: there is no seam."""
+def test_windows_do_not_change_the_result(model: Model, monkeypatch: pytest.MonkeyPatch, window: int) -> None:
+    """Codes and pixels equal those of a pass over the whole picture: there is no seam."""
     source = picture(61, 83, 5)
     quality = model.config.vqvae.qualities
     codes, pixels = whole(model, source.pixels, quality)
@@ -86,8 +86,8 @@ def test_windows_leave_no_trace(model: Model, monkeypatch: pytest.MonkeyPatch, w
     assert distance(codec.to_pixels(codes, quality)[:61, :83], pixels) <= 1
 
 
-def test_a_window_is_really_a_part(model: Model, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The networks never see more than a window and its surroundings, so memory is bounded."""
+def test_networks_process_one_window_at_a_time(model: Model, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The input of the networks is never larger than a window and its surroundings, so memory is bounded."""
     monkeypatch.setattr(tiled, "WINDOW", 16)
     codec = Codec(model)
     network = codec.network
@@ -132,7 +132,7 @@ def test_grey_comes_back_as_grey(model: Model) -> None:
     assert back.mode == "L"
     assert np.array_equal(back.pixels[:, :, 0], back.pixels[:, :, 1])
     assert np.array_equal(back.pixels[:, :, 0], back.pixels[:, :, 2])
-    # The mean of what the networks made of it.
+    # The mean of the networks' output.
     colour = codec.decompress(codec.compress(Picture(grey, "RGB"))).pixels
     assert distance(back.pixels[:, :, 0], colour.mean(axis=2).round()) == 0
 
@@ -205,7 +205,7 @@ def test_files_of_every_effort_are_read_to_the_codes_that_were_found(
 
 
 @pytest.mark.parametrize("quality", [1, 2, 3])
-def test_effort_gives_a_better_picture_for_its_bits(fine_model: Model, quality: int) -> None:
+def test_effort_lowers_the_rate_distortion_cost(fine_model: Model, quality: int) -> None:
     codec = Codec(fine_model)
     sources = [picture(60, 75, seed) for seed in range(30, 34)]
     costs = [[cost(codec, source, quality, effort=effort)[0] for source in sources] for effort in EFFORTS]
@@ -213,9 +213,7 @@ def test_effort_gives_a_better_picture_for_its_bits(fine_model: Model, quality: 
     assert max(np.mean(costs[effort]) for effort in EFFORTS[2:]) < 1.0005 * np.mean(costs[1])
 
 
-def test_steps_that_are_too_long_are_taken_back_where_they_are(
-    fine_model: Model, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_steps_that_are_too_long_are_reverted_and_shortened(fine_model: Model, monkeypatch: pytest.MonkeyPatch) -> None:
     codec, source = Codec(fine_model), picture(60, 75)
     costs = []
     for name in ("FIRST_STEP", "LONGEST", "LONGEST_AT_LAST"):
@@ -243,7 +241,7 @@ def test_errors_are_those_of_the_decoded_picture(fine_model: Model, monkeypatch:
 
 @pytest.mark.parametrize("window", [8, 24])
 @pytest.mark.parametrize("effort", EFFORTS)
-def test_windows_leave_no_trace_at_any_effort(
+def test_windows_do_not_change_the_result_at_any_effort(
     shared_model: Model, monkeypatch: pytest.MonkeyPatch, window: int, effort: int
 ) -> None:
     codec, source = Codec(shared_model), picture(61, 83, 5)
@@ -264,7 +262,7 @@ def costs_of(model: Model, codes: np.ndarray, pixels: np.ndarray, quality: int) 
     return costs
 
 
-def test_a_unit_is_searched_without_a_change_around_it(fine_model: Model) -> None:
+def test_the_search_in_a_unit_changes_no_codes_around_it(fine_model: Model) -> None:
     networks, unit = tiled.Tiled(open_network(fine_model), 1), fine_model.config.unit
     pixels = synthetic(8 * (unit + 8), 8 * (unit + 5), 5)
     codes = networks.to_codes(pixels)
@@ -276,7 +274,7 @@ def test_a_unit_is_searched_without_a_change_around_it(fine_model: Model) -> Non
     assert not changed.any()
 
 
-def test_there_is_no_seam_between_units_that_were_searched(fine_model: Model) -> None:
+def test_the_search_leaves_no_seam_between_units(fine_model: Model) -> None:
     """Positions at the edges of units gain as much as others."""
     codec, unit = Codec(fine_model), fine_model.config.unit
     edges = np.isin(np.arange(40) % unit, (0, unit - 1))
@@ -290,9 +288,7 @@ def test_there_is_no_seam_between_units_that_were_searched(fine_model: Model) ->
     assert at_edges > 0.8 * elsewhere > 0.01
 
 
-def test_products_are_quick_only_where_the_processor_has_them(
-    fine_model: Model, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_bf16_is_used_only_where_the_processor_supports_it(fine_model: Model, monkeypatch: pytest.MonkeyPatch) -> None:
     networks, pixels = tiled.Tiled(open_network(fine_model), 1), synthetic(61, 83, 5)
     codes = networks.to_codes(pixels)
     steps = np.ones(codes.shape[1:], np.float32)
@@ -315,7 +311,7 @@ def test_products_are_quick_only_where_the_processor_has_them(
     assert np.array_equal(networks.to_codes(pixels), codes)
 
 
-def test_codes_are_chosen_by_distance_and_the_bits_of_their_place(fine_model: Model) -> None:
+def test_codes_are_chosen_by_distance_and_bits_at_their_position(fine_model: Model) -> None:
     network, rng = open_network(fine_model), np.random.default_rng(0)
     latents = rng.normal(0, 20, (16, 3, 4)).astype(np.float32)
     bits = [rng.uniform(0, 12, (12, size)).astype(np.float32) for size, _ in fine_model.config.vqvae.codebooks]
@@ -332,7 +328,7 @@ def test_codes_are_chosen_by_distance_and_the_bits_of_their_place(fine_model: Mo
 
 
 def test_pixels_may_be_read_only(model: Model) -> None:
-    """As those of a Pillow picture are, and of those that other processes share."""
+    """The pixels of a Pillow picture and those shared by other processes are read-only."""
     pixels = synthetic(33, 40)
     expected = [Codec(model).to_codes(pixels, 1, effort=effort) for effort in EFFORTS]
     pixels.flags.writeable = False
@@ -359,7 +355,7 @@ def test_the_default_effort(fine_model: Model) -> None:
 
 
 @pytest.mark.parametrize("effort", [-1, len(EFFORTS), 100])
-def test_an_effort_that_is_not_there_is_refused(conv_model: Model, effort: int) -> None:
+def test_an_unknown_effort_is_refused(conv_model: Model, effort: int) -> None:
     with pytest.raises(UsageError, match=f"0 to {len(EFFORTS) - 1}"):
         Codec(conv_model).compress(picture(8, 8), effort=effort)
 
@@ -411,7 +407,7 @@ def test_units_tile_the_grid() -> None:
 
 
 def test_units_are_independent(patch_model: Model) -> None:
-    """Each unit's payload is that of a picture that consists of this unit alone."""
+    """The payload of each unit equals that of a picture that consists of this unit alone."""
     config = patch_model.config
     codec, source = Codec(patch_model), picture(70, 90)
     file = container.unpack(codec.compress(source, 1))
@@ -429,7 +425,7 @@ def test_grid_shapes(height: int, width: int, stride: int, shape: tuple[int, int
     assert grid_shape(height, width, stride) == shape
 
 
-# What a file may not say.
+# Invalid files.
 
 
 @pytest.fixture
@@ -536,7 +532,7 @@ def test_a_picture_beyond_the_limits_is_refused_before_any_work(
         assert describe(data).width == size[1]
 
 
-# What a file costs, and what it says about itself.
+# File sizes and headers.
 
 
 @pytest.mark.parametrize("size", [(1, 1), (16, 16), (30, 20)])
@@ -546,8 +542,8 @@ def test_the_fixed_cost_of_a_small_picture_is_at_most_32_bytes(model: Model, siz
     assert len(data) - sum(map(len, file.units)) <= 32
 
 
-def test_the_payload_is_what_the_prior_says(patch_model: Model) -> None:
-    """The file is as long as the cross-entropy of the prior, and a little for each unit."""
+def test_the_payload_is_as_long_as_the_cross_entropy(patch_model: Model) -> None:
+    """The file is as long as the cross-entropy of the prior, plus a little for each unit."""
     codec, source = Codec(patch_model), picture(160, 160)
     file = container.unpack(codec.compress(source, 1))
     codes, prior, bits = read_codes(file, patch_model), patch_model.prior(0), 0.0
@@ -561,7 +557,7 @@ def test_the_payload_is_what_the_prior_says(patch_model: Model) -> None:
 
 
 @pytest.mark.parametrize("mode", ["RGB", "L"])
-def test_describe_tells_the_header(patch_model: Model, mode: str, bundle: Callable[..., Path]) -> None:
+def test_describe_returns_the_header(patch_model: Model, mode: str, bundle: Callable[..., Path]) -> None:
     data = Codec(patch_model).compress(picture(70, 90, mode=mode), 2)
     info = describe(data)
     file = container.unpack(data)
@@ -579,14 +575,14 @@ def test_describe_tells_the_header(patch_model: Model, mode: str, bundle: Callab
 
     folder = bundle(some=patch_model)
     assert describe(data).model == "tiny-patch"
-    # A damaged installation must not hide what the header says.
+    # The header must remain readable with a damaged installation.
     bundle(other=patch_model)
     (folder / "other" / "prior.safetensors").unlink()
     assert describe(data).model is None
 
 
 @pytest.mark.parametrize("data", [b"", b"\x89PNG\r\n\x1a\n", b"\x89VQ\n", b"hello, this is a text"])
-def test_describe_refuses_what_is_no_vq_file(data: bytes) -> None:
+def test_describe_refuses_other_files(data: bytes) -> None:
     with pytest.raises(BadFile):
         describe(data)
 

@@ -60,7 +60,7 @@ def test_a_region_reads_no_more_units_than_it_needs(codec: Codec, data: bytes, m
     assert set(read) == {6 * row + column for row in rows for column in rows if row < 5}
 
 
-def test_a_region_does_not_mind_damage_elsewhere(codec: Codec, data: bytes) -> None:
+def test_a_region_decodes_if_only_other_units_are_damaged(codec: Codec, data: bytes) -> None:
     header = container.read_header(data)
     broken = bytearray(data)
     broken[header.offsets[29]] ^= 1
@@ -86,12 +86,12 @@ def test_a_sound_file_is_salvaged_whole(codec: Codec, data: bytes) -> None:
     assert np.array_equal(saved.picture.pixels, whole.pixels)
 
 
-def test_what_is_lost_is_named_and_filled_from_around_and_the_rest_is_kept(codec: Codec, data: bytes) -> None:
+def test_a_lost_unit_is_reported_and_filled_and_the_rest_is_unchanged(codec: Codec, data: bytes) -> None:
     header, whole = container.read_header(data), codec.decompress(data).pixels.astype(int)
     broken = bytearray(data)
     broken[header.offsets[8]] ^= 0x10  # row 1, column 2
     saved = salvage(codec, bytes(broken))
-    assert saved.damage == ("unit 8 (row 1, column 2) was lost; what is there now is made up",)
+    assert saved.damage == ("unit 8 (row 1, column 2) was lost; the area is filled with interpolated colours",)
     pixels = saved.picture.pixels.astype(int)
     far = np.ones((HEIGHT, WIDTH), bool)
     margin = 8 * codec.network.decoder_reach
@@ -115,25 +115,25 @@ def test_a_cut_file_gives_the_units_that_are_there(codec: Codec, data: bytes, sh
     assert saved.picture.alpha is None
 
 
-def test_losses_are_told_in_runs() -> None:
+def test_losses_are_reported_in_runs() -> None:
     assert partial._losses([], 6) == []
     assert partial._losses([1, 4, 5, 6, 9], 6) == [
-        "unit 1 (row 0, column 1) was lost; what is there now is made up",
-        "3 units from 4 (row 0, column 4) on were lost; what is there now is made up",
-        "unit 9 (row 1, column 3) was lost; what is there now is made up",
+        "unit 1 (row 0, column 1) was lost; the area is filled with interpolated colours",
+        "3 units from 4 (row 0, column 4) on were lost; the area is filled with interpolated colours",
+        "unit 9 (row 1, column 3) was lost; the area is filled with interpolated colours",
     ]
 
 
-def test_nothing_is_made_of_nothing(codec: Codec, data: bytes) -> None:
+def test_a_file_without_an_intact_unit_is_refused(codec: Codec, data: bytes) -> None:
     header = container.read_header(data)
-    with pytest.raises(DamagedFile, match="nothing can be saved"):
+    with pytest.raises(DamagedFile, match="nothing can be recovered"):
         salvage(codec, data[: header.header_bytes + 4])
     with pytest.raises(BadFile):
         salvage(codec, data[:20])
 
 
-def test_a_region_of_a_picture_beyond_the_limits_is_no_bomb(codec: Codec, data: bytes) -> None:
-    """The limit is for what is decoded, but transparency is one PNG of the whole picture."""
+def test_limits_apply_to_the_region_and_to_all_of_the_alpha_channel(codec: Codec, data: bytes) -> None:
+    """The limit applies to what is decoded; alpha is a single PNG of the whole picture."""
     small = Codec(codec.model, Limits(pixels=64 * 64))  # 2 x 2 units, in which a small region may lie
     opaque = codec.compress(Picture(synthetic(HEIGHT, WIDTH), "RGB"))
     assert decompress_region(small, opaque, Region(30, 30, 4, 4)).pixels.shape == (4, 4, 3)

@@ -1,4 +1,4 @@
-"""The post-filter: weights that suit a picture are found, told in a few bytes, and never make a picture worse."""
+"""The post-filter: its weights are fitted to a picture, take a few bytes, and never make a picture worse."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ def test_weights_out_of_range_are_not_written(weights: Weights) -> None:
 
 
 @given(st.binary(max_size=40), st.integers(1, 20))
-def test_any_bytes_are_weights_in_one_way_or_none(payload: bytes, count: int) -> None:
+def test_a_payload_is_the_only_encoding_of_its_weights_or_is_refused(payload: bytes, count: int) -> None:
     try:
         weights = unpack_weights(payload, count)
     except DamagedFile:
@@ -81,7 +81,7 @@ def test_any_bytes_are_weights_in_one_way_or_none(payload: bytes, count: int) ->
 
 
 def test_a_long_payload_is_refused_before_it_is_read() -> None:
-    with pytest.raises(DamagedFile, match="1000000 bytes are no weights"):
+    with pytest.raises(DamagedFile, match="1000000 bytes cannot be the weights"):
         unpack_weights(bytes(1_000_000), 16)
 
 
@@ -114,14 +114,14 @@ def test_the_response_is_the_sum_over_pixels_and_channels() -> None:
 
 
 @pytest.mark.parametrize("step", [1, 3])
-def test_the_normal_equations_tell_the_error_of_any_weights(step: int) -> None:
+def test_the_normal_equations_give_the_error_of_any_weights(step: int) -> None:
     network, decoded, wanted = random_filter(), pictures(2, 3, 24, 30), pictures(2, 3, 24, 30, seed=1)
-    gram, lacking = network.normal_equations(padded(decoded), wanted, step)
+    gram, correlation = network.normal_equations(padded(decoded), wanted, step)
     for weights in ((0.3, 0.1, -0.2, 0.4), (0.0, 1.0, 0.0, 0.0)):
         filtered = network(decoded, weights)
         before, after = ((y - wanted)[:, :, ::step, ::step].double().square().sum() for y in (decoded, filtered))
         w = torch.tensor(weights).double()
-        torch.testing.assert_close(after - before, w @ gram @ w - 2 * w @ lacking, rtol=1e-4, atol=1e-4)
+        torch.testing.assert_close(after - before, w @ gram @ w - 2 * w @ correlation, rtol=1e-4, atol=1e-4)
 
 
 # --- in files -------------------------------------------------------------------------------------
@@ -133,7 +133,7 @@ def codec(filtered_model: Model) -> Codec:
 
 
 def filtered(codec: Codec, height: int, width: int, weights: Weights, quality: int = 2) -> Picture:
-    """A picture that is what the codes of another one decode to with these weights."""
+    """The picture that the codes of another picture decode to with these weights."""
     codes = codec.to_codes(synthetic(height, width), quality, effort=0)
     return Picture(codec.render(codes, quality, (height, width), "RGB", None, weights), "RGB")
 
@@ -150,7 +150,9 @@ def test_planted_weights_are_found(codec: Codec) -> None:
 
 
 @pytest.mark.parametrize("samples", [1 << 14, 1 << 12])
-def test_of_a_large_picture_some_pixels_are_enough(codec: Codec, samples: int, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_subset_of_the_pixels_gives_similar_weights(
+    codec: Codec, samples: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
     codes = codec.to_codes(synthetic(200, 300), 2, effort=0)
     dense = codec.fit(synthetic(200, 300), codes, 2)
     monkeypatch.setattr(tiled, "SAMPLES", samples)
@@ -160,7 +162,7 @@ def test_of_a_large_picture_some_pixels_are_enough(codec: Codec, samples: int, m
     assert sparse.values == pytest.approx(dense.values, abs=0.05)
 
 
-def test_windows_do_not_show(codec: Codec, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_windows_do_not_change_the_filter(codec: Codec, monkeypatch: pytest.MonkeyPatch) -> None:
     weights, codes = Weights((-20, 30, 9), 7), codec.to_codes(synthetic(150, 170), 2, effort=0)
     whole, found = codec.to_pixels(codes, 2, weights=weights), codec.fit(synthetic(150, 170), codes, 2)
     monkeypatch.setattr(tiled, "WINDOW", 40)
@@ -173,7 +175,7 @@ def test_windows_do_not_show(codec: Codec, monkeypatch: pytest.MonkeyPatch) -> N
 
 @pytest.mark.parametrize("quality", [1, 2])
 @pytest.mark.parametrize("size", [(1, 1), (5, 90), (64, 48), (130, 99)])
-def test_a_file_is_never_worse_for_it(codec: Codec, size: tuple[int, int], quality: int) -> None:
+def test_the_filter_never_increases_the_error(codec: Codec, size: tuple[int, int], quality: int) -> None:
     pixels = synthetic(*size)
     codes = codec.to_codes(pixels, quality)
     data = codec.pack(Picture(pixels, "RGB"), codes, quality)
@@ -185,7 +187,7 @@ def test_a_file_is_never_worse_for_it(codec: Codec, size: tuple[int, int], quali
         assert errors[1] < errors[0]
 
 
-def test_no_weights_where_none_pay(codec: Codec) -> None:
+def test_no_weights_if_they_are_not_worth_their_bytes(codec: Codec) -> None:
     codes = codec.to_codes(synthetic(60, 60), 2, effort=0)
     decoded = codec.render(codes, 2, (60, 60), "RGB")
     assert codec.fit(decoded, codes, 2) is None
@@ -193,7 +195,7 @@ def test_no_weights_where_none_pay(codec: Codec) -> None:
     assert container.unpack(data).postfilter is None
 
 
-def test_kernels_that_do_nothing_or_the_same_do_no_harm(codec: Codec) -> None:
+def test_zero_and_duplicate_kernels_are_handled(codec: Codec) -> None:
     codes, pixels = codec.to_codes(synthetic(80, 80), 2, effort=0), synthetic(80, 80)
     network = codec.network
     assert network.postfilter is not None
@@ -207,7 +209,7 @@ def test_kernels_that_do_nothing_or_the_same_do_no_harm(codec: Codec) -> None:
         network.postfilter.kernels.copy_(before)
 
 
-def test_a_region_has_the_filter_of_the_whole(codec: Codec) -> None:
+def test_a_region_is_filtered_like_the_whole_picture(codec: Codec) -> None:
     picture = filtered(codec, 150, 170, Weights((-20, 30, 9), 7))
     data = codec.compress(picture, 2)
     assert container.unpack(data).postfilter is not None
@@ -218,7 +220,7 @@ def test_a_region_has_the_filter_of_the_whole(codec: Codec) -> None:
         assert np.abs(part.astype(int) - there).max() <= 1
 
 
-def test_grey_pictures_have_one_too(codec: Codec) -> None:
+def test_grey_pictures_are_filtered(codec: Codec) -> None:
     grey = filtered(codec, 90, 90, Weights((-20, 40, 0), 7)).pixels[:, :, :1].repeat(3, 2)
     data = codec.compress(Picture(grey, "L"), 2)
     back = codec.decompress(data)
@@ -227,7 +229,7 @@ def test_grey_pictures_have_one_too(codec: Codec) -> None:
     assert (back.pixels == back.pixels[:, :, :1]).all()
 
 
-def test_targets_count_it(tmp_path: Path) -> None:
+def test_targets_include_the_filter(tmp_path: Path) -> None:
     vqvae = dataclasses.replace(FINE.vqvae, postfilter=3)
     codec = Codec(make_model(dataclasses.replace(FINE, vqvae=vqvae), tmp_path / "model"))
     picture = Picture(synthetic(120, 160), "RGB")
@@ -252,7 +254,7 @@ def test_weights_that_contradict_the_model_are_damage(codec: Codec, payload: byt
         with pytest.raises(DamagedFile, match="weights"):
             read(data)
     saved = salvage(codec, data)
-    assert saved.damage == ("the weights of its post-filter were lost; the picture is there, a little less exact",)
+    assert saved.damage == ("the weights of its post-filter were lost; the picture is slightly less accurate",)
     plain = codec.decompress(with_weights(codec, None))
     assert np.array_equal(saved.picture.pixels, plain.pixels)
 
@@ -271,11 +273,11 @@ def test_flipped_bits_of_the_weights_are_noticed(codec: Codec) -> None:
         with pytest.raises(DamagedFile, match="type 2"):
             codec.decompress(bytes(broken))
         assert salvage(codec, bytes(broken)).damage == (
-            "the weights of its post-filter were lost; the picture is there, a little less exact",
+            "the weights of its post-filter were lost; the picture is slightly less accurate",
         )
 
 
-def test_a_model_without_one_refuses_weights(fine_model: Model) -> None:
+def test_a_model_without_a_filter_refuses_weights(fine_model: Model) -> None:
     codec = Codec(fine_model)
     data = codec.compress(Picture(synthetic(40, 40), "RGB"))
     file = container.unpack(data)
@@ -290,7 +292,7 @@ def test_impossible_filters_are_no_models(config: ModelConfig, count: int) -> No
         dataclasses.replace(config.vqvae, postfilter=count)
 
 
-# --- its training ---------------------------------------------------------------------------------
+# --- training -------------------------------------------------------------------------------------
 
 CROP, CROPS = 64, 24
 
@@ -301,7 +303,7 @@ def _few(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def errors(folder: Path, model: Model, *, fit: bool) -> float:
-    """Of the crops that are held out, with weights or without: the mean of their squared errors' logarithms."""
+    """The mean log squared error of the held-out crops, with fitted weights or without."""
     codec = Codec(model)
     (path,) = (folder / "decoder").glob("codes-*held-out*")
     found = load_file(path)
@@ -317,7 +319,7 @@ def errors(folder: Path, model: Model, *, fit: bool) -> float:
 
 
 @pytest.mark.usefixtures("_few")
-def test_kernels_that_are_found_take_error_from_other_pictures(
+def test_kernels_reduce_the_error_of_other_pictures(
     few_pictures: list[Path], brief_model: Model, tmp_path: Path
 ) -> None:
     project, out = Project(tmp_path / "run", few_pictures, silent), tmp_path / "out"
@@ -333,7 +335,7 @@ def test_kernels_that_are_found_take_error_from_other_pictures(
     pixels = synthetic(70, 90, 9)
     assert open_model(out).digest == model.digest
     Codec(model).decompress(Codec(model).compress(Picture(pixels, "RGB"), 1))
-    # More kernels take more of the error, from the same codes; the model has those of the last command.
+    # More kernels reduce the error further, on the same codes. The export has the kernels of the last call.
     assert project.train_postfilter(8, CodesToSearch(CROP, CROPS), brief_model) > share
     assert project.export(out).config.vqvae.postfilter == 8
     # A model that has a post-filter may get another one.
@@ -343,7 +345,7 @@ def test_kernels_that_are_found_take_error_from_other_pictures(
 
 
 @pytest.mark.usefixtures("_few")
-def test_kernels_are_of_the_decoder_that_was_trained(
+def test_kernels_are_fitted_to_the_trained_decoder(
     few_pictures: list[Path], brief_model: Model, tmp_path: Path
 ) -> None:
     project = Project(tmp_path / "run", few_pictures, silent)
@@ -383,11 +385,11 @@ def test_kernels_are_scaled_to_the_error_and_uncorrelated() -> None:
     torch.testing.assert_close(moments, moments.diag().sort(descending=True).values.diag(), atol=1e-9, rtol=1e-6)
     turned = torch.einsum("pq,kqo,jpo->kj", gram.mean(0), kernels, kernels)
     torch.testing.assert_close(turned, torch.eye(6).double(), atol=1e-8, rtol=0)
-    # The weights are the best there are: any other ones gain less.
+    # The weights are optimal: any other ones gain less.
     for shift in (0.01, -0.02):
         others = weights + shift
         inner = torch.einsum("npq,kqo,jpo->nkj", gram, kernels, kernels)
-        outer = torch.einsum("npo,kpo->nk", statistics.lacking, kernels)
+        outer = torch.einsum("npo,kpo->nk", statistics.correlation, kernels)
         gained = 2 * (others * outer).sum(1) - torch.einsum("nk,nkj,nj->n", others, inner, others)
         assert (gained < gains).all()
 
@@ -402,14 +404,14 @@ def test_a_number_of_kernels_out_of_range_is_refused(
         )
 
 
-def test_a_model_of_the_other_family_has_none(few_pictures: list[Path], conv_model: Model, tmp_path: Path) -> None:
+def test_a_model_of_the_conv_family_has_no_filter(few_pictures: list[Path], conv_model: Model, tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="no post-filter"):
         Project(tmp_path / "run", few_pictures, silent).train_postfilter(4, CodesToSearch(CROP, CROPS), conv_model)
 
 
 def test_damaged_kernels_are_an_error(few_pictures: list[Path], brief_model: Model, tmp_path: Path) -> None:
     project = Project(tmp_path / "run", few_pictures, silent)
-    project._finished(brief_model)
+    project._finished_model(brief_model)
     with pytest.raises(UsageError, match="train that stage first"):
         project.export(tmp_path / "out")  # nothing has been trained yet
     folder = tmp_path / "run" / "postfilter"

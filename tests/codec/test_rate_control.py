@@ -1,4 +1,4 @@
-"""Targets of size and PSNR: met closely from the right side, or refused with the figure that is possible."""
+"""Targets of size and PSNR: met closely without violating the bound, or refused with the nearest possible figure."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def ends(codec: Codec, source: Picture, kind: str, effort: int = 0) -> tuple[flo
     return low, high
 
 
-# What a target promises.
+# The definition of a target.
 
 
 @pytest.mark.parametrize("value", [1.0, 60.0, 5000.0, 1e9])
@@ -62,7 +62,7 @@ def test_a_psnr_is_met_within_5_hundredths_above(value: float) -> None:
 
 @pytest.mark.parametrize("value", [0, -1, math.nan, math.inf, -math.inf])
 @pytest.mark.parametrize("kind", ["bytes", "psnr"])
-def test_a_target_is_more_than_nothing(kind: str, value: float) -> None:
+def test_a_target_must_be_positive(kind: str, value: float) -> None:
     with pytest.raises(UsageError, match="more than 0"):
         Target(kind, value)  # type: ignore[arg-type]
 
@@ -92,7 +92,7 @@ def test_a_target_a_little_beyond_the_qualities_is_met(fine_model: Model, kind: 
 
 
 @pytest.mark.parametrize("kind", ["bytes", "psnr"])
-def test_what_the_default_quality_meets_is_a_plain_file(fine_model: Model, kind: str) -> None:
+def test_a_target_that_the_default_quality_meets_gives_the_default_file(fine_model: Model, kind: str) -> None:
     codec, source = Codec(fine_model), picture((120, 150))
     plain = codec.compress(source)
     value = figure(codec, source, plain, kind)
@@ -106,7 +106,7 @@ def test_targets_are_met_with_the_effort_that_was_asked_for(fine_model: Model, e
     assert compress_to(codec, source, Target("bytes", len(plain)), None, effort) == plain
 
 
-def test_grey_and_alpha_count(fine_model: Model) -> None:
+def test_targets_with_grey_and_alpha(fine_model: Model) -> None:
     """Alpha is part of the file, and the PSNR is that of the grey picture that comes back."""
     codec = Codec(fine_model)
     grey = np.repeat(synthetic(90, 70, 3)[:, :, :1], 3, axis=2)
@@ -136,7 +136,7 @@ def test_the_result_is_a_file_like_any_other_and_always_the_same(fine_model: Mod
 def test_a_target_between_two_figures_far_apart_gets_the_one_that_holds(
     fine_model: Model, monkeypatch: pytest.MonkeyPatch, kind: str
 ) -> None:
-    """As in a picture of few positions, whose codes do not follow every lambda."""
+    """This happens in small pictures, whose codes change at few values of lambda."""
     codec, source = Codec(fine_model), picture((120, 150), 21)
     encode = codec.encode
     monkeypatch.setattr(codec, "encode", lambda pixels, quality, *_: encode(pixels, quality))
@@ -171,19 +171,24 @@ def test_progress_rises_to_one(fine_model: Model, share: float) -> None:
     assert told[-1] == 1
 
 
-# Targets that cannot.
+# Targets that cannot be met.
 
 
 @pytest.mark.parametrize(
     ("kind", "value", "word"),
-    [("bytes", 25, "least"), ("bytes", 10**6, "most"), ("psnr", 60, "highest"), ("psnr", 5, "lowest")],
+    [
+        ("bytes", 25, "smallest size"),
+        ("bytes", 10**6, "largest size"),
+        ("psnr", 60, "highest PSNR"),
+        ("psnr", 5, "lowest PSNR"),
+    ],
 )
 @pytest.mark.parametrize("size", [(1, 1), (64, 88)])
 def test_an_impossible_target_names_the_figure_that_is_possible(
     fine_model: Model, size: tuple[int, int], kind: str, value: float, word: str
 ) -> None:
     codec, source = Codec(fine_model), picture(size)
-    with pytest.raises(UsageError, match=f"the {word} that the model tiny-fine makes of this picture is ") as caught:
+    with pytest.raises(UsageError, match=f"the {word} that the model tiny-fine reaches for this picture") as caught:
         compress_to(codec, source, Target(kind, value))  # type: ignore[arg-type]
     text = str(caught.value)
     assert Target(kind, value).text(value) in text  # type: ignore[arg-type]
@@ -192,15 +197,16 @@ def test_an_impossible_target_names_the_figure_that_is_possible(
     if size != (1, 1):  # which has few figures, in no order
         possible = float(named.group(1).replace(",", ""))
         plain = ends(codec, source, kind, DEFAULT_EFFORT)
-        assert possible <= min(plain) + 0.01 if word in ("least", "lowest") else possible >= max(plain) - 0.01
-        # What was named is possible indeed.
+        low = word in ("smallest size", "lowest PSNR")
+        assert possible <= min(plain) + 0.01 if low else possible >= max(plain) - 0.01
+        # The figure in the message can be reached.
         target = Target(kind, possible + (0 if kind == "bytes" else -0.01))  # type: ignore[arg-type]
         found = figure(codec, source, compress_to(codec, source, target), kind)
         assert target.holds(target.misses_by(found))
 
 
-def test_a_model_without_a_rate_has_nothing_to_choose(conv_model: Model) -> None:
-    with pytest.raises(UsageError, match="tiny-conv has no rate to choose"):
+def test_a_model_without_a_rate_term_refuses_targets(conv_model: Model) -> None:
+    with pytest.raises(UsageError, match="tiny-conv has no rate term"):
         compress_to(Codec(conv_model), picture((20, 20)), Target("bytes", 500))
 
 
@@ -216,7 +222,7 @@ def test_a_picture_beyond_the_format_is_refused_before_any_work(
 def test_a_picture_that_comes_back_exactly_is_better_than_any_target(
     fine_model: Model, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Its PSNR is infinite, which is no number to interpolate with."""
+    """Its PSNR is infinite and cannot be interpolated."""
     codec, source = Codec(fine_model), picture((16, 16))
     figures = iter([math.inf, 30.0, math.inf, math.inf, 41.0, *[math.inf, 39.0] * 20])
     monkeypatch.setattr(search, "psnr", lambda *_: next(figures))

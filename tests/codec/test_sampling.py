@@ -1,4 +1,4 @@
-"""Samples: codes follow the prior's probabilities and the seed alone, what is kept stays, labels matter."""
+"""Samples: codes follow the probabilities of the prior and depend only on the seed; known codes stay; labels matter."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def test_codes_are_as_frequent_as_their_counts_say() -> None:
 
 @pytest.mark.parametrize("how", [{}, {"temperature": 0.7}, {"top_p": 0.9}])
 def test_each_code_is_drawn_given_all_codes_before_it(small_prior: IntegerPrior, how: dict[str, float]) -> None:
-    """What the codes cost by the probabilities they were drawn with is on average the entropy of those."""
+    """The mean cost of the codes, by the probabilities they were drawn from, is the entropy of these."""
     codes = drawn(small_prior, 1, 40, 40, **how)[0]
     surprise = variance = 0.0
     for grid, counts in zip(codes, small_prior.evaluate(codes), strict=True):
@@ -66,7 +66,7 @@ def test_each_code_is_drawn_given_all_codes_before_it(small_prior: IntegerPrior,
 
 
 def test_the_seed_gives_the_same_codes_everywhere(small_prior: IntegerPrior) -> None:
-    """These numbers are for ever: prior and random numbers are integers."""
+    """These codes must never change: prior and random numbers are integers."""
     first, second = drawn(small_prior, 3, 9, 8, seed=5), drawn(small_prior, 3, 9, 8, seed=5, top_p=0.8)
     assert [zlib.crc32(codes.astype("<i4").tobytes()) for codes in (first, second)] == [1492518738, 3647417485]
     assert not np.array_equal(first, drawn(small_prior, 3, 9, 8, seed=6))
@@ -101,12 +101,12 @@ def test_temperature_and_top_p(how: dict[str, float], expected: list[int]) -> No
     assert np.allclose(weights[0] / weights.sum(), np.array(expected) / sum(expected), rtol=1e-5, atol=0)
 
 
-def test_of_equal_codes_the_first_are_kept() -> None:
+def test_top_p_keeps_the_first_of_equally_likely_codes() -> None:
     assert weights_of(np.full((2, 5), 7, np.float32), Drawing(top_p=0.5)).tolist() == [[7, 7, 7, 0, 0]] * 2
 
 
-def test_codes_that_are_known_stay_and_decide_what_follows(small_prior: IntegerPrior) -> None:
-    """In any place: only the upper part is used, but the traversal asks for nothing more."""
+def test_known_codes_stay_and_affect_later_ones(small_prior: IntegerPrior) -> None:
+    """Codes may be known at any position, although `complete` only needs an upper part."""
     rng = np.random.default_rng(0)
     first, second = drawn(small_prior, 2, 8, 9)
     known = rng.random(first.shape) < 0.5
@@ -137,7 +137,7 @@ def test_a_picture_is_completed_from_its_upper_part(
         if rows:
             assert np.array_equal(codes[:, :rows], codec.to_codes(pixels[: rows * 4], 1))
     assert np.array_equal(seen[0], seen[1]) == (rows == 8)
-    pixels[rows * 4 :] = 255 - pixels[rows * 4 :]  # what is made up, is made up without a look at it
+    pixels[rows * 4 :] = 255 - pixels[rows * 4 :]  # the lower part of the original must not matter
     again = complete(codec, Picture(pixels, "L"), keep, Drawing(2))
     assert all(np.array_equal(a.pixels, b.pixels) for a, b in zip(pictures, again, strict=True))
 
@@ -151,7 +151,7 @@ def test_samples_are_larger_than_a_unit_where_asked(patch_model: Model) -> None:
     assert 0 < told[0] <= told[-1] <= 1
 
 
-def test_a_codebook_with_a_single_code_is_no_obstacle(tmp_path: Path, patch_model: Model) -> None:
+def test_a_codebook_with_a_single_code(tmp_path: Path, patch_model: Model) -> None:
     from safetensors.numpy import load_file, save_file
 
     for name in ("config.json", "weights.safetensors"):
@@ -193,7 +193,7 @@ def refusals() -> list[tuple[dict[str, Any], str]]:
 
 
 @pytest.mark.parametrize(("how", "text"), [*refusals(), ({"count": 0}, "at least 1")])
-def test_what_makes_no_sense_is_refused(how: dict[str, Any], text: str) -> None:
+def test_options_out_of_range_are_refused(how: dict[str, Any], text: str) -> None:
     with pytest.raises(UsageError, match=text):
         Drawing(**how)
 
@@ -255,7 +255,7 @@ def test_the_command(run: Run) -> None:
         (["-q", "2"], 2, "the qualities 1 to 1"),
         (["--keep", "0.5"], 2, "--from PICTURE"),
         (["--from", "in.png", "--keep", "1"], 2, "less than 1"),
-        (["--from", "in.png", "--size", "8x8"], 2, "--size is for new pictures"),
+        (["--from", "in.png", "--size", "8x8"], 2, "--size cannot be used with --from"),
         (["--from", "none.png"], 1, "none.png"),
         (["-o", "-"], 2, "not standard output"),
         (["-o", "a.xyz"], 2, "a.xyz"),

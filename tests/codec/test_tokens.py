@@ -1,4 +1,4 @@
-"""Codes as data: what `tokenize` writes is what the codec codes, what comes back is the picture, damage is an error."""
+"""Codes as data: `tokenize` writes the codes of the codec, they decode to the picture, and damage is an error."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ def pictures(run: Run) -> None:
 
 
 def tokens_of(model: Model, *names: str) -> Tokens:
-    """Codes by a formula, the largest ones in use, for a picture of 20 x 13 pixels under each name."""
+    """Codes from a formula, including the largest ones, for a picture of 20 x 13 pixels under each name."""
     sizes = vocabulary(model)[0]
     stride = model.config.vqvae.stride
     grid = np.arange(-(-13 // stride) * -(-20 // stride)).reshape(-(-13 // stride), -1)
@@ -71,7 +71,7 @@ def tokens_of(model: Model, *names: str) -> Tokens:
 
 
 @pytest.mark.usefixtures("pictures")
-def test_there_and_back(run: Run, patch_model: Model) -> None:
+def test_tokens_decode_to_the_pictures(run: Run, patch_model: Model) -> None:
     done = run("tokenize", "in", "-o", FILE)
     assert done.code == 0
     assert done.err == "vqcodec: note: in/clear.png: the transparency is left out\n".replace("/", os.sep)
@@ -143,7 +143,7 @@ main()
 """
 
 
-def test_codes_of_vq_files_are_taken_as_they_are_without_torch(patch_model: Model, tmp_path: Path) -> None:
+def test_codes_of_vq_files_are_exported_unchanged_and_without_torch(patch_model: Model, tmp_path: Path) -> None:
     codec = Codec(patch_model)
     alpha = np.full((30, 50), 7, np.uint8)
     metadata = Metadata(xmp=b"<x/>")
@@ -163,7 +163,7 @@ def test_codes_of_vq_files_are_taken_as_they_are_without_torch(patch_model: Mode
 
 
 @pytest.mark.usefixtures("pictures")
-def test_what_fails_does_not_stop_the_others(run: Run, conv_model: Model) -> None:
+def test_a_failed_picture_does_not_stop_the_others(run: Run, conv_model: Model) -> None:
     Path("in/b.png").write_bytes(b"no picture")
     Path("in/other.vq").write_bytes(Codec(conv_model).compress(Picture(synthetic(8, 8), "RGB")))
     done = run("tokenize", "in", "in/other.vq", "-o", FILE)
@@ -189,7 +189,7 @@ def test_what_fails_does_not_stop_the_others(run: Run, conv_model: Model) -> Non
         (["in/a.b.png", "-o", "x", "--max-pixels", "100"], 1),
     ],
 )
-def test_what_is_refused_leaves_no_file(run: Run, arguments: list[str], code: int) -> None:
+def test_refused_arguments_leave_no_file(run: Run, arguments: list[str], code: int) -> None:
     os.mkdir("empty")
     Path("there").write_bytes(b"")
     before = sorted(os.listdir())
@@ -224,7 +224,7 @@ def test_every_flipped_byte_is_noticed(patch_model: Model, tmp_path: Path) -> No
     ],
     ids=str,
 )  # fmt: skip
-def test_tokens_that_contradict_themselves_are_neither_written_nor_read(
+def test_inconsistent_tokens_are_neither_written_nor_read(
     patch_model: Model, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, change: dict[str, object]
 ) -> None:
     tokens = tokens_of(patch_model, "a.png", "b.png")
@@ -239,7 +239,7 @@ def test_tokens_that_contradict_themselves_are_neither_written_nor_read(
             read_tokens(tmp_path / FILE)
 
 
-def test_what_is_no_file_of_tokens(patch_model: Model, tmp_path: Path) -> None:
+def test_other_files_are_refused(patch_model: Model, tmp_path: Path) -> None:
     for name in ("missing", "."):
         with pytest.raises(BadFile):
             read_tokens(tmp_path / name)
@@ -255,7 +255,7 @@ def test_what_is_no_file_of_tokens(patch_model: Model, tmp_path: Path) -> None:
             read_tokens(tmp_path / FILE)
 
 
-def test_only_the_model_of_the_tokens_makes_pictures_of_them(patch_model: Model, conv_model: Model, run: Run) -> None:
+def test_only_the_model_of_the_tokens_decodes_them(patch_model: Model, conv_model: Model, run: Run) -> None:
     codec = Codec(patch_model)
     tokens = tokens_of(patch_model, "a.png")
     assert render(codec, tokens, tokens.pictures[0]).pixels.shape == (13, 20, 3)

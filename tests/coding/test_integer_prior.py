@@ -1,4 +1,4 @@
-"""The integer prior: exact in any order of summation, and no weights get in that could break that."""
+"""The integer prior: exact in any order of summation; weights that could break this are refused."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def test_the_table_of_exponentials_is_right_to_the_last_digit() -> None:
         for d, entry in enumerate(EXP):
             exact = (decimal.Decimal(-d) / 16).exp() * 2**23
             assert entry == int(exact.to_integral_value(decimal.ROUND_HALF_EVEN))
-            assert abs(exact % 1 - decimal.Decimal("0.5")) > decimal.Decimal("1e-6"), "the rounding is no close call"
+            assert abs(exact % 1 - decimal.Decimal("0.5")) > decimal.Decimal("1e-6"), "an entry is near a boundary"
     assert min(EXP) == 1
 
 
@@ -42,7 +42,7 @@ def test_taps_come_before_their_cell() -> None:
     assert BLOCK_TAPS[0] == (0, 0)
 
 
-def test_counts_are_whole_positive_and_sum_to_what_the_coder_bears(small_prior: IntegerPrior) -> None:
+def test_counts_are_positive_integers_whose_sum_fits_the_coder(small_prior: IntegerPrior) -> None:
     for size, counts in zip(SMALL.sizes, small_prior.evaluate(formula_codes(SMALL.sizes, 9, 8)), strict=True):
         check_counts(counts, (72, size))
 
@@ -54,7 +54,7 @@ def test_counts_are_whole_positive_and_sum_to_what_the_coder_bears(small_prior: 
     seed=st.integers(0, 2**32 - 1),
 )
 def test_counts_of_any_logits(size: int, spread: int, seed: int) -> None:
-    """From all equal to one code that takes everything."""
+    """From a uniform distribution to a single code with nearly all counts."""
     rng = np.random.default_rng(seed)
     logits = rng.integers(-spread, spread + 1, size)
     layout = Layout((size,), 1, 1, 1, 1)
@@ -76,7 +76,7 @@ def check_counts(counts: Floats, shape: tuple[int, int]) -> None:
     assert counts.min() >= 1
     total = counts.sum(axis=1, dtype=np.float64)
     assert (total < 2**COUNT_BITS + shape[1]).all()
-    assert (total > 2 ** (COUNT_BITS - 1) - shape[1]).all(), "precision is given away"
+    assert (total > 2 ** (COUNT_BITS - 1) - shape[1]).all(), "precision is wasted"
 
 
 def in_float64(product: Product, x: Floats) -> Floats:
@@ -122,14 +122,14 @@ def test_the_order_of_summation_makes_no_difference(
 
 
 def test_one_cell_or_many_makes_no_difference(small_prior: IntegerPrior) -> None:
-    """A BLAS takes other code paths for one row than for many."""
+    """A BLAS uses different code paths for one row and for many."""
     wide = IntegerPrior(formula_tensors(WIDE), WIDE, 0)
     context = np.random.default_rng(1).integers(-127, 128, (40, len(ENTRY_TAPS) * 96)).astype(np.float32)
     rows = np.concatenate([wide.entry(context[n : n + 1]) for n in range(40)])
     assert np.array_equal(wide.entry(context), rows)
 
 
-def test_quality_and_label_choose_other_counts() -> None:
+def test_quality_and_label_change_the_counts() -> None:
     tensors, codes = formula_tensors(LABELLED), formula_codes(SMALL.sizes, 4, 4)
     cases = [(q, label) for q in range(2) for label in (None, 0, 1)]
     outputs = [np.concatenate(IntegerPrior(tensors, LABELLED, q, label).evaluate(codes), 1) for q, label in cases]
@@ -146,7 +146,7 @@ def test_neighbours_outside_the_grid_are_zeros() -> None:
                 assert gathered[i, j, k] == (x[i + di, j + dj, 0] if inside else 0)
 
 
-# What is refused.
+# Invalid tensors are refused.
 
 
 def refused(change: Callable[[Tensors], object], match: str, layout: Layout = LABELLED) -> None:
@@ -187,7 +187,7 @@ PRODUCTS = [name.removesuffix(".weight") for name in needed(SMALL) if name.endsw
 @pytest.mark.parametrize("sign", [1, -1])
 def test_sums_that_may_reach_the_bound_are_refused(name: str, sign: int) -> None:
     tensors = formula_tensors(SMALL)
-    limit = 64 if name.endswith("project") else 127  # of what the product is given
+    limit = 64 if name.endswith("project") else 127  # largest magnitude of an input
     magnitude = int(np.abs(tensors[f"{name}.weight"][0].astype(np.int64)).sum()) * limit
     bias = f"{name}.bias"
     first = (0,) * tensors[bias].ndim
@@ -196,7 +196,7 @@ def test_sums_that_may_reach_the_bound_are_refused(name: str, sign: int) -> None
         return lambda t: t[bias].__setitem__(first, sign * value)
 
     set_bias(SUM_BOUND - 1 - magnitude)(tensors)
-    IntegerPrior(tensors, SMALL, 0)  # the last that is exact
+    IntegerPrior(tensors, SMALL, 0)  # the largest bias that is still exact
     refused(set_bias(SUM_BOUND - magnitude), rf"{name} may sum to {SUM_BOUND}", SMALL)
     refused(set_bias(2**31 - 1), "beyond the 2\\^24", SMALL)
 
@@ -222,7 +222,7 @@ CODE_TABLES = ("embedding", "state", "out.weight", "out.bias", "out.shift")
 
 
 def keep(tensors: Tensors, g: int, count: int, tables: tuple[str, ...] = CODE_TABLES) -> None:
-    """Cut tables of codebook g at the first quality to `count` codes, or repeat their rows to be so many."""
+    """Resize tables of codebook g at the first quality to `count` codes, by dropping or repeating rows."""
     for name in (f"codes.{g}.0.{table}" for table in tables):
         if name in tensors:
             rows = np.arange(count) % max(1, len(tensors[name]))
@@ -230,7 +230,7 @@ def keep(tensors: Tensors, g: int, count: int, tables: tuple[str, ...] = CODE_TA
 
 
 @pytest.mark.parametrize("g", range(3))
-def test_a_prior_may_know_fewer_codes_but_neither_none_nor_more(g: int) -> None:
+def test_a_prior_may_have_fewer_codes_but_neither_none_nor_more(g: int) -> None:
     size = SMALL.sizes[g]
     for count in (1, 2, size):
         tensors = formula_tensors(SMALL)
@@ -252,6 +252,6 @@ def test_the_tables_of_a_codebook_must_agree_on_its_codes(g: int, table: str) ->
 
 
 @pytest.mark.parametrize(("quality", "label"), [(-1, None), (2, None), (0, -1), (0, 2)])
-def test_a_quality_or_label_that_is_not_there_is_refused(quality: int, label: int | None) -> None:
+def test_a_quality_or_label_out_of_range_is_refused(quality: int, label: int | None) -> None:
     with pytest.raises(ModelError, match="not among"):
         IntegerPrior(formula_tensors(LABELLED), LABELLED, quality, label)

@@ -1,4 +1,4 @@
-"""The order of coding: every cell once, after all that it depends on; the same counts as all cells at once."""
+"""The coding order: every cell once, after its dependencies, with the same counts as all cells at once."""
 
 from __future__ import annotations
 
@@ -97,8 +97,8 @@ def test_any_number_of_blocks_and_codebooks(blocks: int, sizes: tuple[int, ...])
 
 
 @pytest.mark.parametrize("sizes", [(1, 4, 3), (5, 1, 4), (4, 3, 1), (1, 1, 6)])
-def test_codebooks_of_one_code_are_passed_over(sizes: tuple[int, ...]) -> None:
-    """The others get the counts that they have with those codes known: all 0."""
+def test_codebooks_of_one_code_are_skipped(sizes: tuple[int, ...]) -> None:
+    """The other codebooks get the same counts as with these codes known to be 0."""
     layout = Layout(sizes, 1, 5, 4, 2)
     prior = IntegerPrior(formula_tensors(layout), layout, 0)
     grid = formula_codes(sizes, 5, 6)
@@ -122,15 +122,15 @@ def test_codebooks_of_one_code_are_passed_over(sizes: tuple[int, ...]) -> None:
     sizes=st.sampled_from([(3, 4, 2), (1, 4, 3), (5, 1, 4), (4, 3, 1), (1, 1)]),
     swept=st.sampled_from([1, 4, 10, 256]),
 )
-def test_a_sweep_hands_over_what_the_traversal_does(shape: tuple[int, int], sizes: tuple[int, ...], swept: int) -> None:
-    """The same symbols, counts and order: so what one writes the other reads."""
+def test_sweep_and_traverse_make_the_same_calls(shape: tuple[int, int], sizes: tuple[int, ...], swept: int) -> None:
+    """The same symbols, counts and order, so that one can read what the other writes."""
     layout = Layout(sizes, 1, 5, 4, 2)
     prior = IntegerPrior(formula_tensors(layout), layout, 0)
     grid = formula_codes(sizes, *shape)
     one, other, told = Recorder(), Recorder(), []
     traverse(prior, [grid.copy()], one)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(wavefront, "SWEPT", swept)
+        patch.setattr(wavefront, "SWEEP_CELLS", swept)
         sweep(prior, grid, other, 0, told.append)
     assert len(one.calls) == len(other.calls)
     for (_, symbols, counts), (unit, its_symbols, its_counts) in zip(one.calls, other.calls, strict=True):
@@ -141,8 +141,8 @@ def test_a_sweep_hands_over_what_the_traversal_does(shape: tuple[int, int], size
     assert told[-1] == 1
 
 
-def test_the_symbols_are_those_of_the_grid_and_what_comes_back_is_kept() -> None:
-    """What the coder returns is what the grid holds afterwards."""
+def test_the_symbols_of_the_grid_are_passed_and_the_returned_ones_kept() -> None:
+    """Afterwards, the grid contains the symbols that the coder returned."""
 
     class Inverter(Recorder):
         def code(self, unit: int, symbols: Codes, counts: Floats) -> Codes:
@@ -157,7 +157,7 @@ def test_the_symbols_are_those_of_the_grid_and_what_comes_back_is_kept() -> None
     traverse(prior, [changed], coder)
     assert np.array_equal(changed, expected)
     assert sorted(np.concatenate([symbols for _, symbols, _ in coder.calls])) == sorted(grid.flatten())
-    # The counts follow from what came back, not from what was there before.
+    # The counts depend on the returned symbols, not on the original ones.
     follow = collect(prior, [expected.astype(np.int32)])[0]
     calls = iter(coder.calls)
     for wave in waves([(4, 5)]):

@@ -1,4 +1,4 @@
-"""Many files: folders below folders, processes that are killed, and a manifest from which a stopped run goes on."""
+"""Many files: subfolders, worker processes that are killed, and manifests from which stopped runs continue."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ def lines(path: str = "m.jsonl") -> list[dict[str, Any]]:
 
 
 def counts(result: Result) -> str:
-    """What a run with a manifest says last."""
+    """The counts in the last line that a run with a manifest prints."""
     return result.err.splitlines()[-1].partition(": ")[2].partition(": ")[2]
 
 
@@ -72,7 +72,7 @@ def contents(folder: str) -> dict[str, bytes]:
 # Folders
 
 
-def test_folders_below_are_mirrored(fake: Run) -> None:
+def test_subfolders_are_mirrored(fake: Run) -> None:
     for name in ("in/x/y/a.png", "in/x/b.jpg", "in/.hidden/a.png"):
         os.makedirs(os.path.dirname(name), exist_ok=True)
         png(name)
@@ -90,7 +90,7 @@ def test_folders_below_are_mirrored(fake: Run) -> None:
     assert not Path("in/.hidden/a.vq").exists()
 
 
-def test_clashes_below_are_refused(fake: Run) -> None:
+def test_clashes_in_subfolders_are_refused(fake: Run) -> None:
     os.mkdir("in/x")
     png("in/x/a.png"), png("in/x/a.jpg")
     result = fake("compress", "in", "-r", "-o", "out")
@@ -118,33 +118,33 @@ def test_a_line_for_each_picture(fake: Run) -> None:
     assert (second["output_size"], second["options"]) == (None, first["options"])
 
 
-def nothing() -> None:
+def no_change() -> None:
     pass
 
 
-def foreign() -> None:
+def foreign_output() -> None:
     Path("out/b.vq").write_bytes(b"not ours")
 
 
 @pytest.mark.parametrize(
     ("change", "arguments", "expected"),
     [
-        (nothing, [], "0 done, 3 skipped, 0 failed"),
+        (no_change, [], "0 done, 3 skipped, 0 failed"),
         (lambda: os.utime("in/b.png", (1, 1)), [], "1 done, 2 skipped, 0 failed"),
         (lambda: png("in/b.png", (30, 30), seed=9), [], "1 done, 2 skipped, 0 failed"),
         (lambda: os.remove("out/b.vq"), [], "1 done, 2 skipped, 0 failed"),
         (lambda: png("in/d.png"), [], "1 done, 3 skipped, 0 failed"),
-        (nothing, ["-q", "3"], "0 done, 3 skipped, 0 failed"),  # the default, said aloud
-        (nothing, ["-q", "1"], "3 done, 0 skipped, 0 failed"),
-        (nothing, ["--effort", "1"], "0 done, 3 skipped, 0 failed"),  # so is this
-        (nothing, ["--effort", "2"], "3 done, 0 skipped, 0 failed"),
-        (nothing, ["--target-size", "50k"], "3 done, 0 skipped, 0 failed"),
-        (nothing, ["--model", "paper"], "3 done, 0 skipped, 0 failed"),
-        (nothing, ["--keep-metadata"], "3 done, 0 skipped, 0 failed"),
-        (foreign, ["--force"], "1 done, 2 skipped, 0 failed"),
+        (no_change, ["-q", "3"], "0 done, 3 skipped, 0 failed"),  # the default, given explicitly
+        (no_change, ["-q", "1"], "3 done, 0 skipped, 0 failed"),
+        (no_change, ["--effort", "1"], "0 done, 3 skipped, 0 failed"),  # also the default
+        (no_change, ["--effort", "2"], "3 done, 0 skipped, 0 failed"),
+        (no_change, ["--target-size", "50k"], "3 done, 0 skipped, 0 failed"),
+        (no_change, ["--model", "paper"], "3 done, 0 skipped, 0 failed"),
+        (no_change, ["--keep-metadata"], "3 done, 0 skipped, 0 failed"),
+        (foreign_output, ["--force"], "1 done, 2 skipped, 0 failed"),
     ],
 )
-def test_what_is_not_done_yet_is_done(
+def test_a_repeated_run_does_only_what_is_left(
     fake: Run, change: Callable[[], object], arguments: list[str], expected: str
 ) -> None:
     assert fake(*KEPT).code == 0
@@ -158,7 +158,7 @@ def test_what_is_not_done_yet_is_done(
     assert latest == {os.path.abspath(f"out/{name}"): len(data) for name, data in contents("out").items()}
 
 
-def test_decompress_goes_on_as_well(fake: Run) -> None:
+def test_decompress_continues_from_a_manifest(fake: Run) -> None:
     fake("compress", "in", "-o", "out")
     command = ("decompress", "out", "-o", "back", "--manifest", "m.jsonl")
     assert counts(fake(*command)) == "3 done, 0 skipped, 0 failed"
@@ -169,27 +169,27 @@ def test_decompress_goes_on_as_well(fake: Run) -> None:
         assert image.size == (10, 10)
 
 
-def test_files_of_others_are_left_alone(fake: Run) -> None:
-    """With one exception: a result that holds the very same bytes, as a run that was killed may leave it."""
+def test_foreign_outputs_are_not_replaced(fake: Run) -> None:
+    """An existing output is accepted only if its bytes are identical: a run that was killed may have left it."""
     fake("compress", "in", "-o", "other")
     os.mkdir("out")
     shutil.copy("other/a.vq", "out/a.vq")
-    foreign()
+    foreign_output()
     result = fake(*KEPT)
     assert (result.code, counts(result)) == (1, "2 done, 0 skipped, 1 failed")
     assert "--force" in result.err
     assert contents("out") == contents("other") | {"b.vq": b"not ours"}
-    Path("in/a.png").write_bytes(b"broken")  # after that, a.vq is ours still
+    Path("in/a.png").write_bytes(b"broken")  # the manifest still lists a.vq as a result
     assert counts(fake(*KEPT)) == "0 done, 1 skipped, 2 failed"
     png("in/a.png", (9, 9)), os.remove("out/b.vq")
     assert counts(fake(*KEPT)) == "2 done, 1 skipped, 0 failed"
-    foreign()  # in place of one of ours
+    foreign_output()  # replaces a result
     os.utime("in/b.png", (1, 1))
     assert counts(fake(*KEPT)) == "0 done, 2 skipped, 1 failed"
     assert Path("out/b.vq").read_bytes() == b"not ours"
 
 
-def test_a_torn_line_is_that_picture_again(fake: Run) -> None:
+def test_the_picture_of_an_incomplete_line_is_done_again(fake: Run) -> None:
     fake(*KEPT)
     whole = Path("m.jsonl").read_bytes()
     results = contents("out")
@@ -205,17 +205,17 @@ def test_a_torn_line_is_that_picture_again(fake: Run) -> None:
     "text",
     [b"important", b"[1]\n", b"{}\n", b'{"input": "a", "output": "b", "error": null}\n', b"\x89PNG\r\n\x1a\n", b"\n"],
 )
-def test_what_is_no_manifest_is_not_touched(fake: Run, text: bytes) -> None:
+def test_a_file_that_is_not_a_manifest_is_not_changed(fake: Run, text: bytes) -> None:
     fake(*KEPT)
     for data in (text, Path("m.jsonl").read_bytes() + text):
         Path("m.jsonl").write_bytes(data)
         result = fake(*KEPT)
         assert (result.code, result.err.count("\n")) == (2, 1)
-        assert "is no manifest" in result.err
+        assert "is not a manifest" in result.err
         assert Path("m.jsonl").read_bytes() == data
 
 
-def test_where_no_manifest_can_be(fake: Run) -> None:
+def test_invalid_manifest_paths(fake: Run) -> None:
     assert fake(*KEPT[:-1], "in").code == 1
     assert fake(*KEPT[:-1], "no/such/folder/m").code == 1
     assert fake("compress", "-", "--manifest", "m.jsonl").code == 2
@@ -237,8 +237,11 @@ def test_two_runs_cannot_share_a_manifest(fake: Run) -> None:
 # Processes
 
 
-def fatal(folder: str) -> Callable[[str], str]:
-    """Dies over `bad`, and once over `unlucky`; `start` in the folder is what a process dies of before any task."""
+def dying_worker(folder: str) -> Callable[[str], str]:
+    """Kill the process at the task `bad`, and at the first attempt of `unlucky`.
+
+    If the folder contains a file `start`, the process dies before its first task.
+    """
     if (Path(folder) / "start").exists():
         os._exit(3)
 
@@ -255,20 +258,20 @@ def fatal(folder: str) -> Callable[[str], str]:
 def test_a_task_is_tried_again_in_another_process(tmp_path: Path) -> None:
     tasks = ["a", "bad", "unlucky", "b", "c"]
     taken: list[str] = []
-    found = dict(in_processes(fatal, str(tmp_path), (taken.append(t) or t for t in tasks), 2, 1, tries=2))
+    found = dict(in_processes(dying_worker, str(tmp_path), (taken.append(t) or t for t in tasks), 2, 1, tries=2))
     assert isinstance(found[1], Lost)
     assert [found[index] for index in (0, 2, 3, 4)] == ["a", "unlucky", "b", "c"]
     assert [len((tmp_path / name).read_text()) for name in tasks] == [1, 2, 2, 1, 1]
     (tmp_path / "start").touch()
-    with pytest.raises(VqError, match="no process can be started"):
-        list(in_processes(fatal, str(tmp_path), iter(tasks), 1, 1, tries=2))
+    with pytest.raises(VqError, match="worker processes cannot start"):
+        list(in_processes(dying_worker, str(tmp_path), iter(tasks), 1, 1, tries=2))
 
 
-def test_tasks_are_taken_when_they_are_needed(tmp_path: Path) -> None:
+def test_tasks_are_taken_lazily(tmp_path: Path) -> None:
     taken: list[str] = []
-    found = in_processes(fatal, str(tmp_path), (taken.append(t) or t for t in "abcdefgh"), 1, 1)
+    found = in_processes(dying_worker, str(tmp_path), (taken.append(t) or t for t in "abcdefgh"), 1, 1)
     next(found)
-    assert len(taken) == 2  # the next one is in work
+    assert len(taken) == 2  # the next task is already running
     found.close()
 
 
@@ -280,23 +283,23 @@ def test_a_cluster_needs_ray(fake: Run, monkeypatch: pytest.MonkeyPatch) -> None
     assert not os.path.exists("out")
 
 
-def test_what_an_actor_says(fake: Run) -> None:
+def test_an_actor_returns_outcomes(fake: Run) -> None:
     worker = Compressor(None, EncodeOptions(), force=False)
     worker.open()
     job = Job(Path("in/a.png"), Path("out/a.vq"), make_folder=True)
-    row = {"index": 7, "job": cluster._packed(job)}
+    row = {"index": 7, "job": cluster._job_to_json(job)}
     answer = cluster.Actor(pickle.loads(pickle.dumps(worker)), worker.settings())(row)
-    found = cluster._unpacked(answer["outcome"], job)
+    found = cluster._outcome_from_json(answer["outcome"], job)
     assert found.record is not None
     assert (answer["index"], found.record.output, found.record.notices) == (7, job.output, ())
     assert (found.seen, found.size) == (seen(job.source), size_of(job.target)) != (None, None)
     other = cluster.Actor(worker, worker.settings() | {"model": "another"})(row)
-    with pytest.raises(ModelError, match="not that of the machine"):
-        cluster._unpacked(other["outcome"], job)
+    with pytest.raises(ModelError, match="its model differs"):
+        cluster._outcome_from_json(other["outcome"], job)
 
 
 @needs_pipes
-def test_processes_make_the_same_files_though_one_is_killed(run: Run, patch_model: Model) -> None:
+def test_processes_make_the_same_files_if_one_is_killed(run: Run, patch_model: Model) -> None:
     os.mkdir("in")
     for seed in range(4):
         Image.fromarray(synthetic(48, 64, seed)).save(f"in/{seed}.png")
@@ -307,11 +310,11 @@ def test_processes_make_the_same_files_though_one_is_killed(run: Run, patch_mode
     model = ("--model", os.path.relpath(patch_model.path))
     alone = run("compress", "in", "later.png", *model, "-o", "alone", "--json")
 
-    def trouble() -> None:
+    def kill_then_feed() -> None:
         kill_reader(pipe, lambda: [int(child.pid or 0) for child in multiprocessing.active_children()])
         feed(pipe, Path("later.png").read_bytes())
 
-    thread = threading.Thread(target=trouble)
+    thread = threading.Thread(target=kill_then_feed)
     thread.start()
     many = run("compress", "in", pipe, *model, "-o", "out", "--json", "--jobs", "2", "--manifest", "m.jsonl")
     thread.join()
@@ -331,7 +334,7 @@ START = "import sys; sys.argv[0] = 'vqcodec'; from vqcodec.cli.main import main;
 
 @needs_pipes
 @pytest.mark.parametrize(("how", "code"), [(signal.SIGKILL, -9), (signal.SIGTERM, 143)])
-def test_a_run_that_is_ended_goes_on(run: Run, patch_model: Model, how: signal.Signals, code: int) -> None:
+def test_a_run_that_was_ended_can_be_continued(run: Run, patch_model: Model, how: signal.Signals, code: int) -> None:
     os.mkdir("in")
     for seed in range(4):
         Image.fromarray(synthetic(48, 64, seed)).save(f"in/{seed}.png")
@@ -344,7 +347,7 @@ def test_a_run_that_is_ended_goes_on(run: Run, patch_model: Model, how: signal.S
         stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True,
     )  # fmt: skip
     try:
-        end = opened(pipe)  # a worker reads it, and the other one does the rest
+        end = opened(pipe)  # one worker blocks on the pipe, the other one does the rest
         while not (Path("m.jsonl").exists() and Path("m.jsonl").read_bytes().count(b"\n") >= 2):
             time.sleep(0.02)
         process.send_signal(how)

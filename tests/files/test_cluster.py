@@ -1,4 +1,4 @@
-"""The same work on a Ray cluster of two nodes: the same bytes, nothing lost and nothing twice, though a worker dies."""
+"""A Ray cluster of two nodes gives the same bytes, each picture exactly once, even if a worker dies."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ pytest.importorskip("ray")
 pytestmark = [pytest.mark.ray, needs_pipes]
 
 ENVIRONMENT = os.environ | {"PYTHONPATH": str(Path(cli.__file__).parents[2]), "RAY_USAGE_STATS_ENABLED": "0"}
-# In a process of its own: Ray leaves threads, handlers of signals and warnings behind.
+# Runs in a separate process: Ray leaves threads, signal handlers and warnings behind.
 CLUSTER = """
 import sys
 from ray.cluster_utils import Cluster
@@ -40,7 +40,7 @@ START = "import sys; sys.argv[0] = 'vqcodec'; from vqcodec.cli.main import main;
 
 @pytest.fixture(scope="module")
 def address() -> Iterator[str]:
-    """That of a cluster."""
+    """The address of a running cluster."""
     with subprocess.Popen(
         [sys.executable, "-c", CLUSTER], env=ENVIRONMENT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
     ) as process:
@@ -62,7 +62,7 @@ def others() -> list[int]:
     return [int(path.name) for path in Path("/proc").glob("[0-9]*") if int(path.name) != os.getpid()]
 
 
-def test_a_cluster_makes_the_same_files_though_a_worker_is_killed(
+def test_a_cluster_makes_the_same_files_if_a_worker_is_killed(
     address: str, patch_model: Model, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
@@ -77,19 +77,19 @@ def test_a_cluster_makes_the_same_files_though_a_worker_is_killed(
     pipe = Path("in.png").absolute()
     os.mkfifo(pipe)
 
-    def trouble() -> None:
+    def kill_then_feed() -> None:
         kill_reader(pipe, others)
         feed(pipe, Path("in/0/0.png").read_bytes())
 
-    thread = threading.Thread(target=trouble, daemon=True)
+    thread = threading.Thread(target=kill_then_feed, daemon=True)
     thread.start()
     command = ["compress", "in", "in.png", "-r", "-o", "out", *model, "--manifest", "m.jsonl", "--ray", address]
     done = vqcodec(*command, "--json")
     thread.join(1)
     assert done.stderr.splitlines()[-1] == "vqcodec: m.jsonl: 12 done, 0 skipped, 1 failed"
-    told = [line for line in done.stderr.splitlines() if line.startswith("vqcodec")]  # Ray has a line of its own
-    assert len(told) == 2
-    assert "3.png: not a picture" in told[0]
+    printed = [line for line in done.stderr.splitlines() if line.startswith("vqcodec")]  # Ray prints a line too
+    assert len(printed) == 2
+    assert "3.png: not a picture" in printed[0]
     assert done.returncode == 1
     made = {path.relative_to("out"): path.read_bytes() for path in Path("out").rglob("*.vq")}
     assert made == {path.relative_to("alone"): path.read_bytes() for path in Path("alone").rglob("*.vq")}
@@ -99,6 +99,6 @@ def test_a_cluster_makes_the_same_files_though_a_worker_is_killed(
     lines = [json.loads(line) for line in Path("m.jsonl").read_text().splitlines()]
     assert sorted(line["output"] for line in lines) == sorted(os.path.abspath(record["output"]) for record in records)
     pipe.unlink()
-    shutil.copy("in/0/0.png", "in.png")  # another file than before, with the same result
+    shutil.copy("in/0/0.png", "in.png")  # a different input file with the same result
     again = vqcodec_in_process(monkeypatch, *command[:-2], "--jobs", "1")  # without the cluster
     assert again.err.splitlines()[-1] == "vqcodec: m.jsonl: 1 done, 11 skipped, 1 failed"

@@ -1,4 +1,4 @@
-"""The .vq file: what is packed comes back, and what is not entirely sound is refused with a BadFile."""
+"""The .vq container: packing and unpacking are inverse, and every invalid file raises `BadFile`."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ def files(draw: st.DrawFn) -> VqFile:
     )
 
 
-# --- what is packed comes back --------------------------------------------------------------------
+# --- round trips ----------------------------------------------------------------------------------
 
 
 @given(files())
@@ -123,7 +123,7 @@ def test_unknown_ancillary_chunk_is_skipped_but_checked() -> None:
         {"alpha": png(3, 2, "RGB")},
     ],
 )
-def test_pack_refuses_what_makes_no_sense(change: dict[str, Any]) -> None:
+def test_pack_refuses_invalid_fields(change: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match=r"\w"):
         pack(dataclasses.replace(TINY, **change))
 
@@ -237,7 +237,7 @@ def test_random_fields_with_right_checksums(
     assert file.units == tuple(units)
     assert (file.width, file.height, file.quality, file.unit, file.rows, file.cols) == numbers
     if all(kind == 1 for kind, _ in chunks):
-        assert pack(file) == data  # one file, one way to write it
+        assert pack(file) == data  # the encoding of a file is unique
 
 
 @given(st.binary(max_size=12), st.integers(0, 3))
@@ -287,7 +287,7 @@ def test_limits_are_inclusive_and_can_be_raised() -> None:
         unpack(TINY_BYTES, Limits(pixels=5))
 
 
-def test_units_that_cannot_be_there_cost_no_memory() -> None:
+def test_declared_units_that_are_missing_cost_no_memory() -> None:
     data = build((2**14, 2**14, 5, 1, 2**9, 2**9))
     tracemalloc.start()
     try:

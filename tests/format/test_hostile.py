@@ -1,4 +1,4 @@
-"""Whatever bytes come in, a result or one clear `VqError` goes out, at once and without much memory."""
+"""Any input gives a result or a single clear `VqError`, quickly and with little memory."""
 
 from __future__ import annotations
 
@@ -41,12 +41,12 @@ from vqcodec.nn.weights import open_network
 from vqcodec.picture.alpha import unpack_alpha
 from vqcodec.picture.picture import Picture
 
-SECONDS, MEMORY = 1.0, 64 << 20  # of CPU time, and bytes, that a hostile file may cost
+SECONDS, MEMORY = 1.0, 64 << 20  # limits of CPU time and of memory in bytes for a hostile file
 CASES = stored()
 
 
 def outcome(call: Callable[[], object]) -> VqError | None:
-    """The error of a call. Fails where the call takes too long, too much memory, warns, or says more than a line."""
+    """The error of a call. Fails if the call takes too long or too much memory, warns, or raises a longer message."""
     error: VqError | None = None
     tracemalloc.start()
     start = time.process_time()
@@ -67,7 +67,7 @@ def outcome(call: Callable[[], object]) -> VqError | None:
 
 
 def read(codec: Codec, case: Case, *, sound: bool) -> None:
-    """A file as a whole; `sound`: its checksums are right, so nothing but decoding can find a fault."""
+    """Decode a whole file. `sound`: its checksums are valid, so only decoding can find a fault."""
     data = case.data
     for look in (lambda: unpack(data), lambda: describe(data), lambda: describe(data, partial=True)):
         error = outcome(look)
@@ -91,7 +91,7 @@ def test_the_folder_holds_every_file() -> None:
 @pytest.fixture(scope="module")
 def paper() -> Codec:
     codec = Codec(open_model("paper"))
-    codec.to_pixels(np.zeros((1, 1, 1), np.int32), 1)  # loaded, which takes its time
+    codec.to_pixels(np.zeros((1, 1, 1), np.int32), 1)  # load the networks now, because it takes time
     codec.prior(0)
     return codec
 
@@ -112,7 +112,7 @@ def codec(patch_model: Model) -> Codec:
 
 @pytest.fixture(scope="module")
 def made(codec: Codec) -> dict[str, Case]:
-    """Files of a tiny model, of several units."""
+    """Files of a tiny model, with several units."""
     pixels = synthetic(70, 50)
     file = unpack(codec.compress(Picture(pixels, "RGB", pixels[:, :, 0].copy())))
     return of_stand_in(file, codec.model.config.vqvae.qualities)
@@ -124,7 +124,7 @@ def test_files_of_a_stand_in_model(codec: Codec, made: dict[str, Case]) -> None:
         read_parts(codec, case)
 
 
-def test_the_command_line_names_each_fault_in_a_line(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_command_line_reports_each_fault_in_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
     result = vqcodec_in_process(monkeypatch, "verify", "--json", FOLDER)
     found = {Path(record["file"]).name: record["error"] for record in json.loads(result.out)}
     assert result.code == 1
@@ -138,7 +138,7 @@ def test_the_command_line_names_each_fault_in_a_line(monkeypatch: pytest.MonkeyP
         assert len(result.err.splitlines()) == 1
 
 
-def test_chunks_of_an_alpha_that_are_not_its_samples_are_not_looked_at(codec: Codec, made: dict[str, Case]) -> None:
+def test_alpha_chunks_other_than_the_samples_are_ignored(codec: Codec, made: dict[str, Case]) -> None:
     for name in ("alpha-bomb-of-many-texts", "alpha-bomb-of-a-profile", "alpha-with-an-animation"):
         picture = codec.decompress(made[name].data)
         assert picture.alpha is not None
@@ -153,7 +153,7 @@ def test_any_bytes_as_alpha(data: bytes, at: int) -> None:
         outcome(lambda alpha=hostile: unpack_alpha(alpha, 33, 65))
 
 
-def test_a_part_of_a_picture_costs_what_the_part_costs(paper: Codec) -> None:
+def test_the_cost_of_a_region_depends_on_the_region_alone(paper: Codec) -> None:
     side, digest = 72, paper.model.digest  # 18,432 pixels each way: more than is decoded as a whole
     data = build((256 * side, 256 * side, 0, 64, side, side), (b"",) * side**2, digest=digest)
     assert isinstance(outcome(lambda: paper.decompress(data)), LimitExceeded)
@@ -164,11 +164,11 @@ def test_a_part_of_a_picture_costs_what_the_part_costs(paper: Codec) -> None:
     assert isinstance(outcome(lambda: decompress_region(paper, data, Region(0, 0, 1, 1))), DamagedFile)
 
 
-# --- input that does not end ------------------------------------------------------------------------
+# --- endless input ----------------------------------------------------------------------------------
 
 
 class Endless(io.RawIOBase):
-    """Some bytes, then zeros without end."""
+    """Some bytes, followed by endless zeros."""
 
     def __init__(self, start: bytes) -> None:
         self.start = start
@@ -183,9 +183,7 @@ class Endless(io.RawIOBase):
 
 
 @pytest.mark.parametrize("name", ["foreign-zeros.vq", "unknown-model.vq", "damaged-units-that-are-not-there.vq"])
-def test_a_stream_without_end_is_read_no_further_than_its_header_says(
-    monkeypatch: pytest.MonkeyPatch, name: str
-) -> None:
+def test_an_endless_stream_is_read_up_to_its_declared_length(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
     stream = io.TextIOWrapper(io.BufferedReader(Endless(CASES[name].data)))
     monkeypatch.setattr(sys, "stdin", stream)
     assert isinstance(outcome(lambda: unpack(work.read(None))), VqError)
@@ -199,11 +197,11 @@ def test_a_long_file_is_read_whole(tmp_path: Path) -> None:
     assert len(work.read(tmp_path / "a.vq")) == len(data) + 1
 
 
-# --- salvage: what is lost may be nearly all --------------------------------------------------------
+# --- salvage with almost everything lost ------------------------------------------------------------
 
 
 def nearest(codes: np.ndarray, lost: np.ndarray) -> np.ndarray:
-    """For every cell the distances to the sound cells with each of the codes, the least of them, the slow way."""
+    """For every code and cell, the smallest distance to a sound cell with that code, by brute force."""
     rows, columns = np.indices(lost.shape)
     far = np.full((codes.max() + 1, *lost.shape), 10**6)
     for i, j in np.argwhere(~lost):
@@ -224,7 +222,7 @@ def test_lost_codes_become_those_of_the_nearest_sound_cell(height: int, width: i
 
 
 @pytest.mark.parametrize("shape", [(1, 50_000), (50_000, 1), (1000, 1000)])
-def test_one_sound_cell_of_very_many_is_spread_at_once(shape: tuple[int, int]) -> None:
+def test_spreading_a_single_sound_cell_is_fast(shape: tuple[int, int]) -> None:
     codes, lost = np.zeros((1, *shape), np.int32), np.ones(shape, bool)
     codes[0, 0, 0], lost[0, 0] = 7, False
     start = time.process_time()
@@ -233,7 +231,7 @@ def test_one_sound_cell_of_very_many_is_spread_at_once(shape: tuple[int, int]) -
 
 
 @pytest.mark.parametrize("stride", [4, 8, 16])
-def test_what_is_made_up_takes_little_more_memory_than_the_picture(stride: int) -> None:
+def test_filling_lost_areas_takes_little_more_memory_than_the_picture(stride: int) -> None:
     height, width = 1000, 1100
     pixels = np.full((height, width, 3), (200, 100, 50), np.uint8)
     lost = np.ones((-(-height // stride), -(-width // stride)), bool)
@@ -260,12 +258,12 @@ def folder(patch_model: Model, tmp_path: Path) -> Path:
 
 @pytest.fixture(scope="module")
 def place(patch_model: Model, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """As `folder`, for all examples of a test, each of which puts back what it changed."""
+    """Like `folder`, but shared by all examples of a test; each example restores what it changed."""
     return Path(shutil.copytree(patch_model.path, tmp_path_factory.mktemp("hostile") / "model"))
 
 
 def use(folder: Path) -> None:
-    """All that a model can be used for."""
+    """Use every part of a model: all priors, compression and decompression."""
     codec = Codec(open_model(folder))
     for quality in range(codec.model.config.vqvae.qualities):
         codec.prior(quality)
@@ -281,7 +279,7 @@ def refused(folder: Path) -> ModelError:
 
 @st.composite
 def hostile_tensors(draw: st.DrawFn, data: bytes) -> bytes:
-    """A safetensors file with one tensor, its description or its content, made another."""
+    """A safetensors file with the description or the content of one tensor changed."""
     (length,) = struct.unpack_from("<Q", data)
     header, body = json.loads(data[8 : 8 + length]), bytearray(data[8 + length :])
     name = draw(st.sampled_from(sorted(header)))
@@ -299,7 +297,7 @@ def hostile_tensors(draw: st.DrawFn, data: bytes) -> bytes:
             entry["shape"] = entry["shape"][::-1]
         case "offsets":
             entry["data_offsets"] = draw(st.tuples(sizes, sizes))
-        case "empty":  # whatever is declared takes no bytes
+        case "empty":  # the declared tensor takes no bytes
             del body[start:stop]
             for other in header.values():
                 other["data_offsets"] = [at - (stop - start) if at >= stop else at for at in other["data_offsets"]]
@@ -354,10 +352,10 @@ def test_damaged_configurations_are_refused_or_work(
     assert error is None or isinstance(error, ModelError), error
 
 
-def test_networks_are_not_made_before_their_weights_are_known_to_fit(
+def test_networks_are_not_allocated_before_their_weights_are_checked(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A configuration of some hundred bytes can declare networks of terabytes."""
+    """A configuration of a few hundred bytes can declare networks of terabytes."""
     largest = 0
     empty = torch.empty
 
@@ -377,12 +375,12 @@ def test_networks_are_not_made_before_their_weights_are_known_to_fit(
     use_again = dataclasses.replace(config, vqvae=PATCH.vqvae)
     (folder / FILES[0]).write_text(to_json(use_again))
     open_network(open_model(folder))
-    assert largest > 1000, "the measure sees what a network allocates"
+    assert largest > 1000, "the measurement must include what a network allocates"
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf")])
 @pytest.mark.parametrize("name", ["encoder.stem.weight", "decoder.scale", "quantizer.vectors0", "quantizer.counts1"])
-def test_weights_that_are_no_numbers_are_refused(folder: Path, name: str, value: float) -> None:
+def test_weights_that_are_not_finite_are_refused(folder: Path, name: str, value: float) -> None:
     tensors = load((folder / FILES[2]).read_bytes())
     tensors[name] = tensors[name].copy()
     tensors[name].flat[-1] = value
@@ -407,26 +405,26 @@ def test_sizes_beyond_the_integers_of_libraries_are_refused(folder: Path) -> Non
 
 
 @pytest.mark.parametrize("key", ["a\nb\x1b[2J", "\ud800", "x" * 5000])
-def test_names_out_of_hostile_models_do_not_upset_a_terminal(folder: Path, key: str) -> None:
+def test_names_in_hostile_models_are_escaped_in_messages(folder: Path, key: str) -> None:
     config = json.loads((folder / FILES[0]).read_text())
     for change in ({"name": key}, {key: 1}, {"vqvae": config["vqvae"] | {"stem": key}}):
         (folder / FILES[0]).write_text(json.dumps(config | change))
         refused(folder)
     (folder / FILES[0]).write_text(json.dumps(config))
-    if "\ud800" not in key:  # there safetensors itself is in the way
+    if "\ud800" not in key:  # safetensors itself refuses this name
         tensors = load((folder / FILES[2]).read_bytes())
         (folder / FILES[2]).write_bytes(save({**tensors, key: np.zeros(1, np.float32)}))
-        assert "missing or foreign" in str(refused(folder))
+        assert "missing or unexpected" in str(refused(folder))
 
 
-def test_a_configuration_that_takes_far_more_memory_than_bytes_is_not_read(folder: Path) -> None:
+def test_a_configuration_that_is_too_long_is_not_parsed(folder: Path) -> None:
     (folder / FILES[0]).write_text("[" + "[]," * (MAX_CONFIG // 2) + "[]]")
     assert "larger than" in str(refused(folder))
 
 
 @pytest.mark.skipif(not Path("/dev/zero").exists(), reason="needs a device without an end")
 @pytest.mark.parametrize("name", FILES)
-def test_a_model_of_devices_is_refused(folder: Path, name: str) -> None:
+def test_a_model_file_that_is_a_device_is_refused(folder: Path, name: str) -> None:
     (folder / name).unlink()
     (folder / name).symlink_to("/dev/zero")
     assert isinstance(outcome(lambda: open_model(folder)), ModelError)
@@ -435,7 +433,7 @@ def test_a_model_of_devices_is_refused(folder: Path, name: str) -> None:
 # --- texts ------------------------------------------------------------------------------------------
 
 
-def test_a_long_text_is_no_size_at_once() -> None:
+def test_long_texts_are_refused_as_sizes_quickly() -> None:
     for text in ("1" + " " * 100_000 + "x", "1." + "9" * 100_000 + "x", " " * 100_000):
         assert isinstance(outcome(lambda text=text: parse_size(text)), UsageError)
 
@@ -446,7 +444,7 @@ def test_all_kinds_of_space_around_numbers(space: str) -> None:
     assert parse_size(f"{space}5{space}k{space}") == 5000
 
 
-def test_the_text_of_any_error_is_one_line_that_is_not_endless() -> None:
+def test_error_messages_are_one_line_of_limited_length() -> None:
     assert str(VqError("a\nb\x1b\ud800")) == "a\\nb\\x1b\\ud800"
     text = str(NotAVqFile("start" + "x" * 10_000 + "reason"))
     assert text.startswith("start")

@@ -1,4 +1,4 @@
-"""Configurations <-> JSON: nothing unknown, nothing missing, one canonical form."""
+"""Configurations <-> JSON: unknown and missing keys are errors, and the JSON text is canonical."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def test_later_settings_without_effect_leave_earlier_digests_alone() -> None:
     assert "rate_shares" in json.loads(to_json(SHARED))["vqvae"]
 
 
-def test_what_has_a_default_may_be_left_out() -> None:
+def test_settings_with_a_default_are_optional() -> None:
     parts = json.loads(to_json(PATCH))
     for key in ("unit", "default_quality", "format"):
         del parts[key]
@@ -126,17 +126,17 @@ def test_a_wrong_value_is_refused(path: str, value: Any) -> None:
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]", "3", "null", "\x00", "[" * 100_000, '{"name": 1} x'])
-def test_what_is_no_configuration_is_refused(text: str) -> None:
+def test_texts_that_are_not_a_configuration_are_refused(text: str) -> None:
     with pytest.raises(ModelError):
         from_json(ModelConfig, text)
 
 
-def test_a_newer_format_says_so() -> None:
+def test_a_newer_format_is_named_in_the_error() -> None:
     with pytest.raises(ModelError, match="newer than this vqcodec"):
         from_json(ModelConfig, changed("format", 2))
 
 
-def test_an_integer_stands_for_a_float() -> None:
+def test_integers_are_accepted_as_floats() -> None:
     config = from_json(ModelConfig, changed("vqvae.lambdas", [1, 0]))
     assert config.vqvae.lambdas == (1.0, 0.0)
     assert all(type(value) is float for value in config.vqvae.lambdas)
@@ -149,7 +149,7 @@ def test_configurations_made_in_code_are_checked_too() -> None:
         dataclasses.replace(PATCH, default_quality=5)
 
 
-def test_what_follows_from_a_configuration() -> None:
+def test_derived_properties_of_a_configuration() -> None:
     assert (PATCH.vqvae.latent_dim, PATCH.vqvae.qualities) == (7, 2)
     assert PATCH.vqvae.naive_bits == pytest.approx(3 + 2.585 + 4, abs=1e-3)
     assert (CONV.vqvae.latent_dim, CONV.vqvae.qualities, CONV.vqvae.naive_bits) == (6, 1, 5)

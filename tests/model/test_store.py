@@ -1,4 +1,4 @@
-"""Models in folders: saved whole or not at all, found by their digest, refused where something is wrong."""
+"""Models in folders: saving is atomic, models are found by name and digest, and damaged ones are refused."""
 
 from __future__ import annotations
 
@@ -132,12 +132,12 @@ def test_an_unknown_name_is_refused(package: Path, tmp_path: Path, monkeypatch: 
         open_model(name)
 
 
-# Models beside the package.
+# Models outside the package.
 
 
 @pytest.fixture
 def elsewhere(package: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A folder for models that is not in the package; VQCODEC_MODELS names it after one that does not exist."""
+    """A folder for models outside the package. VQCODEC_MODELS lists it, after a folder that does not exist."""
     folder = tmp_path / "more models"
     folder.mkdir()
     monkeypatch.setenv("VQCODEC_MODELS", os.pathsep.join([str(tmp_path / "none"), "", str(folder)]))
@@ -176,16 +176,16 @@ def test_an_exported_model_is_the_model(package: Path, elsewhere: Path, patch_mo
     assert export_model("photo", folder, force=True).digest == patch_model.digest
 
 
-def test_a_model_is_not_exported_into_what_is_no_folder(package: Path, tmp_path: Path) -> None:
+def test_exporting_to_a_path_that_is_not_a_folder_is_refused(package: Path, tmp_path: Path) -> None:
     (tmp_path / "file").write_bytes(b"")
-    with pytest.raises(OutputError, match="cannot be made"):
+    with pytest.raises(OutputError, match="cannot create the folder"):
         export_model("photo", tmp_path / "file", force=True)
     with pytest.raises(UnknownModel, match="photo, aaa"):
         export_model("nothing", tmp_path / "out", force=True)
     assert not (tmp_path / "out").exists()
 
 
-# What is refused.
+# Damaged models are refused.
 
 
 @pytest.mark.parametrize("name", ["weights.safetensors", "prior.safetensors"])
@@ -262,9 +262,7 @@ def test_a_prior_that_breaks_the_bound_is_not_saved(conv_model: Model, tmp_path:
 
 @pytest.mark.parametrize("quality", [0, 1])
 @pytest.mark.parametrize("g", range(3))
-def test_a_prior_that_knows_too_few_codes_is_not_saved(
-    patch_model: Model, tmp_path: Path, g: int, quality: int
-) -> None:
+def test_a_prior_with_too_few_codes_is_not_saved(patch_model: Model, tmp_path: Path, g: int, quality: int) -> None:
     network, prior = open_network(patch_model), random_prior(PATCH.vqvae, PATCH.prior).integers()
     counts = network.quantizer.get_buffer(f"counts{g}")
     counts[quality] = torch.tensor([1.0] * 4 + [0.0] * (counts.shape[1] - 4))
@@ -273,18 +271,18 @@ def test_a_prior_that_knows_too_few_codes_is_not_saved(
         mine = f"codes.{g}.{quality}."
         return {key: t[:rows].contiguous() if key.startswith(mine) else t for key, t in prior.items()}
 
-    with pytest.raises(ModelError, match=f"all codes of codebook {g + 1} at quality {quality + 1}"):
+    with pytest.raises(ModelError, match=f"lacks codes of codebook {g + 1} at quality {quality + 1}"):
         save_model(tmp_path / "m", PATCH, network, cut(3))
     assert list(tmp_path.iterdir()) == []
     pixels = synthetic(40, 40)
-    for rows in (4, 5):  # it may know more than are in use
+    for rows in (4, 5):  # the prior may have more codes than are in use
         codec = Codec(save_model(tmp_path / "m", PATCH, network, cut(rows)))
         back = codec.decompress(codec.compress(Picture(pixels, "RGB"), quality + 1))
         assert back.pixels.shape == pixels.shape
 
 
 def test_a_prior_of_other_weights_is_refused_before_it_is_used(patch_model: Model, tmp_path: Path) -> None:
-    """A folder that was put together by hand: the quantiser may choose codes that the prior has no row for."""
+    """In a folder assembled by hand, the quantiser may choose codes for which the prior has no row."""
     folder = Path(shutil.copytree(patch_model.path, tmp_path / "copy"))
     tensors = load_file(folder / "prior.safetensors")
     cut = {key: t[:2].contiguous() for key, t in tensors.items() if key.startswith("codes.2.1.")}
@@ -292,10 +290,10 @@ def test_a_prior_of_other_weights_is_refused_before_it_is_used(patch_model: Mode
     model.prior(1)
     flat = {"codes.2.1.embedding": torch.tensor(1, dtype=torch.int8)}
     misshapen = rewrite(Path(shutil.copytree(folder, tmp_path / "flat")), "prior.safetensors", flat)
-    with pytest.raises(ModelError, match="all codes of codebook 3 at quality 2"):
+    with pytest.raises(ModelError, match="lacks codes of codebook 3 at quality 2"):
         open_network(misshapen)
     for work in (lambda c: c.compress(Picture(synthetic(16, 16), "RGB"), 2), lambda c: c.network):
-        with pytest.raises(ModelError, match="all codes of codebook 3 at quality 2"):
+        with pytest.raises(ModelError, match="lacks codes of codebook 3 at quality 2"):
             work(Codec(model))
 
 

@@ -75,7 +75,7 @@ def test_no_logit_depends_on_its_own_code_or_a_later_one(config: VQVAEConfig, ex
                     assert (i, j) < (row, column), f"{row, column} sees {i, j}, which comes later"
                     assert j + 2 * i < column + 2 * row, f"{row, column} sees {i, j} of its own wave"
                 looks.add((out, g, i - row, j - column))
-    # The prior does look: at all its neighbours, and at the codebooks known already.
+    # The logits do depend on all earlier neighbours and on the codebooks before.
     taps = {(out, g, *tap) for out in range(books) for g in range(books) for tap in ENTRY_TAPS}
     assert looks >= taps | {(out, g, 0, 0) for out in range(books) for g in range(out)}
 
@@ -99,7 +99,7 @@ LIVE = ((3, 1, 6), (1, 2, 2))  # of the 5, 3 and 6 codes, at each quality; one i
 
 
 def pruned_prior(live: tuple[tuple[int, ...], ...] = LIVE) -> GatedPixelCNN:
-    """A random prior that knows only the first `live[quality][g]` codes."""
+    """A random prior with only the first `live[quality][g]` codes in use."""
     network = random_prior(CONFIG, PRIOR, seed=6)
     for g, tables in enumerate(network.codes):
         tables.live.copy_(torch.tensor([row[g] for row in live]))
@@ -113,7 +113,7 @@ def live_grids(quality: int, height: int, width: int) -> Tensor:
 
 
 @pytest.mark.parametrize("quality", [0, 1])
-def test_exact_is_what_the_integers_compute_where_codes_were_given_up(quality: int) -> None:
+def test_exact_is_what_the_integers_compute_after_pruning(quality: int) -> None:
     network, codes = pruned_prior(), live_grids(quality, 6, 7)
     prior = integer_prior(network, quality, 1)
     with torch.no_grad():
@@ -123,21 +123,21 @@ def test_exact_is_what_the_integers_compute_where_codes_were_given_up(quality: i
         assert values.shape == (1, 6, 7, LIVE[quality][g])
         assert np.array_equal(found[g], counts_of(values[0].flatten(0, 1)))
     assert [prior.constant(g) for g in range(3)] == [n == 1 for n in LIVE[quality]]
-    # What is stored has no row for a code that was given up.
+    # The stored tables have no rows for pruned codes.
     integers = network.integers()
     for g, size in enumerate(LIVE[quality]):
         names = ["embedding", "out.weight", "out.bias", "out.shift", *(["state"] if g < 2 else [])]
         assert [len(integers[f"codes.{g}.{quality}.{name}"]) for name in names] == [size] * len(names)
 
 
-def test_a_codebook_of_one_code_costs_nothing_and_tells_nothing() -> None:
+def test_a_codebook_with_one_code_costs_nothing() -> None:
     network = pruned_prior()
     for quality in range(2):
         bits = network.bits(live_grids(quality, 6, 7), quality, exact=True)
         assert [bool(b == 0) for b in bits] == [n == 1 for n in LIVE[quality]]
 
 
-def test_codes_that_were_given_up_take_no_gradient() -> None:
+def test_pruned_codes_get_no_gradient() -> None:
     network = pruned_prior(((3, 2, 4), (3, 2, 4)))
     network.bits(torch.zeros(1, 3, 4, 4, dtype=torch.long), 0, exact=True).sum().backward()
     for tables, live in zip(network.codes, (3, 2, 4), strict=True):
@@ -146,7 +146,7 @@ def test_codes_that_were_given_up_take_no_gradient() -> None:
         assert not tables.bias.grad[0, live:].any()
 
 
-def test_the_prior_learns_which_codes_are_in_use_from_the_quantiser() -> None:
+def test_the_prior_takes_the_codes_in_use_from_the_quantiser() -> None:
     torch.manual_seed(0)
     quantizer, network = VectorQuantizer(CONFIG), GatedPixelCNN(CONFIG, PRIOR)
     assert [tables.live.tolist() for tables in network.codes] == [[5, 5], [3, 3], [6, 6]]
@@ -197,7 +197,7 @@ def test_exact_lets_the_gradient_pass() -> None:
 @pytest.mark.parametrize("exact", [False, True])
 def test_quality_and_label_change_the_logits(exact: bool) -> None:
     network, codes = random_prior(CONFIG, PRIOR), grids(CONFIG, 1, 4, 4)
-    # What the codes look like is the same at both qualities, so that only the conditioning can make a difference.
+    # The features of the codes are the same at both qualities, so that only the conditioning can make a difference.
     with torch.no_grad():
         for tables in network.codes:
             for tensor in (tables.features, tables.free, tables.bias):

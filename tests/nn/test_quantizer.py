@@ -1,4 +1,4 @@
-"""The product vector quantiser: which code is chosen, what the gradient sees, how the codebooks learn."""
+"""The product vector quantiser: choice of codes, gradients, and updates of the codebooks."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def _seeded() -> None:
 
 
 def make(config: VQVAEConfig = CONFIG) -> VectorQuantizer:
-    """A quantiser whose codes differ in how often they are used."""
+    """A quantiser with codes of different frequencies."""
     quantizer = VectorQuantizer(config)
     with torch.no_grad():
         for g in range(len(config.codebooks)):
@@ -275,7 +275,7 @@ def test_the_soft_rate_is_exact_while_products_are_in_bf16() -> None:
     assert torch.equal(*gradients)
 
 
-def test_a_picture_without_a_rate_term_has_no_part_in_the_rate_of_the_others() -> None:
+def test_a_picture_without_a_rate_term_does_not_affect_the_rate_of_others() -> None:
     quantizer = make().train()
     z = torch.randn(2, 5, 4, 4, requires_grad=True)
     (quantizer(z, torch.tensor([0, 1])).rate * quantizer.lambdas[:2]).sum().backward()
@@ -283,11 +283,11 @@ def test_a_picture_without_a_rate_term_has_no_part_in_the_rate_of_the_others() -
     assert z.grad[1].abs().sum() > 0
 
 
-# Codes that are given up.
+# Pruning and adoption.
 
 
 def rarely_used(quantizer: VectorQuantizer) -> list[dict[int, Tensor]]:
-    """Makes some codes hardly used. Returns, per codebook and quality with a rate term, those that stay, by use."""
+    """Make some codes rarely used. Returns the codes that pruning keeps, sorted by use, per codebook and quality."""
     shares = [
         {1: [0.0, 3.0, 1e-7, 5.0, 0.5, 0.0, 4.0], 2: [0.0, 0.0, 9.0, 0.0, 1e-9, 0.0, 0.0]},
         {1: [2.0, 1.0, 3.0, 4.0, 2.0], 2: [1e-4, 5.0, 0.0, 0.0, 5.0]},
@@ -367,8 +367,8 @@ def test_latents_whose_codes_were_kept_come_back_as_before(learning: str) -> Non
 
 
 @pytest.mark.parametrize("size", [0.0, 1.0, 1e3, 1e6])
-def test_codes_that_were_given_up_are_never_chosen(size: float) -> None:
-    """Not even where their vectors, zeros, would be nearest by far."""
+def test_pruned_codes_are_never_chosen(size: float) -> None:
+    """Not even where their vectors, which are zeros, would be by far the nearest."""
     quantizer = make()
     rarely_used(quantizer)
     quantizer.prune()
@@ -381,7 +381,7 @@ def test_codes_that_were_given_up_are_never_chosen(size: float) -> None:
 
 
 def far_away(quantizer: VectorQuantizer, quality: int) -> tuple[Tensor, Tensor]:
-    """A picture of latents [1, 5, 4, 4] as training sees it, of which one is far from every code; and that one."""
+    """One training step on latents [1, 5, 4, 4], one of which is far from every code. Returns all and that one."""
     z = torch.randn(1, 5, 4, 4) * 0.1
     z[0, :, 2, 1] = torch.tensor([40.0, -30.0, 25.0, 50.0, -60.0])
     quantizer.train()(z, torch.tensor([quality]))
@@ -390,7 +390,7 @@ def far_away(quantizer: VectorQuantizer, quality: int) -> tuple[Tensor, Tensor]:
     return z, z[0, :, 2, 1]
 
 
-def test_a_latent_that_fits_no_code_becomes_one() -> None:
+def test_a_misfit_becomes_a_code() -> None:
     quantizer = make()
     rarely_used(quantizer)
     z, latent = far_away(quantizer, 2)
@@ -401,17 +401,17 @@ def test_a_latent_that_fits_no_code_becomes_one() -> None:
     assert (missed - latent).norm() > 20
     assert torch.equal(quantizer.dequantize(quantizer.quantize(z, 2), 2)[0, :, 2, 1], latent)
     assert [(quantizer.live(g) - before[g]).tolist() for g in range(2)] == [[0, 0, 1], [0, 0, 1]]
-    for g in range(2):  # the averages agree: the next step of training moves nothing by itself
+    for g in range(2):  # sums and vectors are consistent, so the next training step does not move the vectors by itself
         vectors, counts = quantizer.vectors(g), quantizer.get_buffer(f"counts{g}")[:, :, None]
         torch.testing.assert_close(quantizer.get_buffer(f"sums{g}")[2], (vectors * counts)[2])
     quantizer.prune(adopt=True)
-    assert quantizer.live(0)[2] == before[0][2] + 1, "what was adopted is not adopted again"
-    for _ in range(2):  # rare, but not so rare as to be given up at once
+    assert quantizer.live(0)[2] == before[0][2] + 1, "a misfit is adopted only once"
+    for _ in range(2):  # rare, but not so rare that pruning removes it at once
         quantizer.prune()
     assert quantizer.live(0)[2] == before[0][2] + 1
 
 
-def test_a_codebook_that_is_full_adopts_nothing_and_one_that_fits_need_not() -> None:
+def test_a_full_codebook_and_one_without_misfits_adopt_nothing() -> None:
     quantizer = make()
     z, _ = far_away(quantizer, 2)
     quantizer.prune(adopt=True)
@@ -424,8 +424,8 @@ def test_a_codebook_that_is_full_adopts_nothing_and_one_that_fits_need_not() -> 
     assert [quantizer.live(g)[1].item() for g in range(2)] == [4, 5]
 
 
-def test_the_codes_in_use_are_counted_to_the_last() -> None:
-    """A code that is not used, before one that is, is no reason to give that one up."""
+def test_codes_are_live_up_to_the_last_one_in_use() -> None:
+    """An unused code before a used one stays live too."""
     quantizer = make()
     counts = quantizer.get_buffer("counts0")
     counts[1] = torch.tensor([1.0, 0, 0, 2, 0, 0, 0])
@@ -451,7 +451,7 @@ def test_given_bits_take_the_place_of_the_frequencies() -> None:
     live = [int(quantizer.live(g)[1]) for g in range(2)]
     as_ever = [quantizer.prices(g)[1].expand(2, 12, -1) for g in range(2)]
     assert torch.equal(quantizer.quantize(z, 1, 2.0, given=as_ever), quantizer.quantize(z, 1, 2.0))
-    # A code that is free at one cell is taken there, however far, where lambda is large.
+    # A code that costs 0 bits at one position is chosen there, however far, if lambda is large.
     bits = [torch.full((2, 12, size), 20.0) for size in live]
     wanted = torch.stack([torch.randint(size, (2, 12)) for size in live], 1)
     for g in range(2):
@@ -497,7 +497,7 @@ def test_kmeans_with_a_rate_term_spends_fewer_bits() -> None:
 
 
 @pytest.mark.parametrize("lam", [0.5, 8.0, 60.0])
-def test_codes_of_one_dimension_start_as_far_apart_as_bits_are_dear(lam: float) -> None:
+def test_codes_of_one_dimension_start_at_the_optimal_spacing(lam: float) -> None:
     """Distortion + lambda * bits of a Gaussian is that of the best uniform quantiser (Gish & Pierce 1968)."""
     quantizer = VectorQuantizer(VQVAEConfig("patch", 8, 8, 6, 1, 1, ((256, 1),), (lam,)))
     deviation = 20.0

@@ -1,4 +1,4 @@
-"""The autoencoder: the paper's architecture, shapes, how far a network looks, the start as a PCA."""
+"""The autoencoder: the architecture of the paper, shapes, reach, initialisation by PCA, gradient steps."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ PAPER = VQVAEConfig("conv", 4, 128, 32, 2, 2, ((512, 64),))
 
 
 def tiny(stem: str, stride: int, *, blocks: int = 1, qualities: int = 2) -> VQVAE:
-    """A small network whose every branch matters."""
+    """A small network in which every branch affects the output."""
     torch.manual_seed(stride)
     lambdas = tuple(1.0 / (1 + i) for i in range(qualities))
     network = VQVAE(VQVAEConfig(stem, stride, 8, 6, blocks, blocks, ((8, 2), (8, 4)), lambdas))  # type: ignore[arg-type]
@@ -186,7 +186,7 @@ def test_a_pca_keeps_the_largest_variances_first() -> None:
 
 
 def orthonormal(branch: float) -> tuple[VQVAE, Tensor]:
-    """A patch network begun as a PCA, its decoder's branch of the given size, and pictures [4, 3, 48, 64]."""
+    """A patch network initialised by PCA with a decoder branch of the given size, and pictures [4, 3, 48, 64]."""
     x = pictures(48, 64, 24)
     torch.manual_seed(8)
     network = VQVAE(VQVAEConfig("patch", 8, 8, 6, 1, 1, ((64, 1), (64, 1), (64, 2), (64, 4)), (2.0, 0.5))).eval()
@@ -207,8 +207,8 @@ def cost(network: VQVAE, codes: Tensor, x: Tensor, quality: int) -> float:
 
 
 @pytest.mark.parametrize("quality", [0, 1])
-def test_of_an_orthonormal_decoder_one_whole_step_finds_the_optimum(quality: int) -> None:
-    """From wherever it starts; the plain encoder is there already."""
+def test_one_full_step_reaches_the_optimum_of_an_orthonormal_decoder(quality: int) -> None:
+    """From any start; the optimum is the output of the encoder."""
     network, x = orthonormal(0.0)
     latents = network.encoder(x, torch.full((4,), quality))
     best = network.to_codes(x, quality)
@@ -246,7 +246,7 @@ def test_the_step_goes_along_the_gradient_of_the_decoded_error() -> None:
     assert slope == pytest.approx(-moved.norm().item() / 0.25, rel=0.02)
 
 
-def test_each_position_goes_its_own_step() -> None:
+def test_each_position_has_its_own_step_length() -> None:
     network, x = orthonormal(0.2)
     codes = network.to_codes(x, 0)
     latents = network.quantizer.dequantize(codes, 0)
@@ -257,8 +257,8 @@ def test_each_position_goes_its_own_step() -> None:
 
 
 @pytest.mark.parametrize("size", [(41, 64), (48, 57), (33, 63)])
-def test_what_lies_beyond_the_picture_counts_for_nothing(size: tuple[int, int]) -> None:
-    """As if the decoder had met it exactly."""
+def test_pixels_outside_the_picture_are_ignored(size: tuple[int, int]) -> None:
+    """The result is as if the decoder had no error there."""
     network, x = orthonormal(0.2)
     codes = network.to_codes(x, 1)
     met = network.to_pictures(codes, 1)

@@ -1,4 +1,4 @@
-"""Metadata: kept on request and only then, never with a location that nobody asked for, never dangerous."""
+"""Metadata: kept only on request, without the location unless requested, and safe for hostile input."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ Fields = dict[int, Any]  # tag -> (type, values) or the fields of a directory
 
 
 def tiff(fields: Fields, order: str = "<", thumbnail: bytes = b"") -> bytes:
-    """EXIF data, written in the plainest way: every directory, then its values."""
+    """EXIF data in the simplest layout: every directory is followed by its values."""
 
     def directory(fields: Fields, at: int, following: bytes = b"") -> bytes:
         table, body, start = struct.pack(order + "H", len(fields)), b"", at + 6 + 12 * len(fields)
@@ -61,13 +61,13 @@ def tiff(fields: Fields, order: str = "<", thumbnail: bytes = b"") -> bytes:
 
 
 LATITUDE = {order: struct.pack(order + "6I", 48, 1, 51, 1, 2961, 100) for order in "<>"}
-MAKE = "Caméra de l'été\0".encode()  # no ASCII, which Pillow would lose
+MAKE = "Caméra de l'été\0".encode()  # not ASCII, which Pillow would lose
 MAKE_READ = MAKE[:-1].decode("latin-1")  # as Pillow reads it
 PLACE = "48,51.49345N"
 
 
 def photo_exif(order: str = "<", orientation: int = 6) -> bytes:
-    """What a phone writes."""
+    """EXIF as a phone writes it."""
     number = {2: order + "H", 4: order + "I"}
     inner = {
         0x829A: (5, struct.pack(order + "2I", 1, 125)),
@@ -105,7 +105,7 @@ def packet(attributes: str = "", elements: str = "") -> bytes:
 
 
 def profile(space: bytes = b"RGB ", gamma: float = 1.0) -> bytes:
-    """The smallest ICC profile: wide primaries (those of Display P3), a pure power as the curve of each channel."""
+    """A minimal ICC profile: the wide primaries of Display P3, and a pure power curve for each channel."""
 
     def fixed(*values: float) -> bytes:
         return b"".join(struct.pack(">i", round(v * 65536)) for v in values)
@@ -160,8 +160,8 @@ def run(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, bundle: Any, patch_mode
 Run = Callable[..., Result]
 
 
-def tells_the_place(data: bytes) -> bool:
-    """Whether the coordinates, or the name of the town, are anywhere in a .vq file, compressed or not."""
+def contains_location(data: bytes) -> bool:
+    """Whether the coordinates or the name of the town occur anywhere in a .vq file, compressed or not."""
     header = read_header(data)
     parts = [data, *dataclasses.astuple(container.read_metadata(data, header))]
     return any(secret in part for part in parts for secret in (*LATITUDE.values(), PLACE.encode(), b"Aix"))
@@ -171,9 +171,9 @@ def tells_the_place(data: bytes) -> bool:
 
 
 @pytest.mark.parametrize("name", HOLDERS)
-def test_what_is_kept_and_what_is_not(run: Run, name: str) -> None:
+def test_the_options_select_what_is_kept(run: Run, name: str) -> None:
     Path("a.pic").write_bytes(saved(name))
-    assert tells_the_place(pack(dataclasses.replace(TINY, metadata=FULL))), "the test would notice"
+    assert contains_location(pack(dataclasses.replace(TINY, metadata=FULL))), "the check must detect a location"
     results = {}
     for option in ("", "--keep-metadata", "--keep-metadata --keep-location"):
         result = run("compress", "a.pic", "-o", "a.vq", "-f", *option.split())
@@ -185,9 +185,9 @@ def test_what_is_kept_and_what_is_not(run: Run, name: str) -> None:
     assert "EXIF" not in err
 
     data, err = results["--keep-metadata"]
-    assert not tells_the_place(data)
+    assert not contains_location(data)
     assert "note: a.pic: the location was removed; --keep-location keeps it" in err
-    assert "makers and programs" in err
+    assert "proprietary entries" in err
     assert "sRGB" not in err
     metadata = unpack(data).metadata
     with Image.open(io.BytesIO(saved("PNG", metadata))) as image:
@@ -210,7 +210,7 @@ def test_what_is_kept_and_what_is_not(run: Run, name: str) -> None:
 
 
 @pytest.mark.parametrize("name", HOLDERS)
-def test_decompress_gives_it_back(run: Run, name: str) -> None:
+def test_decompress_restores_the_metadata(run: Run, name: str) -> None:
     Path("a.png").write_bytes(saved("PNG"))
     assert run("compress", "a.png", "--keep-metadata", "--keep-location").code == 0
     assert run("decompress", "a.vq", "-o", f"b.{name.lower()}").err == ""
@@ -227,7 +227,7 @@ def test_decompress_gives_it_back(run: Run, name: str) -> None:
     assert [float(value) for value in place[2]] == [48, 51, 29.61]
 
 
-def test_a_format_that_cannot_hold_it_is_told_and_gets_srgb(run: Run) -> None:
+def test_a_format_without_metadata_gives_notices_and_srgb(run: Run) -> None:
     Path("a.png").write_bytes(saved("PNG"))
     run("compress", "a.png", "--keep-metadata")
     result = run("decompress", "a.vq", "-o", "b.bmp")
@@ -246,7 +246,7 @@ def test_a_format_that_cannot_hold_it_is_told_and_gets_srgb(run: Run) -> None:
     assert np.abs(bmp - wide).max() > 10
 
 
-def test_what_is_too_long_for_a_jpeg_is_told(run: Run) -> None:
+def test_xmp_too_long_for_a_jpeg_gives_a_notice(run: Run) -> None:
     text = np.random.default_rng(1).bytes(35_000).hex()
     Path("a.png").write_bytes(saved("PNG", dataclasses.replace(FULL, xmp=packet(elements=f"<dc:a>{text}</dc:a>"))))
     run("compress", "a.png", "--keep-metadata")
@@ -255,7 +255,7 @@ def test_what_is_too_long_for_a_jpeg_is_told(run: Run) -> None:
     assert read_picture("b.jpg", Keep(True)).metadata.icc == FULL.icc
 
 
-def test_info_tells_what_is_there(run: Run) -> None:
+def test_info_lists_the_sizes_of_the_metadata(run: Run) -> None:
     Path("a.png").write_bytes(saved("PNG"))
     run("compress", "a.png", "--keep-metadata")
     header = read_header(Path("a.vq").read_bytes())
@@ -269,7 +269,7 @@ def test_info_tells_what_is_there(run: Run) -> None:
     assert "metadata" not in run("info", "a.vq").out
 
 
-def test_a_location_alone_makes_no_sense(run: Run) -> None:
+def test_keep_location_needs_keep_metadata(run: Run) -> None:
     Path("a.png").write_bytes(saved("PNG"))
     result = run("compress", "a.png", "--keep-location")
     assert (result.code, Path("a.vq").exists()) == (2, False)
@@ -318,7 +318,7 @@ def test_the_python_interface(bundle: Any, patch_model: Model) -> None:
 
 
 @pytest.mark.parametrize("order", "<>")
-def test_exif_is_rewritten_byte_for_byte_but_for_what_is_left_out(order: str) -> None:
+def test_kept_exif_values_are_copied_byte_for_byte(order: str) -> None:
     data = photo_exif(order)
     short, long = order + "H", order + "I"
     kept = {
@@ -343,7 +343,7 @@ def test_exif_is_rewritten_byte_for_byte_but_for_what_is_left_out(order: str) ->
 
 
 def fields_of(data: bytes, at: int = 8) -> Fields:
-    """The fields of EXIF data, read in the plainest way."""
+    """The fields of EXIF data, by a minimal parser."""
     order = "<" if data[:2] == b"II" else ">"
     (count,) = struct.unpack_from(order + "H", data, at)
     found: Fields = {}
@@ -351,7 +351,7 @@ def fields_of(data: bytes, at: int = 8) -> Fields:
         tag, kind, number, place = struct.unpack_from(order + "HHII", data, entry)
         size = number * {3: 2, 4: 4, 5: 8, 10: 8}.get(kind, 1)
         start = entry + 8 if size <= 4 else place
-        assert start % 2 == 0, "as TIFF wants it"
+        assert start % 2 == 0, "TIFF requires even offsets"
         below = tag in (0x8769, 0x8825, 0xA005)
         found[tag] = fields_of(data, place) if below else (kind, data[start : start + size])
     assert struct.unpack_from(order + "I", data, at + 2 + 12 * count) == (0,), "no thumbnail"
@@ -359,21 +359,21 @@ def fields_of(data: bytes, at: int = 8) -> Fields:
 
 
 @pytest.mark.parametrize("data", [b"", b"junk", b"II*\0\x08\0\0", b"Exif\0\0"])
-def test_what_is_no_exif_is_refused(data: bytes) -> None:
-    with pytest.raises(ValueError, match="no EXIF"):
+def test_data_that_is_not_exif_is_refused(data: bytes) -> None:
+    with pytest.raises(ValueError, match="not EXIF"):
         exif.rewrite(data, 1, 1, location=False, limit=LIMIT)
 
 
 def test_damaged_entries_are_left_out_and_the_others_kept() -> None:
     data = bytearray(tiff({0x010F: (2, MAKE), 0x0110: (2, b"Model of camera\0")}))
-    data[10 + 12 + 9] = 0xFF  # where the values of the second one begin
+    data[10 + 12 + 9] = 0xFF  # the offset of the values of the second entry
     new, lost = exif.rewrite(bytes(data), 1, 1, location=False, limit=LIMIT)
     assert fields_of(new) == {0x010F: (2, MAKE)}
     assert lost == {"damaged"}
 
 
 @pytest.mark.parametrize("order", "<>")
-def test_exif_lies_in_a_tiff_as_it_is(order: str) -> None:
+def test_exif_is_stored_unchanged_in_a_tiff(order: str) -> None:
     sound = {key: cleaned(Metadata(photo_exif(key)), 5, 7, location=True)[0] for key in "<>"}
     picture = Picture(synthetic(7, 5), "RGB", metadata=sound[order])
     data = image_file(picture, "TIFF")
@@ -386,7 +386,7 @@ def test_exif_lies_in_a_tiff_as_it_is(order: str) -> None:
 
 
 def test_hostile_exif_costs_little() -> None:
-    """Thousands of entries that share one value, or one directory."""
+    """Thousands of entries that share one value or one directory."""
     table = b"II*\0\x08\0\0\0" + struct.pack("<H", 20_000)
     shared = table + b"".join(struct.pack("<HHII", tag, 7, LIMIT, 8) for tag in range(20_000)) + bytes(LIMIT)
     looped = table + struct.pack("<HHII", 0x8769, 4, 1, 8) * 20_000
@@ -403,7 +403,7 @@ def test_hostile_exif_costs_little() -> None:
 # --- XMP
 
 
-def test_what_of_xmp_cannot_be_kept_is_told() -> None:
+def test_dropped_parts_of_xmp_give_notices() -> None:
     note = 'xmlns:n="http://ns.adobe.com/xmp/note/" n:HasExtendedXMP="ABC"'
     camera = '<c:HdrPlusMakernote xmlns:c="http://ns.google.com/photos/1.0/camera/">AAAA</c:HdrPlusMakernote>'
     found, notices = cleaned(Metadata(xmp=packet(note, camera)), 1, 1, location=True)
@@ -411,7 +411,7 @@ def test_what_of_xmp_cannot_be_kept_is_told() -> None:
     assert b"AAAA" not in found.xmp
     assert len(notices) == 2
     assert notices[0] == "the extended part of the XMP was dropped"
-    assert "makers" in notices[1]
+    assert "maker notes" in notices[1]
 
 
 @pytest.mark.parametrize(
@@ -474,7 +474,7 @@ BODY = packet().partition(b"?>")[2].partition(b"<?xpacket")[0].strip()
         (BODY.decode().encode("utf-16"), "damaged"),
         (BODY + b"\xff", "damaged"),
         (b"", "damaged"),
-        (b"<html/>", "no XMP"),
+        (b"<html/>", "not XMP"),
         (b'<x:xmpmeta xmlns:x="adobe:ns:meta/">' + b"<a>" * 100_000, "nested too deep"),
         (b" " * (LIMIT + 1), "too long"),
         (packet(elements=f"<dc:a>{'&gt;' * 200_000}{'>' * 200_000}</dc:a>"), "too long"),
@@ -512,7 +512,7 @@ def test_a_profile_keeps_the_samples_as_they_are(space: bytes, shape: tuple[int,
     back = to_image(kept)
     assert (np.asarray(back) == samples).all()
     assert back.info["icc_profile"] == icc
-    for name in ("WEBP", "PNG", "BMP"):  # a WebP would make a colour picture of the grey one
+    for name in ("WEBP", "PNG", "BMP"):  # WebP stores grey pictures as colour
         fit = fitted(dataclasses.replace(kept, alpha=None), name)
         holds = name == "PNG" or (name == "WEBP" and space == b"RGB ")
         assert (fit.metadata.icc == icc) == holds
@@ -531,7 +531,7 @@ def test_a_profile_that_does_not_fit_is_not_kept(mode: str) -> None:
     assert kept.notices == plain.notices != ()
 
 
-def test_a_profile_in_a_file_that_does_not_fit_its_picture_is_told() -> None:
+def test_a_profile_that_does_not_fit_its_picture_gives_a_notice() -> None:
     for mode, icc in (("L", profile()), ("RGB", profile(b"GRAY")), ("RGB", b"junk")):
         picture = Picture(np.zeros((4, 4, 3), np.uint8), mode, metadata=Metadata(icc=icc))
         assert fitted(picture, "PNG").metadata == Metadata()
@@ -575,7 +575,7 @@ STREAM = zlib.compress(b"abc")
     "payload",
     [b"", b"abc", STREAM[:-1], STREAM + b"\0", zlib.compress(b""), zlib.compress(bytes(LIMIT + 1)), bytes(LIMIT)],
 )
-def test_a_payload_that_is_not_one_stream_of_a_fair_size_is_damage(kind: int, payload: bytes) -> None:
+def test_a_payload_that_is_not_one_stream_of_allowed_size_is_damage(kind: int, payload: bytes) -> None:
     with pytest.raises(DamagedFile, match="is not one zlib stream"):
         unpack(build(chunks=((kind, payload),)))
 
@@ -603,20 +603,20 @@ def test_two_of_a_kind_are_damage_and_bombs_cost_no_memory() -> None:
         "<rdf:Description xmlns:d='d'><d:x>tiff:Orientation=\"6\"</d:x></rdf:Description>",
     ],
 )
-def test_no_text_turns_a_picture(hidden: str) -> None:
-    """Pillow looks for the text tiff:Orientation, not for the property of that name."""
+def test_xmp_text_does_not_rotate_a_picture(hidden: str) -> None:
+    """Pillow searches for the text tiff:Orientation, not for the property of that name."""
     rdf = "http://www.w3.org/1999/02/22-rdf-syntax-ns#"
     found, _ = xmp.rewrite(f'<rdf:RDF xmlns:rdf="{rdf}">{hidden}</rdf:RDF>'.encode(), location=True, limit=9999)
     data = image_file(Picture(np.zeros((4, 5, 3), np.uint8), "RGB", metadata=Metadata(b"", found, b"")), "JPEG")
     assert read_picture(io.BytesIO(data)).pixels.shape == (4, 5, 3)
 
 
-# --- nothing that is inside can do harm
+# --- hostile metadata
 
 
 @st.composite
 def altered(draw: st.DrawFn, data: bytes) -> bytes:
-    """Anything, or the data with a few bytes changed, cut or put in."""
+    """Random bytes, or the data with a few bytes changed, removed or inserted."""
     if draw(st.integers(0, 4)) == 0:
         return draw(st.binary(max_size=60))
     changed = bytearray(data)
@@ -656,5 +656,5 @@ def test_hostile_metadata_in_a_picture_raises_nothing_unexpected(metadata: Metad
         return
     found = picture.metadata
     again, notices = cleaned(found, picture.width, picture.height, location=location)
-    assert (again, notices) == (found, []), "what was cleaned is clean"
+    assert (again, notices) == (found, []), "cleaning is idempotent"
     assert location or not found.exif or 0x8825 not in fields_of(found.exif)

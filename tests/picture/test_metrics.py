@@ -25,7 +25,7 @@ def noisy(picture: np.ndarray, sigma: float) -> np.ndarray:
 
 
 def plain_ms_ssim(a: np.ndarray, b: np.ndarray) -> float:
-    """The published formula word for word on [H, W]: a 2-D window, products of the five terms."""
+    """The published formula, implemented literally on [H, W]: a 2-D window, and the product of the five terms."""
     offsets = np.arange(11) - 5
     window = np.exp(-(offsets[:, None] ** 2 + offsets[None, :] ** 2) / (2 * 1.5**2))
     window /= window.sum()

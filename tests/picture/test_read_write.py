@@ -60,7 +60,7 @@ def grey(picture: Picture) -> np.ndarray:
 # --- Picture
 
 
-def test_a_picture_knows_its_size() -> None:
+def test_size_and_channels_of_a_picture() -> None:
     picture = Picture(noise(4, 7, 3), "RGB", noise(4, 7), ("a notice",))
     assert (picture.height, picture.width, picture.channels) == (4, 7, 3)
     assert Picture(noise(4, 7, 3), "L").channels == 1
@@ -77,7 +77,7 @@ def test_a_picture_knows_its_size() -> None:
         (noise(4, 4, 3), np.zeros((4, 4))),
     ],
 )
-def test_contradictory_parts_make_no_picture(pixels: np.ndarray, alpha: np.ndarray | None) -> None:
+def test_arrays_that_do_not_fit_together_are_refused(pixels: np.ndarray, alpha: np.ndarray | None) -> None:
     with pytest.raises(ValueError, match="must be uint8"):
         Picture(pixels, "RGB", alpha)
 
@@ -231,7 +231,7 @@ def test_floats(values: list[float], expected: list[int]) -> None:
 @pytest.mark.parametrize("orientation", range(1, 9))
 def test_exif_orientation_is_applied(orientation: int, name: str) -> None:
     corner = np.zeros((16, 32, 3), dtype=np.uint8)
-    corner[:8, :8], corner[8:, :8] = 255, 120  # no two orientations look alike
+    corner[:8, :8], corner[8:, :8] = 255, 120  # all eight orientations differ
     exif = Image.Exif()
     exif[0x0112] = orientation
     file = saved(Image.fromarray(corner), name, exif=exif)
@@ -259,7 +259,7 @@ def test_damaged_exif_does_not_refuse_a_picture(data: bytes) -> None:
     assert (picture.pixels == samples).all()
 
 
-def test_an_orientation_that_is_none_is_ignored() -> None:
+def test_an_invalid_orientation_is_ignored() -> None:
     exif = Image.Exif()
     exif[0x0112] = 9
     assert read_picture(saved(Image.new("L", (4, 2)), exif=exif)).width == 4
@@ -287,7 +287,7 @@ def test_changes_to_a_loaded_animation_are_not_thrown_away() -> None:
 
 
 def rgb_profile(gamma: float) -> bytes:
-    """The smallest ICC profile: the primaries of sRGB and a pure power as the curve of each channel."""
+    """A minimal ICC profile: the primaries of sRGB, and a pure power curve for each channel."""
 
     def fixed(*values: float) -> bytes:
         return b"".join(struct.pack(">i", round(v * 65536)) for v in values)
@@ -339,7 +339,7 @@ def test_a_profile_that_cannot_be_used_is_ignored(mode: str, profile: bytes) -> 
     assert picture.notices[0] == "the colour profile cannot be used and was ignored"
 
 
-# --- what cannot be read
+# --- unreadable files
 
 
 def damaged() -> dict[str, bytes]:
@@ -376,7 +376,7 @@ def test_damaged_files_are_bad_pictures(what: str, tmp_path: Path) -> None:
         assert message.isprintable()
 
 
-def test_the_reason_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_errors_state_the_reason(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(BadPicture, match=r"nothing\.png: No such file"):
         read_picture(tmp_path / "nothing.png")
     with pytest.raises(BadPicture, match="this is a folder"):
@@ -402,7 +402,7 @@ def test_the_reason_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
         read_picture(tmp_path / "secret.png")
 
 
-def test_names_cannot_upset_the_terminal() -> None:
+def test_control_characters_in_names_are_escaped() -> None:
     with pytest.raises(BadPicture) as caught:
         read_picture("no\nsuch\x1b[31m\udc80 é.png")
     assert str(caught.value).startswith("no\\nsuch\\x1b[31m\\udc80 é.png: ")
@@ -417,14 +417,14 @@ def test_decompression_bombs_are_refused(size: tuple[int, int]) -> None:
     assert read_picture(saved(Image.new("L", (40, 25))), max_pixels=1000).width == 40
 
 
-def test_the_limit_of_pillow_is_told_as_well(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_pillows_own_pixel_limit_is_reported(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 100)  # Pillow warns above, refuses above twice this
     assert read_picture(saved(Image.new("L", (20, 10)))).width == 20
     with pytest.raises(BadPicture, match="too large"):
         read_picture(saved(Image.new("L", (20, 11))))
 
 
-def test_memory_that_runs_out_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_running_out_of_memory_is_reported(monkeypatch: pytest.MonkeyPatch) -> None:
     def no_memory(*_: object) -> None:
         raise MemoryError
 
@@ -474,21 +474,21 @@ def test_pipes_are_read_and_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
                     read_picture(pipe)
 
 
-def test_warnings_of_pillow_do_not_get_out() -> None:
+def test_warnings_of_pillow_are_suppressed() -> None:
     class Warner(Image.Image):
         def load(self) -> None:
             warnings.warn("something odd", UserWarning, stacklevel=1)
 
     image = Image.new("P", (2, 2))
     image.__class__ = Warner
-    image.info["transparency"] = b"\0\1"  # Pillow warns of this in convert, too
+    image.info["transparency"] = b"\0\1"  # Pillow also warns about this in convert
     with warnings.catch_warnings(record=True) as seen:
         warnings.simplefilter("always")
         from_image(image)
     assert seen == []
 
 
-# --- giving back
+# --- writing
 
 
 @settings(max_examples=100, deadline=None)
@@ -568,13 +568,13 @@ def test_format_for(name: str, expected: str) -> None:
     [
         ("a.vq", r"a\.vq: \.vq is not a picture format"),
         ("a.VQ", "not a picture format"),
-        ("a", "a: the suffix does not tell"),
-        ("a.xyz", r"a\.xyz: the suffix does not tell"),
-        (".png", "does not tell"),
+        ("a", "a: the suffix is not a known"),
+        ("a.xyz", r"a\.xyz: the suffix is not a known"),
+        (".png", "not a known picture format"),
         ("a.psd", "PSD cannot hold every picture"),
         ("a.gif", "GIF cannot hold every picture; choose PNG"),
     ],
 )
-def test_names_that_tell_no_format(name: str, reason: str) -> None:
+def test_suffixes_without_a_writable_format_are_refused(name: str, reason: str) -> None:
     with pytest.raises(UsageError, match=reason):
         format_for(Path(name))

@@ -1,4 +1,4 @@
-"""Stage three of training: a decoder for the codes that the search finds, and nothing else that changes."""
+"""Stage three of training: it trains the decoder on the codes of the search and changes nothing else."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def train(folder: Path, few_pictures: list[Path], brief_model: Model, steps: int
 
 
 def errors_of_crops(folder: Path, model: Model) -> float:
-    """Of the model's decoder, on the codes that a run made."""
+    """The error of the model's decoder on the codes of a run."""
     codec, errors = Codec(model), []
     for path in sorted((folder / "run" / "decoder").glob("codes-*-0*.safetensors")):
         found = load_file(path)
@@ -80,9 +80,7 @@ def test_the_codes_are_those_of_the_search(few_pictures: list[Path], brief_model
     assert searched
 
 
-def test_a_run_that_was_stopped_ends_as_if_it_had_not_been(
-    few_pictures: list[Path], brief_model: Model, tmp_path: Path
-) -> None:
+def test_an_interrupted_run_gives_the_same_result(few_pictures: list[Path], brief_model: Model, tmp_path: Path) -> None:
     whole = train(tmp_path / "whole", few_pictures, brief_model, steps=6)
     stopped = Project(tmp_path / "again" / "run", few_pictures, stop_at(3))
     with pytest.raises(Interrupted):
@@ -90,7 +88,7 @@ def test_a_run_that_was_stopped_ends_as_if_it_had_not_been(
     assert train(tmp_path / "again", few_pictures, brief_model, steps=6).digest == whole.digest
 
 
-def test_it_may_follow_the_first_two_stages(few_pictures: list[Path], tmp_path: Path) -> None:
+def test_stage_three_can_follow_the_first_two_stages(few_pictures: list[Path], tmp_path: Path) -> None:
     project = Project(tmp_path / "run", few_pictures, silent)
     project.train_vqvae(FINE, Schedule(steps=1), 4, CROP)
     project.train_prior(Schedule(steps=1), 2, CROP)

@@ -1,4 +1,4 @@
-"""Parts of a step, in one process or several, make the step of one; a run that is killed ends as if it had not been."""
+"""Steps split into parts or processes give the result of a whole step, and killed runs that of uninterrupted ones."""
 
 from __future__ import annotations
 
@@ -38,14 +38,14 @@ CROP, BATCH, STEPS = 32, 4, 5
 STAGES = ("vqvae", "prior", "decoder")
 CONFIG = dataclasses.replace(PATCH, vqvae=dataclasses.replace(PATCH.vqvae, restart_dead_codes=True))
 NEEDS_FORK = pytest.mark.skipif(not hasattr(os, "fork"), reason="processes are forked, to load torch once")
-# Sums in another order differ by roundings, 1e-7 of what is summed, and Muon rounds to bf16: of a weight that moves by
-# the learning rate in a step, a hundredth is far more than roundings make in a few steps, and far less than an error.
+# Sums in another order differ by relative rounding errors of 1e-7, and Muon rounds to bf16. A weight moves by about the
+# learning rate per step. A hundredth of that is far more than rounding causes in a few steps, and far less than a bug.
 RATE = 1e-3
 TOLERANCE = 0.01 * RATE * STEPS
 
 
 def settle(put: Callable[[Any, str, Any], None]) -> None:
-    """A checkpoint at every step, pruning and restarts within a few, and no bf16, whose roundings would hide errors."""
+    """Checkpoints at every step, pruning and restarts within few steps, and no bf16, whose rounding would hide bugs."""
     put(loop, "REPORT_SECONDS", -1.0)
     put(loop, "CHECKPOINT_SECONDS", -1.0)
     put(vqvae_module, "START_PICTURES", 64)
@@ -92,7 +92,7 @@ def weights(folder: Path, stage: str) -> dict[str, Tensor]:
 
 
 def distance(a: dict[str, Tensor], b: dict[str, Tensor]) -> float:
-    """Largest difference of a weight; of the codebooks and what is counted for them, relative to the largest entry."""
+    """The largest difference of a weight. For the tensors of the codebooks it is relative to their largest entry."""
     assert set(a) == set(b)
     differences = []
     for name, value in a.items():
@@ -103,7 +103,7 @@ def distance(a: dict[str, Tensor], b: dict[str, Tensor]) -> float:
 
 @pytest.fixture(scope="module")
 def whole(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The run of one process whose steps have one part."""
+    """A run of one process with undivided steps."""
     folder = tmp_path_factory.mktemp("whole")
     with pytest.MonkeyPatch.context() as patch:
         settle(patch.setattr)
@@ -113,7 +113,7 @@ def whole(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def beside(folder: Path, whole: Path, stage: str) -> None:
-    """A new run that begins with this stage, and has from another what the stage works on."""
+    """Prepare a new run for one stage: copy the inputs of the stage from another run."""
     names = {
         "vqvae": [],
         "prior": ["config.json", "vqvae/checkpoint.safetensors"],
@@ -166,8 +166,8 @@ for _ in range(2):
 
 
 @NEEDS_FORK
-def test_two_processes_make_the_steps_of_one(data: Path, whole: Path, tmp_path: Path) -> None:
-    """From the start, in two parts each; from a checkpoint that one process left; the prior; and the decoder."""
+def test_two_processes_give_the_result_of_one(data: Path, whole: Path, tmp_path: Path) -> None:
+    """Stage one from the start, with two parts each; stage one from a checkpoint of one process; prior; decoder."""
     with pytest.raises(Interrupted):
         train(tmp_path / "resumed", data, "vqvae", report=stop_at(2))
     for stage in ("prior", "decoder"):
@@ -188,7 +188,7 @@ def test_two_processes_make_the_steps_of_one(data: Path, whole: Path, tmp_path: 
 
 
 @pytest.mark.parametrize("stage", STAGES)
-def test_parts_of_a_step_make_the_whole(data: Path, whole: Path, tmp_path: Path, stage: str) -> None:
+def test_steps_in_parts_give_the_result_of_whole_steps(data: Path, whole: Path, tmp_path: Path, stage: str) -> None:
     beside(tmp_path / "run", whole, stage)
     train(tmp_path / "run", data, stage, accumulate=4)
     assert distance(weights(whole, stage), weights(tmp_path / "run", stage)) < TOLERANCE
@@ -221,7 +221,7 @@ for life in range(4):
 
 
 @NEEDS_FORK
-def test_a_run_that_is_killed_again_and_again_ends_as_if_it_had_not_been(data: Path, tmp_path: Path) -> None:
+def test_a_run_that_is_killed_repeatedly_gives_the_same_result(data: Path, tmp_path: Path) -> None:
     run_script(KILLED, data, tmp_path / "killed")
     train(tmp_path / "whole", data, "vqvae", steps=16)
     runs = [load_file(tmp_path / name / "vqvae" / "checkpoint.safetensors") for name in ("whole", "killed")]
@@ -229,17 +229,17 @@ def test_a_run_that_is_killed_again_and_again_ends_as_if_it_had_not_been(data: P
     assert [name for name in runs[0] if not torch.equal(runs[0][name], runs[1][name])] == []
     with (tmp_path / "killed" / "vqvae" / "log.csv").open(newline="") as file:
         steps = [int(row["step"]) for row in csv.DictReader(file) if row["figure"] == "loss"]
-    assert steps == sorted(set(steps)), "no step is told twice"
+    assert steps == sorted(set(steps)), "no step is logged twice"
 
 
-def test_latents_that_fitted_no_code_are_remembered_in_the_checkpoint(data: Path, tmp_path: Path) -> None:
+def test_checkpoints_contain_the_misfits(data: Path, tmp_path: Path) -> None:
     train(tmp_path, data, "vqvae", steps=2)
     memory = {name: value for name, value in weights(tmp_path, "vqvae").items() if name.startswith("memory.")}
     assert sorted(memory) == [f"memory.quantizer.misfits{g}" for g in range(3)]
     assert all(value.any() for value in memory.values())
 
 
-def test_the_log_begins_again_after_the_checkpoint(data: Path, tmp_path: Path) -> None:
+def test_log_lines_after_the_checkpoint_are_removed(data: Path, tmp_path: Path) -> None:
     train(tmp_path, data, "vqvae", steps=2)
     log = tmp_path / "vqvae" / "log.csv"
     before = log.read_text()
@@ -248,10 +248,10 @@ def test_the_log_begins_again_after_the_checkpoint(data: Path, tmp_path: Path) -
     assert log.read_text() == before
 
 
-# What is seen in parts.
+# Batches in parts.
 
 
-def test_the_codebooks_learn_once_from_all_that_was_seen() -> None:
+def test_the_codebooks_learn_from_all_parts_of_a_batch() -> None:
     torch.manual_seed(1)
     z, quality = torch.randn(6, 7, 4, 4), torch.tensor([0, 1, 1, 0, 1, 0])
     learned = []
@@ -274,10 +274,10 @@ def test_a_part_of_a_batch_has_the_crops_of_the_whole() -> None:
         assert torch.equal(pictures.crops(3, 24, [3, 1], rows.start), crops[rows])
 
 
-# What is refused, and what is warned of.
+# Errors and warnings.
 
 
-def test_a_batch_must_be_cut_evenly(data: Path, tmp_path: Path) -> None:
+def test_a_batch_must_be_split_evenly(data: Path, tmp_path: Path) -> None:
     check_batch(6, 3)
     for stage in ("vqvae", "prior"):
         with pytest.raises(UsageError, match="multiple of 3"):
@@ -285,7 +285,7 @@ def test_a_batch_must_be_cut_evenly(data: Path, tmp_path: Path) -> None:
     assert not list(tmp_path.iterdir())
 
 
-def test_processes_that_do_not_find_each_other_are_told_of_torchrun(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_processes_that_cannot_connect_get_an_error_that_names_torchrun(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("WORLD_SIZE", "2")
     monkeypatch.delenv("RANK", raising=False)
     with pytest.raises(UsageError, match="torchrun"), joined():
@@ -293,13 +293,13 @@ def test_processes_that_do_not_find_each_other_are_told_of_torchrun(monkeypatch:
 
 
 @pytest.mark.parametrize("fields", [{"rate": 0.0}, {"rate": float("nan")}, {"minutes": float("inf"), "steps": 0}])
-def test_a_schedule_has_sensible_numbers(fields: dict[str, float]) -> None:
+def test_a_schedule_needs_positive_finite_numbers(fields: dict[str, float]) -> None:
     with pytest.raises(UsageError, match="must be numbers"):
         Schedule(**{"steps": 5, **fields})  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("wrong", ["loss", "gradient"])
-def test_a_loss_that_is_no_number_ends_the_run_before_it_does_harm(tmp_path: Path, wrong: str) -> None:
+def test_a_loss_that_is_not_finite_ends_the_run_before_an_update(tmp_path: Path, wrong: str) -> None:
     class Diverging(loop.Stage):
         network = nn.Linear(1, 1)
         hidden = ()
@@ -325,7 +325,7 @@ def test_a_loss_that_is_no_number_ends_the_run_before_it_does_harm(tmp_path: Pat
     assert torch.equal(kept, stage.network.weight)
 
 
-def test_codebooks_that_have_collapsed_are_warned_of(data: Path, tmp_path: Path) -> None:
+def test_collapsed_codebooks_cause_a_warning(data: Path, tmp_path: Path) -> None:
     told: list[Status] = []
     train(tmp_path / "fine", data, "vqvae", steps=1, report=told.append)
     assert told[-1].warnings == []

@@ -1,4 +1,4 @@
-"""Drawn training pictures: of the wanted size, reproducible, and of the colours that photographs lack."""
+"""Synthetic graphics: they have the requested size, are reproducible, and have colours that photographs lack."""
 
 from __future__ import annotations
 

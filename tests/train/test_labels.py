@@ -1,4 +1,4 @@
-"""Labels in training: classes are folders, every crop has that of its picture, and a prior without one stays sound."""
+"""Labels in training: classes are folders, each crop has the class of its picture, and unlabelled grids still work."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ LABELLED = dataclasses.replace(CONV, prior=dataclasses.replace(CONV.prior, label
 
 
 def flat(value: int, side: int = 20) -> np.ndarray:
-    """A picture that tells which one it is."""
+    """A picture whose colour identifies it."""
     return np.full((side, side + 3, 3), value, np.uint8)
 
 
@@ -68,7 +68,7 @@ def test_labels_are_the_sorted_names_of_folders(folders: list[str], names: list[
 
 
 @pytest.mark.parametrize("augment", ["photo", "none"])
-def test_every_crop_knows_its_picture(augment: str) -> None:
+def test_the_source_of_every_crop_is_returned(augment: str) -> None:
     pictures = Pictures([flat(n) for n in range(100, 140)], ["n"] * 40, augment=augment)  # type: ignore[arg-type]
     crops, sources = pictures.crops_and_sources(300, 16, [1])
     assert torch.equal(crops, pictures.crops(300, 16, [1]))
@@ -82,7 +82,7 @@ def test_every_crop_knows_its_picture(augment: str) -> None:
         assert 3 < sources.count(-1) < 60  # those that are drawn
 
 
-def test_crops_are_taken_as_they_are_where_asked() -> None:
+def test_crops_without_augmentation_are_unchanged() -> None:
     pixels = np.arange(19 * 18 * 3).reshape(19, 18, 3).astype(np.uint8)
     windows = {pixels[i : i + 16, j : j + 16].tobytes() for i in range(4) for j in range(3)}
     crops = Pictures([pixels], ["a"], augment="none").crops(200, 16, [3]).permute(0, 2, 3, 1).contiguous().numpy()
@@ -99,7 +99,7 @@ def labelled_stage() -> PriorStage:
     return stage
 
 
-def test_the_loss_is_that_of_the_labels_a_few_of_which_are_hidden(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_loss_uses_the_labels_except_for_a_few(monkeypatch: pytest.MonkeyPatch) -> None:
     stage = labelled_stage()
     seen: list[torch.Tensor] = []
     bits = stage.network.bits
@@ -136,7 +136,7 @@ def test_validation_is_with_and_without_labels() -> None:
     assert figures["exact_q1"] != figures["labelled_q1"]
 
 
-def test_grids_of_classes_and_of_none_are_what_the_integers_compute() -> None:
+def test_labelled_and_unlabelled_grids_match_the_integers() -> None:
     network = random_prior(LABELLED.vqvae, LABELLED.prior, seed=2)
     codes = torch.randint(32, (4, 1, 5, 6), generator=torch.Generator().manual_seed(0))
     with torch.no_grad():

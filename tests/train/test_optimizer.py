@@ -1,4 +1,4 @@
-"""The optimiser of both stages: Muon for matrices, Adam for the rest, and which weights are which."""
+"""The optimiser: Muon for matrices, Adam for the rest, and which weights are which."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def test_an_orthogonalised_matrix_has_singular_values_near_1(shape: tuple[int, i
     result = orthogonalize(matrix)
     assert (result.shape, result.dtype) == (matrix.shape, matrix.dtype)
     found = torch.linalg.svdvals(result)
-    clear = values / values.norm() > 0.005  # what is smaller takes more steps than there are
+    clear = values / values.norm() > 0.005  # smaller values would need more iterations
     assert clear.float().mean() > 0.6
     assert found.max() < 1.3
     assert found[: int(clear.sum())].min() > 0.6
@@ -45,7 +45,7 @@ def test_no_gradient_makes_no_update() -> None:
 
 @pytest.mark.parametrize("shape", [(40, 10), (10, 40), (12, 6, 3, 3)])
 def test_one_update_is_as_large_as_one_of_adam(shape: tuple[int, ...]) -> None:
-    """So that both take the same learning rate; whatever the size of the gradient."""
+    """Both can use the same learning rate, whatever the size of the gradient."""
     for size in (1e-4, 1e4):
         weight = nn.Parameter(torch.zeros(shape))
         weight.grad = size * torch.randn(shape)
@@ -107,7 +107,7 @@ def test_the_others_are_trained_by_adam() -> None:
 
 
 class Fit(nn.Module):
-    """Least squares with a hidden layer: 40 outputs that a small network of the same kind made."""
+    """Least squares with a hidden layer: 40 outputs of a small network of the same kind."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -133,7 +133,7 @@ def test_least_squares_are_found() -> None:
     assert network.loss().item() < 0.05 * before
 
 
-def test_a_state_that_was_saved_goes_on_to_the_same_weights() -> None:
+def test_a_saved_state_leads_to_the_same_weights() -> None:
     network = Fit()
     optimizer = Muon(*hidden_weights(network, ("inner",)), lr=0.01)
     network.train_for(optimizer, 7)

@@ -1,4 +1,4 @@
-"""Leaving qualities of a model out: those that remain are what they were."""
+"""Removing qualities of a model: the remaining ones do not change."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Model:
 
 
 @pytest.mark.parametrize("wanted", [(2, 3, 4), (1, 3), (1, 2, 3, 4)])
-def test_qualities_that_are_kept_are_what_they_were(whole: Model, tmp_path: Path, wanted: tuple[int, ...]) -> None:
+def test_remaining_qualities_do_not_change(whole: Model, tmp_path: Path, wanted: tuple[int, ...]) -> None:
     prior = load_file(whole.path / "prior.safetensors")
     kept = save_model(tmp_path / "kept", *keep_qualities(whole.config, open_network(whole), prior, wanted))
     assert kept.config.vqvae.lambdas == tuple(LAMBDAS[quality - 1] for quality in wanted)
@@ -49,7 +49,7 @@ def test_qualities_that_are_kept_are_what_they_were(whole: Model, tmp_path: Path
 
 
 @pytest.mark.parametrize("wanted", [(), (3,), (3, 2), (2, 2, 3), (0, 3), (3, 5), (1, 2, 4)])
-def test_what_cannot_be_kept_is_refused(whole: Model, wanted: tuple[int, ...]) -> None:
+def test_invalid_selections_are_refused(whole: Model, wanted: tuple[int, ...]) -> None:
     with pytest.raises(UsageError, match=r"keep at least 2|must be kept"):
         keep_qualities(whole.config, open_network(whole), load_file(whole.path / "prior.safetensors"), wanted)
 

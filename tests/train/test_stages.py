@@ -1,4 +1,4 @@
-"""Training, both stages, on a few synthetic pictures: it learns, it resumes, what it exports is a model."""
+"""Stages one and two of training on a few synthetic pictures: they learn, resume, and export a model."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def png(pixels: np.ndarray) -> bytes:
 
 @pytest.fixture(scope="module")
 def data(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
-    """A folder with pictures in it and below, and a tar shard, with things in between that are no pictures."""
+    """A folder with pictures at two levels, and a tar shard; both also contain other files."""
     folder = tmp_path_factory.mktemp("data")
     (folder / "pictures" / "below").mkdir(parents=True)
     for seed in range(8):
@@ -97,7 +97,7 @@ def train_vqvae(
 
 @pytest.fixture(scope="module", params=[CONV, PATCH], ids=lambda config: config.name)
 def trained(request: pytest.FixtureRequest, data: list[Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A run whose two stages are done, every step in its log."""
+    """A run with two finished stages and every step in its log."""
     folder = tmp_path_factory.mktemp("run")
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(loop, "REPORT_SECONDS", -1.0)
@@ -159,14 +159,14 @@ def test_the_export_is_a_model_that_codes_pictures(trained: Path, tmp_path: Path
         assert psnr(codec.decompress(data).pixels, pixels) > 10
 
 
-def test_what_is_exported_is_what_was_trained(trained: Path, tmp_path: Path) -> None:
+def test_the_export_has_the_trained_weights(trained: Path, tmp_path: Path) -> None:
     project = Project(trained, [], silent)
     shipped = open_network(project.export(tmp_path / "out")).state_dict()
     network = project.network().state_dict()
     assert all(torch.equal(network[name], tensor) for name, tensor in shipped.items() if "sums" not in name)
 
 
-def test_codes_that_are_hardly_used_are_given_up_before_the_prior_is_trained(tmp_path: Path, data: list[Path]) -> None:
+def test_rarely_used_codes_are_pruned_before_the_prior_is_trained(tmp_path: Path, data: list[Path]) -> None:
     project = train_vqvae(tmp_path, data, PATCH, steps=1)
     uses = {"counts1": [0.0, 0, 0, 5, 0, 0], "counts2": [1e-9, 3, 0, 1, 0, 9] + [0.0] * 10}
 
@@ -196,7 +196,7 @@ def test_codes_that_are_hardly_used_are_given_up_before_the_prior_is_trained(tmp
 
 @pytest.mark.usefixtures("every_step")
 @pytest.mark.parametrize("case", ["conv", "patch", "gradient"])
-def test_a_run_that_was_stopped_ends_as_if_it_had_not_been(tmp_path: Path, data: list[Path], case: str) -> None:
+def test_an_interrupted_run_gives_the_same_result(tmp_path: Path, data: list[Path], case: str) -> None:
     config = {
         "conv": CONV,
         "patch": PATCH,
@@ -215,7 +215,7 @@ def test_a_run_that_was_stopped_ends_as_if_it_had_not_been(tmp_path: Path, data:
 
 
 @pytest.mark.usefixtures("every_step")
-def test_codebooks_whose_bits_become_dearer_begin_anew(tmp_path: Path, data: list[Path]) -> None:
+def test_codebooks_whose_price_of_a_bit_rises_are_initialised_again(tmp_path: Path, data: list[Path]) -> None:
     def priced(*shares: float) -> ModelConfig:
         return dataclasses.replace(FINE, vqvae=dataclasses.replace(FINE.vqvae, rate_shares=(shares,) * 3))
 
@@ -241,7 +241,7 @@ def test_codebooks_whose_bits_become_dearer_begin_anew(tmp_path: Path, data: lis
 
 @pytest.mark.usefixtures("every_step")
 def test_restarts_of_dead_codes_resume_too(tmp_path: Path, data: list[Path], monkeypatch: pytest.MonkeyPatch) -> None:
-    """What a step does may depend on the weights and the step only, so chance must follow from the step."""
+    """A step may depend only on the weights and its number, so random numbers must follow from the number."""
     monkeypatch.setattr(codebooks, "DECAY", 0.5)  # codes die fast
     vqvae = dataclasses.replace(CONV.vqvae, codebooks=((256, 6),), restart_dead_codes=True)
     config = dataclasses.replace(CONV, vqvae=vqvae)
@@ -258,7 +258,7 @@ def test_restarts_of_dead_codes_resume_too(tmp_path: Path, data: list[Path], mon
 def test_the_seed_decides_everything(tmp_path: Path, data: list[Path], stage: str) -> None:
     runs = []
     for n in range(2):
-        torch.manual_seed(n)  # what came before must not matter
+        torch.manual_seed(n)  # the state of the generator must not matter
         project = train_vqvae(tmp_path / f"{n}", data, steps=2)
         if stage == "prior":
             checkpoint = Path("vqvae") / "checkpoint.safetensors"
@@ -270,7 +270,7 @@ def test_the_seed_decides_everything(tmp_path: Path, data: list[Path], stage: st
 
 
 @pytest.mark.usefixtures("every_step")
-def test_a_prior_that_was_stopped_ends_as_if_it_had_not_been(tmp_path: Path, data: list[Path]) -> None:
+def test_an_interrupted_prior_gives_the_same_result(tmp_path: Path, data: list[Path]) -> None:
     train_vqvae(tmp_path / "whole", data, PATCH, steps=2)
     schedule = Schedule(steps=8, rate=1e-3)
     for path in ("config.json", "vqvae/checkpoint.safetensors"):
@@ -284,7 +284,7 @@ def test_a_prior_that_was_stopped_ends_as_if_it_had_not_been(tmp_path: Path, dat
     assert differing(weights(tmp_path / "whole", "prior"), weights(tmp_path / "parts", "prior")) == []
 
 
-def test_a_finished_run_is_left_as_it_is(tmp_path: Path, data: list[Path]) -> None:
+def test_a_finished_run_is_not_changed(tmp_path: Path, data: list[Path]) -> None:
     train_vqvae(tmp_path, data, steps=3)
     before = (tmp_path / "vqvae" / "checkpoint.safetensors").read_bytes()
     told: list[Status] = []
@@ -318,7 +318,7 @@ def test_a_kill_while_saving_leaves_the_old_checkpoint(
     assert (tmp_path / "vqvae" / "checkpoint.safetensors").read_bytes() == before
 
 
-# What is refused.
+# Errors.
 
 
 @pytest.mark.parametrize("content", [b"", b"garbage", b"\x02" + bytes(7) + b"{}"])
@@ -488,7 +488,7 @@ def test_folders_and_shards_are_read(data: list[Path]) -> None:
     assert len(training) == len(training.pixels)
 
 
-def test_all_crops_of_one_photograph_fall_on_one_side(tmp_path: Path) -> None:
+def test_all_crops_of_one_photograph_go_to_the_same_set(tmp_path: Path) -> None:
     for source in range(60):
         for part in range(2):
             (tmp_path / f"photo{source}_{part}_7.png").write_bytes(png(synthetic(16, 16, source)))
@@ -499,7 +499,7 @@ def test_all_crops_of_one_photograph_fall_on_one_side(tmp_path: Path) -> None:
     assert 0 < len(validation) < 20
 
 
-def test_the_split_does_not_depend_on_what_else_is_there(tmp_path: Path) -> None:
+def test_the_split_does_not_depend_on_other_pictures(tmp_path: Path) -> None:
     for n in range(80):
         (tmp_path / f"n{n}.png").write_bytes(png(synthetic(16, 16, 0)))
     _, validation = load_pictures([tmp_path], 16)
@@ -526,7 +526,7 @@ def test_missing_and_broken_sources_are_refused(tmp_path: Path) -> None:
         load_pictures([tmp_path / "broken.tar"], 16)
 
 
-def test_crops_follow_from_the_seed_alone() -> None:
+def test_crops_depend_only_on_the_seed() -> None:
     pictures = Pictures([synthetic(40, 60, n) for n in range(3)], ["a", "b", "c"])
     first = pictures.crops(6, 24, [1, 2])
     assert first.shape == (6, 3, 24, 24)

@@ -1,4 +1,4 @@
-"""A prior that goes on from a finished model's: it begins where that one stands, code by code."""
+"""A prior initialised from a finished model: it starts with the same predictions, code by code."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from vqcodec.train.warm_start import start_from_model
 
 
 def make(config: ModelConfig, folder: Path) -> Model:
-    """A model all of whose codes are in use, and differ."""
+    """A model in which all codes are in use and differ."""
     with torch.random.fork_rng():
         torch.manual_seed(4)
         network = VQVAE(config.vqvae)
@@ -56,7 +56,7 @@ def test_with_the_same_codes_it_is_the_same_prior(tmp_path: Path, labels: int) -
 
 @settings(max_examples=10)
 @given(seed=st.integers(0, 2**32 - 1))
-def test_codes_in_another_order_cost_what_they_cost(model: Model, seed: int) -> None:
+def test_permuted_codes_have_the_same_cost(model: Model, seed: int) -> None:
     network = open_network(model)
     generator = torch.Generator().manual_seed(seed)
     orders = {}
@@ -73,7 +73,7 @@ def test_codes_in_another_order_cost_what_they_cost(model: Model, seed: int) -> 
     torch.testing.assert_close(prior.bits(codes, 1), before.bits(as_before, 1), rtol=1e-4, atol=1e-4)
 
 
-def test_more_qualities_take_the_nearest_of_those_before(model: Model) -> None:
+def test_additional_qualities_start_from_the_nearest_old_one(model: Model) -> None:
     config = dataclasses.replace(model.config.vqvae, lambdas=(32.0, 20.0, 8.0, 5.0, 2.0), rate_shares=((0.5,) * 5,) * 5)
     prior = started(model, VectorQuantizer(config), config)
     old = started(model, open_network(model).quantizer)

@@ -1,5 +1,6 @@
-"""The Python interface: functions, `.vq` as a format of Pillow, and a model as a torch module.
+"""The Python interface: functions, a Pillow plugin for .vq files, and a model as a torch module.
 
-In: PIL images, numpy arrays, torch tensors, or the bytes of .vq files. Out: the other one.
-Read `functions` first: `vqcodec.encode` and its siblings. `registration` registers the format with Pillow.
+In: PIL images, numpy arrays or torch tensors. Out: the bytes of .vq files. Decoding is the reverse.
+Read `functions` first: it has `vqcodec.encode` and the other public functions. `registration` registers the plugin with
+Pillow.
 """

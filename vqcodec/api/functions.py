@@ -1,7 +1,7 @@
-"""The functions of the package. In: PIL images or arrays, or the bytes of .vq files. Out: the other one.
+"""The public functions of the package: PIL images or arrays <-> the bytes of .vq files.
 
-Nothing heavy is loaded before the first picture is coded. Everything here may be called from several threads at once:
-they share the loaded models.
+torch and the models are loaded when the first picture is coded. All functions are thread-safe; threads share the loaded
+models.
 """
 
 from __future__ import annotations
@@ -40,9 +40,9 @@ R = TypeVar("R")
 
 
 class OpenModel:
-    """A model that stays loaded, for several pictures; `open_model` gives one. Threads may share it.
+    """A model that stays loaded for several pictures; `open_model` returns one. Threads may share it.
 
-    Its parts are loaded when they are first needed.
+    The parts of the model are loaded when they are first needed.
     """
 
     def __init__(self, codec: Codec) -> None:
@@ -53,22 +53,22 @@ class OpenModel:
 
     @property
     def name(self) -> str:
-        """What the model calls itself."""
+        """The name in the model's configuration."""
         return self._codec.model.name
 
     @property
     def digest(self) -> str:
-        """16 hexadecimal digits, by which a file names the model that wrote it."""
+        """16 hexadecimal digits. Each file contains the digest of the model that wrote it."""
         return self._codec.model.digest.hex()
 
     @property
     def qualities(self) -> int:
-        """The number of qualities; they count from 1, the smallest file."""
+        """The number of qualities. They count from 1, which gives the smallest files."""
         return self._codec.model.config.vqvae.qualities
 
     @property
     def default_quality(self) -> int:
-        """The quality that is taken where none is asked for."""
+        """The quality that is used if none is given."""
         return self._codec.model.config.default_quality
 
     def encode(
@@ -80,21 +80,21 @@ class OpenModel:
         keep_metadata: bool = False,
         keep_location: bool = False,
     ) -> bytes:
-        """The bytes of a .vq file; see `vqcodec.encode`."""
+        """Encode an image to the bytes of a .vq file; see `vqcodec.encode`. Raises `VqError`."""
         from vqcodec.codec.encode_options import EncodeOptions, compress
         from vqcodec.picture.metadata import Keep
 
-        options = EncodeOptions(_whole(quality), _whole(effort), keep=Keep(keep_metadata, keep_location))
-        return compress(self._codec, _picture(image, options.keep), options)
+        options = EncodeOptions(_as_int(quality), _as_int(effort), keep=Keep(keep_metadata, keep_location))
+        return compress(self._codec, _to_picture(image, options.keep), options)
 
     def decode(self, data: bytes) -> Image:
-        """The picture of a .vq file; see `vqcodec.decode`. Raises `UnknownModel` where another model wrote it."""
+        """Decode a .vq file; see `vqcodec.decode`. Raises `VqError`: `UnknownModel` if another model wrote it."""
         from vqcodec.picture.write import to_image
 
         return to_image(self._codec.decompress(data))
 
     def decode_array(self, data: bytes) -> Samples:
-        """The colours of a .vq file, [H, W, 3]; see `vqcodec.decode_array`."""
+        """Decode a .vq file to RGB samples, uint8 [H, W, 3]; see `vqcodec.decode_array`. Raises `VqError`."""
         return self._codec.decompress(data).pixels
 
     def encode_batch(
@@ -107,22 +107,22 @@ class OpenModel:
         keep_location: bool = False,
         workers: int | None = None,
     ) -> Iterator[bytes]:
-        """The bytes of a .vq file of each image; see `vqcodec.encode_batch`."""
+        """Encode each image to the bytes of a .vq file; see `vqcodec.encode_batch`. Raises `VqError`."""
 
         def work(image: Image | Samples) -> bytes:
             return self.encode(image, quality, effort=effort, keep_metadata=keep_metadata, keep_location=keep_location)
 
-        return _in_order(work, images, workers)
+        return _map_in_order(work, images, workers)
 
     def decode_batch(self, files: Iterable[bytes], *, workers: int | None = None) -> Iterator[Image]:
-        """The picture of each .vq file; see `vqcodec.decode_batch`."""
-        return _in_order(self.decode, files, workers)
+        """Decode each .vq file; see `vqcodec.decode_batch`. Raises `VqError`."""
+        return _map_in_order(self.decode, files, workers)
 
 
 def open_model(model: str | Path = "photo", *, limits: Limits = DEFAULT_LIMITS) -> OpenModel:
-    """A model by its name, or the model in a folder, to be kept for several pictures.
+    """Open a model, given by its name or its folder, to use it for several pictures.
 
-    Pictures and files beyond the `limits` are refused before they cost memory or time. Raises `ModelError`.
+    Pictures and files that exceed `limits` are rejected before they take memory or time. Raises `ModelError`.
     """
     from vqcodec.codec.codec import Codec
     from vqcodec.model import store
@@ -139,32 +139,33 @@ def encode(
     keep_metadata: bool = False,
     keep_location: bool = False,
 ) -> bytes:
-    """The bytes of a .vq file of a PIL image, or of a uint8 array [H, W, 3] (RGB) or [H, W] (grey).
+    """Encode a PIL image, or a uint8 array [H, W, 3] (RGB) or [H, W] (grey), to the bytes of a .vq file.
 
     `quality` counts from 1 (smallest file); None is the model's default. `model` is a model's name or its folder.
-    `effort`, 0 to 3, is how long to search for codes that give a better picture for their bits; None is the default of
-    the command line. `keep_metadata` keeps EXIF, XMP and the colour profile, without the location unless there is also
-    `keep_location`. Raises `VqError`.
+    `effort`, 0 to 3, is how long the encoder searches for codes with better rate-distortion cost; None is the default,
+    the same as on the command line. `keep_metadata` keeps EXIF, XMP and the colour profile, but the GPS location only
+    with `keep_location`. Raises `VqError`.
     """
-    return _shared(model).encode(
+    return _shared_model(model).encode(
         image, quality, effort=effort, keep_metadata=keep_metadata, keep_location=keep_location
     )
 
 
 def decode(data: bytes, model: str | Path | None = None) -> Image:
-    """The picture of a .vq file, as a PIL image of mode L, LA, RGB or RGBA, with its metadata in `info`.
+    """Decode a .vq file to a PIL image of mode L, LA, RGB or RGBA. Its metadata is in `Image.info`.
 
-    The model is found by the digest in the file; one that is not in the package must be named. Raises `VqError`.
+    The model is found by the digest in the file. A model that is not installed must be given, as its folder. Raises
+    `VqError`.
     """
-    return _reader(data, model).decode(data)
+    return _model_for_file(data, model).decode(data)
 
 
 def decode_array(data: bytes, model: str | Path | None = None) -> Samples:
-    """The colours of a .vq file, uint8 [H, W, 3]: RGB, three equal channels for a grey picture. Raises `VqError`.
+    """Decode a .vq file to RGB samples, uint8 [H, W, 3]. A grey picture has three equal channels. Raises `VqError`.
 
-    Transparency is no part of it; `numpy.array(vqcodec.decode(data))` has all channels of the file, and only those.
+    The array has no alpha channel. `numpy.array(vqcodec.decode(data))` has exactly the channels of the file.
     """
-    return _reader(data, model).decode_array(data)
+    return _model_for_file(data, model).decode_array(data)
 
 
 def encode_batch(
@@ -177,12 +178,12 @@ def encode_batch(
     keep_location: bool = False,
     workers: int | None = None,
 ) -> Iterator[bytes]:
-    """The bytes of a .vq file of each image, in order, made by `workers` threads; None is one for each processor.
+    """Encode each image to the bytes of a .vq file, in order, with `workers` threads (None: one per CPU).
 
-    Images are taken, and files made, only some ahead of what is asked for, so that any number of them needs little
-    memory. An error is raised in the place of its file and ends the batch. Otherwise as `encode`.
+    At most two images per thread are taken ahead of the result that is read, so that memory stays bounded. An error is
+    raised in place of its file and ends the batch. Arguments and errors are otherwise those of `encode`.
     """
-    return _shared(model).encode_batch(
+    return _shared_model(model).encode_batch(
         images, quality, effort=effort, keep_metadata=keep_metadata, keep_location=keep_location, workers=workers
     )
 
@@ -190,57 +191,59 @@ def encode_batch(
 def decode_batch(
     files: Iterable[bytes], model: str | Path | None = None, *, workers: int | None = None
 ) -> Iterator[Image]:
-    """The picture of each .vq file, in order, made by `workers` threads, only some ahead, as for `encode_batch`.
+    """Decode each .vq file, in order, with `workers` threads, as `encode_batch` does.
 
-    Files of several models may be mixed. Otherwise as `decode`.
+    The files may be from different models. Arguments and errors are otherwise those of `decode`.
     """
-    return _in_order(partial(decode, model=model), files, workers)
+    return _map_in_order(partial(decode, model=model), files, workers)
 
 
 def info(data: bytes) -> Info:
-    """What the header of a .vq file says: size, quality, model, bytes of each unit. Raises `VqError`."""
+    """Read the header of a .vq file: size, quality, model, bytes of each unit of coding. Raises `VqError`."""
     from vqcodec.codec.describe import describe
 
     return describe(data)
 
 
 def torch_model(model: str | Path = "photo", quality: int | None = None) -> CompressionModule:
-    """A model at one quality as a `torch.nn.Module`, in the manner of CompressAI. Raises `VqError`."""
+    """A model at one quality as a `torch.nn.Module` with the interface of CompressAI. Raises `VqError`."""
     from vqcodec.api.torch_module import CompressionModule
     from vqcodec.codec.codec import Codec
     from vqcodec.model import store
 
-    return CompressionModule(Codec(store.open_model(model)), _whole(quality))
+    return CompressionModule(Codec(store.open_model(model)), _as_int(quality))
 
 
-def _shared(model: str | Path) -> OpenModel:
-    """The model as all functions of this module share it."""
+def _shared_model(model: str | Path) -> OpenModel:
+    """The loaded model that all functions of this module share. Raises `ModelError`."""
     from vqcodec.model.store import model_folder
 
     with _OPENING:
-        return _opened(model_folder(model))
+        return _cached_model(model_folder(model))
 
 
-_OPENING = Lock()  # or several threads would open the same model
+_OPENING = Lock()  # else several threads would load the same model
 
 
 @lru_cache(maxsize=2)  # a loaded model is tens of megabytes; few programs use more than two
-def _opened(folder: Path) -> OpenModel:
+def _cached_model(folder: Path) -> OpenModel:
     return open_model(folder)
 
 
 def forget() -> None:
-    """Let go of the models that are shared."""
-    _opened.cache_clear()
+    """Unload the shared models."""
+    _cached_model.cache_clear()
 
 
-def _reader(data: bytes, model: str | Path | None) -> OpenModel:
+def _model_for_file(data: bytes, model: str | Path | None) -> OpenModel:
+    """The given model, or the model that a file names. Raises `VqError`."""
     from vqcodec.codec.codec import model_for
 
-    return _shared(model or model_for(data).path)
+    return _shared_model(model or model_for(data).path)
 
 
-def _picture(image: Image | Samples, keep: Keep) -> Picture:
+def _to_picture(image: Image | Samples, keep: Keep) -> Picture:
+    """A PIL image or an array as a `Picture`. Raises `BadPicture`."""
     import numpy as np
     from PIL import Image
 
@@ -250,34 +253,34 @@ def _picture(image: Image | Samples, keep: Keep) -> Picture:
     if isinstance(image, Image.Image):
         return from_image(image, keep)
     if not isinstance(image, np.ndarray):
-        raise BadPicture(f"a PIL image or a numpy array is needed, not {type(image).__name__}")
+        raise BadPicture(f"the image must be a PIL image or a numpy array, not {type(image).__name__}")
     grey = image.ndim == 2
     if image.dtype != np.uint8 or not (grey or image.shape[2:] == (3,)) or 0 in image.shape:
         found = f"{image.dtype} [{', '.join(map(str, image.shape))}]"
         raise BadPicture(f"an array must be uint8 [height, width, 3] or [height, width], not {found}")
-    # A copy, which torch can take whatever the strides, and which nobody changes meanwhile.
+    # Copy: torch needs positive strides, and the caller may change the array.
     pixels = np.repeat(image[:, :, None], 3, axis=2) if grey else np.array(image, order="C")
     return Picture(pixels, "L" if grey else "RGB")
 
 
-def _whole(number: Any) -> Any:
-    """A quality or an effort, None as it is. Raises `UsageError` for what is no whole number, such as 2.5."""
+def _as_int(number: Any) -> Any:
+    """A quality or an effort as an int; None stays None. Raises `UsageError` for other values, such as 2.5."""
     try:
         return number if number is None else operator.index(number)
     except TypeError:
-        raise UsageError(f"quality and effort are whole numbers, not {number!r}") from None
+        raise UsageError(f"quality and effort must be whole numbers, not {number!r}") from None
 
 
-def _in_order(work: Callable[[T], R], items: Iterable[T], workers: int | None) -> Iterator[R]:
-    """work(item) of each item, in order. At most two items for each thread are in hand."""
+def _map_in_order(work: Callable[[T], R], items: Iterable[T], workers: int | None) -> Iterator[R]:
+    """work(item) of each item, in order. At most two items per thread are in progress. Raises `UsageError`."""
     from vqcodec.files.pool import cores
 
-    if workers is not None and _whole(workers) < 1:
-        raise UsageError(f"a batch needs 1 worker or more, not {workers}")
-    return _in_threads(work, items, cores() if workers is None else workers)
+    if workers is not None and _as_int(workers) < 1:
+        raise UsageError(f"a batch needs at least 1 worker, not {workers}")
+    return _map_in_threads(work, items, cores() if workers is None else workers)
 
 
-def _in_threads(work: Callable[[T], R], items: Iterable[T], workers: int) -> Iterator[R]:
+def _map_in_threads(work: Callable[[T], R], items: Iterable[T], workers: int) -> Iterator[R]:
     from concurrent.futures import Future, ThreadPoolExecutor
 
     with ThreadPoolExecutor(workers) as pool:
@@ -290,5 +293,5 @@ def _in_threads(work: Callable[[T], R], items: Iterable[T], workers: int) -> Ite
             while pending:
                 yield pending.popleft().result()
         finally:
-            for future in pending:  # after an error, or where nobody asks for the rest
+            for future in pending:  # after an error, or if the iteration is stopped early
                 future.cancel()

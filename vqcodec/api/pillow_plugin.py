@@ -1,10 +1,11 @@
-"""The .vq format for Pillow. In: what `Image.open` and `Image.save` hand over. Out: an image, or the bytes of a file.
+"""The Pillow plugin for .vq files. In: the arguments of `Image.open` and `Image.save`. Out: an image, or a file.
 
-Opening reads the header and the metadata; `load` decodes. Errors are those of Pillow's own readers, with the `VqError`
-as their cause: SyntaxError for what is no .vq file, OSError for one that cannot be decoded or written, ValueError for
-an option that makes no sense. Reduced decoding (`Image.draft`) would save little, so there is none.
+Opening a file reads its header and metadata; `load` decodes it. Errors have the types that Pillow's own plugins raise,
+with the `VqError` as their cause: SyntaxError if the data is not a .vq file, OSError if a file cannot be decoded or
+written, ValueError for an invalid option. Decoding at reduced size (`Image.draft`) is not supported: it would save
+little time.
 
-`import vqcodec` registers the format (see `registration.py`); nothing but Pillow is loaded before a file is opened.
+`import vqcodec` registers the plugin (see `registration.py`). Before a file is opened, only Pillow is loaded.
 """
 
 from __future__ import annotations
@@ -28,62 +29,65 @@ if TYPE_CHECKING:
 __all__ = ["VqImageFile", "register"]
 
 _FORMAT = "VQ"
-_OPTIONS = ("quality", "model", "effort", "keep_metadata", "keep_location")  # of `Image.save`; others are not ours
-_START = 1 << 12  # bytes: more than most headers
-_CHECKSUM = 4  # bytes before a payload
+# Options of `Image.save`; others are ignored.
+_OPTIONS = ("quality", "model", "effort", "keep_metadata", "keep_location")
+_START = 1 << 12  # bytes to read first: more than most headers
+_CHECKSUM = 4  # bytes of the checksum before each payload
 
 
 class VqImageFile(ImageFile.ImageFile):
-    """A .vq file that is open, and decoded when its pixels are asked for."""
+    """An open .vq file. It is decoded when its pixels are first needed."""
 
     format = _FORMAT
     format_description = "vqcodec, neural image compression"
-    _waiting = False  # for its pixels; what was made of an image by copying has them
+    _undecoded = False  # not decoded yet; copies of an image already have pixels
 
     def _open(self) -> None:
         assert self.fp is not None
-        with _in_terms_of_pillow():
+        with _pillow_errors():
             header = _read_header(self.fp)
             self.info.update(_read_info(self.fp, header))
         self._size = header.width, header.height
         self._mode = header.mode + ("A" if header.alpha_bytes else "")
-        self.tile = []  # for Pillow's own decoders; older versions have None
-        self._waiting = True
+        self.tile = []  # only Pillow's own decoders use it; None in older versions
+        self._undecoded = True
 
     def load(self) -> Any:
-        """Decode the picture, once. Raises OSError."""
-        if self._waiting:
-            with _in_terms_of_pillow():
+        """Decode the picture, once. Raises OSError, or ValueError if the image is closed."""
+        if self._undecoded:
+            with _pillow_errors():
                 image = api.decode(self._data())
             if (image.mode, image.size) != (self.mode, self.size):
                 raise OSError("the file has changed since it was opened")
             self.im = image.im
-            self._waiting = False
-            self._let_go()
+            self._undecoded = False
+            self._release_file()
         return super().load()
 
     def verify(self) -> None:
-        """Check every checksum without decoding. Raises OSError."""
+        """Verify all checksums without decoding. Raises OSError, or ValueError if the image is closed."""
         from vqcodec.format import container
 
-        with _in_terms_of_pillow():
+        with _pillow_errors():
             container.unpack(self._data())
-        self._let_go()
+        self._release_file()
 
     def _data(self) -> bytes:
+        """All bytes of the file. Raises ValueError if the image is closed."""
         if self.fp is None:
             raise ValueError("the image is closed")
         self.fp.seek(0)
         return self.fp.read()
 
-    def _let_go(self) -> None:
+    def _release_file(self) -> None:
+        """Drop the file, and close it if this image opened it, as Pillow's own plugins do."""
         if self._exclusive_fp and self.fp is not None:
             self.fp.close()
         self.fp = None
 
 
 def register() -> None:
-    """Make .vq a format of Pillow's; again does no harm."""
+    """Register the .vq format with Pillow. Repeated calls are harmless."""
     Image.register_open(_FORMAT, VqImageFile, _accept)
     Image.register_save(_FORMAT, _save)
     Image.register_extension(_FORMAT, ".vq")
@@ -94,14 +98,14 @@ def _accept(prefix: bytes) -> bool:
 
 
 def _save(image: Image.Image, fp: IO[bytes], filename: str | bytes) -> None:
-    given: dict[str, Any] = image.encoderinfo
-    with _in_terms_of_pillow():
-        data = api.encode(image, **{name: given[name] for name in _OPTIONS if name in given})
+    options: dict[str, Any] = image.encoderinfo
+    with _pillow_errors():
+        data = api.encode(image, **{name: options[name] for name in _OPTIONS if name in options})
     fp.write(data)
 
 
 def _read_header(fp: IO[bytes]) -> Header:
-    """The header of a file that is as long as it says. Raises `BadFile`."""
+    """The header of a file. Raises `BadFile`, also if the file is shorter than the header declares."""
     from vqcodec.format import container
 
     size = _START
@@ -114,15 +118,15 @@ def _read_header(fp: IO[bytes]) -> Header:
         except DamagedFile:
             if len(data) < size or size >= MOST_HEADER:
                 raise
-            size = MOST_HEADER  # perhaps it was cut off
+            size = MOST_HEADER  # the header may be longer than the first read
     fp.seek(0, io.SEEK_END)
     if fp.tell() < header.total_bytes:
-        raise DamagedFile(f"the file is truncated: {fp.tell()} of {header.total_bytes} bytes are there")
+        raise DamagedFile(f"the file is truncated: {fp.tell()} of {header.total_bytes} bytes are present")
     return header
 
 
 def _read_info(fp: IO[bytes], header: Header) -> dict[str, bytes]:
-    """The metadata that is sound, read without the units before it, as `Image.info` has it. Raises `BadFile`."""
+    """The valid metadata, in the form of `Image.info`. Only its part of the file is read. Raises `BadFile`."""
     if not header.metadata_bytes:
         return {}
     from vqcodec.format.chunks import TYPES
@@ -142,7 +146,8 @@ def _read_info(fp: IO[bytes], header: Header) -> dict[str, bytes]:
 
 
 @contextmanager
-def _in_terms_of_pillow() -> Iterator[None]:
+def _pillow_errors() -> Iterator[None]:
+    """Raise each `VqError` as the type that Pillow's own plugins raise."""
     try:
         yield
     except NotAVqFile as error:

@@ -1,8 +1,8 @@
-"""When to register .vq with Pillow: at once where Pillow is there, else when it is imported.
+"""Registration of the .vq format with Pillow: now if Pillow is imported, otherwise as soon as it is imported.
 
-Pillow looks for no plugins of others, so importing vqcodec has to register the format, before or after Pillow is
-imported. Importing Pillow for that would cost every program that uses vqcodec a tenth of a second or so that it may
-not need, among them `vqcodec --help`. A finder of modules that knows one name, `PIL.Image`, waits for it instead.
+Pillow does not search for third-party plugins, so `import vqcodec` must register the format, whether Pillow is imported
+before or after it. Importing Pillow for this would slow down every program that imports vqcodec, such as
+`vqcodec --help`, by about 0.1 s. Instead, an import hook for `PIL.Image` registers the format.
 """
 
 from __future__ import annotations
@@ -18,12 +18,12 @@ if TYPE_CHECKING:
 
 __all__ = ["register_with_pillow"]
 
-_AWAITED = "PIL.Image"
+_PILLOW_MODULE = "PIL.Image"
 
 
 def register_with_pillow() -> None:
     """Register .vq with Pillow now or as soon as it is imported."""
-    if _AWAITED in sys.modules:
+    if _PILLOW_MODULE in sys.modules:
         _register()
     elif not any(isinstance(finder, _Finder) for finder in sys.meta_path):
         sys.meta_path.insert(0, _Finder())
@@ -32,38 +32,39 @@ def register_with_pillow() -> None:
 def _register() -> None:
     from vqcodec.api import pillow_plugin
 
-    if hasattr(pillow_plugin, "register"):  # else it is what imports Pillow, and will register itself
+    if hasattr(pillow_plugin, "register"):  # else the plugin is being imported; it registers itself at its end
         pillow_plugin.register()
 
 
 class _Finder:
-    """Finds `PIL.Image` as Python would, with a loader that also registers. It stays in `sys.meta_path`.
+    """Import hook: finds `PIL.Image` as Python does, but with a loader that also registers the format.
 
-    Taking it out would disturb other threads that go through the list at that moment.
+    It stays in `sys.meta_path`: removing it would disturb other threads that iterate over the list at that moment.
     """
 
     def __init__(self) -> None:
-        self._asking = False
+        self._searching = False
 
     def find_spec(
         self, name: str, path: Sequence[str] | None = None, target: ModuleType | None = None
     ) -> ModuleSpec | None:
-        if name != _AWAITED or self._asking:
+        """The spec of `PIL.Image`; None for all other modules."""
+        if name != _PILLOW_MODULE or self._searching:
             return None
         from importlib.util import find_spec
 
-        self._asking = True
+        self._searching = True
         try:
             spec = find_spec(name)
         finally:
-            self._asking = False
+            self._searching = False
         if spec is not None and spec.loader is not None:
             spec.loader = cast("Loader", _Loader(spec.loader))
         return spec
 
 
 class _Loader:
-    """The loader of a module, which registers once the module is there."""
+    """Wraps the loader of `PIL.Image`; registers the format after the module is loaded."""
 
     def __init__(self, loader: Loader) -> None:
         self._loader = loader
@@ -72,6 +73,7 @@ class _Loader:
         return getattr(self._loader, name)
 
     def exec_module(self, module: ModuleType) -> None:
+        """Load the module with its own loader, then register the format."""
         assert module.__spec__ is not None
         module.__spec__.loader = module.__loader__ = self._loader
         self._loader.exec_module(module)

@@ -1,8 +1,8 @@
 """A model as a `torch.nn.Module` with the interface of CompressAI's: `forward`, `compress`, `decompress`.
 
 In: pictures [B, 3, H, W] in [0, 1], of any H and W. Out: reconstructions, the likelihood of every code, or byte strings
-(CompressAI: Bégaint et al. 2020, arXiv:2011.03029). The strings are the payloads of the .vq file that `effort=0` gives;
-what a file has besides, header, checksums and the weights of a post-filter, they lack.
+(CompressAI: Bégaint et al. 2020, arXiv:2011.03029). The strings are the payloads of the .vq file that `effort=0` gives,
+without the header, the checksums and the weights of the post-filter.
 """
 
 from __future__ import annotations
@@ -25,28 +25,29 @@ __all__ = ["CompressionModule"]
 
 
 class CompressionModule(nn.Module):
-    """A model at one quality, which counts from 1; None is the model's default. Raises `UsageError`.
+    """A model at one quality, counted from 1; None is the model's default. Raises `UsageError`.
 
-    The module stays in evaluation mode and its weights are frozen: integers of the prior belong to them, and the digest
-    by which files name the model. Gradients do flow from a reconstruction to the picture, past the quantiser.
+    The module stays in evaluation mode and its weights are frozen: the integer prior and the digest of the model belong
+    to exactly these weights. Gradients flow from a reconstruction to the picture, straight through the quantiser.
     """
 
     def __init__(self, codec: Codec, quality: int | None = None) -> None:
         super().__init__()
         self.quality = codec.quality(quality)
         self._codec = codec
-        self.network = open_network(codec.model)  # its own, which may move to another device
+        self.network = open_network(codec.model)  # not shared: the caller may move it to another device
         self.eval()
 
     def train(self, mode: bool = True) -> CompressionModule:
-        """Stay in evaluation mode, in which nothing is learnt."""
+        """Keep the module in evaluation mode; `mode` is ignored."""
         return super().train(False)
 
     def forward(self, x: Tensor) -> dict[str, Any]:
         """Pictures [B, 3, H, W] -> {"x_hat": [B, 3, H, W], "likelihoods": {"codes": [B, G, h, w]}}.
 
-        The likelihoods are those of the integer prior that the range coder works with: the sum of -log2 of them is the
-        size of the strings in bits, but for the end of each string. They have no gradient.
+        The likelihoods are those of the integer prior that the range coder uses. The sum of their -log2 is the size of
+        the strings in bits, except for the last bytes of each string. They have no gradient. Raises `UsageError` or
+        `LimitExceeded`.
         """
         height, width = self._check(x)
         quality = torch.full((len(x),), self.quality - 1, device=x.device)
@@ -61,18 +62,21 @@ class CompressionModule(nn.Module):
 
     @torch.no_grad()
     def compress(self, x: Tensor) -> dict[str, Any]:
-        """Pictures [B, 3, H, W] -> {"strings": a list of B strings for each unit of coding, "shape": (H, W)}."""
+        """Pictures [B, 3, H, W] -> {"strings": a list of B strings for each unit of coding, "shape": (H, W)}.
+
+        Raises `UsageError` or `LimitExceeded`.
+        """
         shape = self._check(x)
         codes = self.network.to_codes(self._padded(x), self.quality - 1).cpu().numpy().astype(np.int32)
         units = [[unit for row in split(grid, self._unit) for unit in row] for grid in codes]
-        in_order = [unit for same_place in zip(*units, strict=True) for unit in same_place]
+        in_order = [unit for units_at_place in zip(*units, strict=True) for unit in units_at_place]
         payloads = write_units(self._codec.prior(self.quality - 1), in_order)
         strings = [payloads[first : first + len(x)] for first in range(0, len(payloads), len(x))]
         return {"strings": strings, "shape": torch.Size(shape)}
 
     @torch.no_grad()
     def decompress(self, strings: Sequence[Sequence[bytes]], shape: Sequence[int]) -> dict[str, Tensor]:
-        """What `compress` gave -> {"x_hat": [B, 3, H, W]}, within [0, 1]. Raises `DamagedFile`."""
+        """The output of `compress` -> {"x_hat": [B, 3, H, W]}, in [0, 1]. Raises `DamagedFile` or `LimitExceeded`."""
         height, width = shape
         self._codec.refuse_beyond_limits(height, width)
         config = self._codec.model.config
@@ -82,8 +86,8 @@ class CompressionModule(nn.Module):
         units = [[unit for row in split(grid, self._unit) for unit in row] for grid in codes]
         if not batch or len(strings) != len(units[0]) or any(len(each) != batch for each in strings):
             raise DamagedFile(f"the strings do not fit {batch} pictures of {width}x{height}")
-        places = [unit for same_place in zip(*units, strict=True) for unit in same_place]
-        payloads = [payload for same_place in strings for payload in same_place]
+        places = [unit for units_at_place in zip(*units, strict=True) for unit in units_at_place]
+        payloads = [payload for unit_strings in strings for payload in unit_strings]
         shapes = [(place.shape[1], place.shape[2]) for place in places]
         for place, grid in zip(places, read_units(self._codec.prior(self.quality - 1), payloads, shapes), strict=True):
             place[:] = grid
@@ -96,7 +100,7 @@ class CompressionModule(nn.Module):
         return self._codec.model.config.unit
 
     def _check(self, x: Tensor) -> tuple[int, int]:
-        """Height and width of pictures. Raises `UsageError`."""
+        """Height and width of pictures. Raises `UsageError` or `LimitExceeded`."""
         if x.ndim != 4 or x.shape[1] != 3 or 0 in x.shape or not x.is_floating_point():
             found = f"{x.dtype} [{', '.join(map(str, x.shape))}]"
             raise UsageError(f"pictures must be floats in [0, 1], [batch, 3, height, width], not {found}")
@@ -104,16 +108,16 @@ class CompressionModule(nn.Module):
         return x.shape[2], x.shape[3]
 
     def _padded(self, x: Tensor) -> Tensor:
-        """Pictures with the last row and column repeated up to whole latent positions."""
+        """Pictures padded to a multiple of the stride by repeating the last row and column."""
         stride = self._codec.model.config.vqvae.stride
         return F.pad(x, (0, -x.shape[3] % stride, 0, -x.shape[2] % stride), mode="replicate")
 
     def _likelihoods(self, codes: Codes) -> np.ndarray[Any, np.dtype[np.float32]]:
-        """What the prior gives each of the codes [G, h, w], unit by unit."""
+        """The probability [G, h, w] that the prior gives to each of the codes [G, h, w], unit by unit."""
         result = np.empty(codes.shape, np.float32)
         prior = self._codec.prior(self.quality - 1)
-        for coded, told in zip(split(codes, self._unit), split(result, self._unit), strict=True):
-            for unit, place in zip(coded, told, strict=True):
+        for code_row, result_row in zip(split(codes, self._unit), split(result, self._unit), strict=True):
+            for unit, place in zip(code_row, result_row, strict=True):
                 for g, counts in enumerate(prior.evaluate(unit)):
                     chosen = np.take_along_axis(counts, unit[g].reshape(-1, 1), axis=1)[:, 0]
                     place[g] = (chosen / counts.sum(axis=1)).reshape(unit.shape[1:])

@@ -1,7 +1,7 @@
-"""Measuring: codecs x pictures x qualities -> rows of figures, curves, tables and a page.
+"""Benchmarks: codecs x pictures x qualities -> rows of figures, rate-distortion curves, tables and an HTML page.
 
 In: pictures and the codecs to compare. Out: JSON, CSV, text tables or one HTML page.
-Read `study` first: it runs a comparison. `lineup` chooses the codecs, `peers` holds them, `results` defines the rows;
-`report`, `tables` and `html` show them, beside curves that others published (`published`). `demo` is a small study of
+Read `study` first: it runs a whole comparison. `lineup` selects the codecs, `peers` implements them and `results`
+defines the rows. `report`, `tables` and `html` show the rows, beside published curves (`published`). `demo` measures
 one bundled picture. `code_maps` draws the codebooks of a model and the codes of a picture.
 """

@@ -1,6 +1,6 @@
-"""Where the bits of a .vq file go: header, checksums, payload; what the prior promised and what the coder made of it.
+"""Bytes of a .vq file -> `Anatomy`: the sizes of its parts, the ideal code length, and the entropy coder's overhead.
 
-In: the bytes of a file and its model. Out: an `Anatomy`. Needs no torch.
+In: the bytes of a file and its model. Out: an `Anatomy`. Does not need torch.
 """
 
 from __future__ import annotations
@@ -20,15 +20,15 @@ if TYPE_CHECKING:
 
 __all__ = ["dissect", "entropy_bits", "mean_anatomy"]
 
-CHECKSUM = 4  # bytes in front of each part
+CHECKSUM = 4  # bytes, stored in front of each part
 
 
 def dissect(data: bytes, model: Model) -> Anatomy:
-    """The anatomy of a .vq file, without names. Raises `BadFile` or `UnknownModel`.
+    """The anatomy of a .vq file; `image` and `codec` are left empty. Raises `BadFile` or `UnknownModel`.
 
-    The ideal size of a code is -log2 of its count over the sum of the counts: Shannon's bound for the prior as it is in
-    the model. Zero-order entropies are those of the codes' frequencies in this very file, as if these were known to a
-    decoder for nothing.
+    The ideal size of a code is -log2(count / sum of counts), with the prior's integer counts: Shannon's bound for the
+    prior stored in the model. Zero-order entropies use the code frequencies of this file and ignore the cost of
+    sending those frequencies to the decoder.
     """
     header, file = container.read_header(data), container.unpack(data)
     prior = model.prior(file.quality)
@@ -72,13 +72,16 @@ def dissect(data: bytes, model: Model) -> Anatomy:
 
 
 def entropy_bits(codes: NDArray[np.int32]) -> float:
-    """Number of codes times the entropy (bits) of their frequencies."""
+    """Total bits at zero order: the number of codes times the entropy of their frequencies."""
     _, counts = np.unique(codes, return_counts=True)
     return float((counts * np.log2(codes.size / counts)).sum())
 
 
 def mean_anatomy(anatomies: list[Anatomy]) -> Anatomy:
-    """Means of all figures over the files of one codec and quality; the gain is that of the sums."""
+    """Means of all figures over the files of one codec and quality.
+
+    `prior_gain` is the ratio of the mean bit counts, not the mean of the files' gains.
+    """
 
     def average(figure: str) -> float:
         return float(sum(getattr(anatomy, figure) for anatomy in anatomies)) / len(anatomies)

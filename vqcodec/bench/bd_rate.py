@@ -1,4 +1,4 @@
-"""Two rate-distortion curves -> BD-rate and BD-quality: their mean distance along either axis.
+"""Two rate-distortion curves -> BD-rate and BD-quality: their mean distance along the rate or the quality axis.
 
 In: rates and qualities of the points of both curves. Out: plain numbers; `nan` where the curves have no common range.
 """
@@ -25,11 +25,13 @@ def bd_rate(
     """Mean difference of rate at equal quality, in percent; negative if curve b needs fewer bits.
 
     Bjontegaard, ITU-T VCEG-M33, 2001: the logarithm of the rate is interpolated over the quality and
-    integrated over the qualities both curves reach. Here by monotone piecewise cubics (Fritsch & Butland,
-    SIAM J. Sci. Stat. Comput. 5, 1984), which do not swing between points as the report's single cubic may.
+    integrated over the range of qualities that both curves reach. This implementation interpolates with
+    monotone piecewise cubics (Fritsch & Butland, SIAM J. Sci. Stat. Comput. 5, 1984). They do not oscillate
+    between points, as the single cubic of the original report may.
 
-    Points in any order. `nan` if the curves share no range of quality, or one has no two points, a quality
-    twice or a value that is not finite. Raises `ValueError` for different lengths or rates not above 0.
+    Points may be in any order. Returns `nan` if the curves share no range of quality, or if a curve has fewer
+    than two points, a repeated quality or a value that is not finite. Raises `ValueError` if the lengths
+    differ or a rate is not above 0.
     """
     (rates_a, qualities_a), (rates_b, qualities_b) = _points(rate_a, quality_a), _points(rate_b, quality_b)
     return 100 * math.expm1(_mean_gap(_sorted(qualities_a, rates_a), _sorted(qualities_b, rates_b)))
@@ -43,14 +45,14 @@ def bd_quality(
 ) -> float:
     """Mean difference of quality at equal rate, in the quality's unit; positive if curve b is better (BD-PSNR).
 
-    As `bd_rate`, with the axes changed over: the quality is interpolated over the logarithm of the rate, and `nan`
-    stands for no common range of rates.
+    Same as `bd_rate` with the axes swapped: the quality is interpolated over the logarithm of the rate. Returns `nan`
+    if the curves share no range of rates.
     """
     return _mean_gap(_sorted(*_points(rate_a, quality_a)), _sorted(*_points(rate_b, quality_b)))
 
 
 def overlap(a: Sequence[float], b: Sequence[float]) -> tuple[float, float]:
-    """The range (low, high) that the values of both curves reach; low >= high if there is none."""
+    """The range (low, high) of values that both curves cover; low >= high if there is none."""
     return max(min(a), min(b)), min(max(a), max(b))
 
 
@@ -71,7 +73,7 @@ def _sorted(x: Plane, y: Plane) -> tuple[Plane, Plane]:
 
 
 def _mean_gap(a: tuple[Plane, Plane], b: tuple[Plane, Plane]) -> float:
-    """How much higher curve b runs than curve a, on average over the x that both reach; `nan` if there are none."""
+    """Mean of b - a over the range of x that both curves cover; `nan` if there is none."""
     if any(len(x) < 2 or not np.isfinite([x, y]).all() or np.diff(x).min() <= 0 for x, y in (a, b)):
         return math.nan
     low, high = overlap(a[0].tolist(), b[0].tolist())
@@ -82,7 +84,7 @@ def _mean_gap(a: tuple[Plane, Plane], b: tuple[Plane, Plane]) -> float:
 
 
 def _area(x: Plane, y: Plane, low: float, high: float) -> float:
-    """Integral of the monotone cubic through the points; Simpson's rule is exact for each of its pieces."""
+    """Integral of the monotone cubic through the points from low to high. Simpson's rule is exact for cubic pieces."""
     slopes = _slopes(x, y)
     knots = np.concatenate([[low], x[(x > low) & (x < high)], [high]])
     left, right = knots[:-1], knots[1:]
@@ -92,7 +94,7 @@ def _area(x: Plane, y: Plane, low: float, high: float) -> float:
 
 
 def _hermite(x: Plane, y: Plane, slopes: Plane, piece: NDArray[np.intp], at: Plane) -> Plane:
-    """Values at `at` of the cubic Hermite pieces with the numbers `piece`."""
+    """Values at `at` of the cubic Hermite pieces with the indices `piece`."""
     width = x[piece + 1] - x[piece]
     t = (at - x[piece]) / width
     value = (1 + 2 * t) * (1 - t) ** 2 * y[piece] + t**2 * (3 - 2 * t) * y[piece + 1]
@@ -101,7 +103,7 @@ def _hermite(x: Plane, y: Plane, slopes: Plane, piece: NDArray[np.intp], at: Pla
 
 
 def _slopes(x: Plane, y: Plane) -> Plane:
-    """Slopes at the points: weighted harmonic means of the secants beside them, 0 where these change sign."""
+    """Slopes at the points: weighted harmonic means of the two adjacent secants; 0 where the secants change sign."""
     width = np.diff(x)
     secant = np.diff(y) / width
     if len(x) == 2:
@@ -117,7 +119,7 @@ def _slopes(x: Plane, y: Plane) -> Plane:
 
 
 def _end_slope(near: float, next_: float, secant: float, next_secant: float) -> float:
-    """Slope at an end by three points, held back so that the curve stays monotone."""
+    """Three-point estimate of the slope at an end, limited so that the curve stays monotone."""
     slope = ((2 * near + next_) * secant - near * next_secant) / (near + next_)
     if slope * secant <= 0:
         return 0.0

@@ -1,7 +1,7 @@
-"""Measured once -> known: the rows and files of earlier runs, so that an interrupted run goes on where it was.
+"""Measurement cache: rows and encoded files of earlier runs, so that an interrupted run can resume.
 
-An entry is two files in one folder, named by a hash over everything that the figures depend on: the row as JSON, and
-the encoded picture. What was not used for two months is removed.
+An entry is two files in one folder: the row as JSON, and the encoded picture. Their name is a hash of everything that
+the figures depend on. Entries that were not used for two months are deleted.
 """
 
 from __future__ import annotations
@@ -23,13 +23,13 @@ from vqcodec.bench.results import Row
 __all__ = ["Cache", "default_folder", "digest", "versions"]
 
 _KEPT = 60 * 86400.0  # seconds
-# Parts of the package that no figure depends on: whoever changes them need not measure anew.
-_APART = ("api/", "cli/", "files/", "train/", "output.py")
-_OF_BENCH = ("bd_rate", "measure", "peers")  # the parts of this folder that some do depend on
+# Parts of the package that no figure depends on. Changing them does not invalidate the cache.
+_IRRELEVANT = ("api/", "cli/", "files/", "train/", "output.py")
+_RELEVANT_IN_BENCH = ("bd_rate", "measure", "peers")  # the modules of this folder that figures do depend on
 
 
 def default_folder() -> Path:
-    """Where this user's caches are: XDG_CACHE_HOME, or what the system has for that."""
+    """The user's cache folder: below XDG_CACHE_HOME if that is set, else at the system's usual place."""
     named = os.environ.get("XDG_CACHE_HOME")
     if named:
         return Path(named) / "vqcodec" / "bench"
@@ -40,18 +40,18 @@ def default_folder() -> Path:
 
 
 def digest(parts: Mapping[str, object]) -> str:
-    """A name for an entry: the hash of whatever its figures depend on."""
+    """The name of an entry: a hash of everything that its figures depend on (40 hexadecimal digits)."""
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:40]
 
 
 @cache
 def versions() -> dict[str, str]:
-    """What every figure depends on besides the codec: the code that makes it, to the byte, and its libraries."""
+    """What every figure depends on besides the codec: a hash of the relevant source code, and library versions."""
     source = hashlib.sha256()
     package = Path(__file__).parent.parent
     for path in sorted(package.rglob("*.py")):
         name = path.relative_to(package).as_posix()
-        counts = path.stem in _OF_BENCH if path.parent.name == "bench" else not name.startswith(_APART)
+        counts = path.stem in _RELEVANT_IN_BENCH if path.parent.name == "bench" else not name.startswith(_IRRELEVANT)
         if counts:
             source.update(name.encode() + b"\0" + path.read_bytes() + b"\0")
     found = {"vqcodec": source.hexdigest()[:16]}
@@ -62,10 +62,10 @@ def versions() -> dict[str, str]:
 
 
 class Cache:
-    """The entries in a folder."""
+    """The cache entries in a folder."""
 
     def __init__(self, folder: Path) -> None:
-        """Makes the folder where it is absent. Raises `OSError` where that cannot be done."""
+        """Create the folder if needed and delete old entries. Raises `OSError` if the folder cannot be created."""
         self.folder = folder
         folder.mkdir(parents=True, exist_ok=True)
         oldest = time.time() - _KEPT
@@ -75,11 +75,11 @@ class Cache:
                     path.unlink()
 
     def file(self, key: str) -> Path:
-        """Where the encoded picture of an entry is, or belongs."""
+        """The path of an entry's encoded picture, whether or not it exists."""
         return self.folder / f"{key}.bin"
 
     def load(self, key: str) -> Row | None:
-        """The row of an entry; None if there is none that can be used, with its file whole."""
+        """The row of an entry; None if the entry is missing or unreadable, or if its encoded picture is damaged."""
         path = self.folder / f"{key}.json"
         try:
             entry = json.loads(path.read_text())
@@ -94,7 +94,7 @@ class Cache:
         return row
 
     def store(self, key: str, row: Row) -> None:
-        """Keep a row whose file is already there. A full disk is no reason to fail: then it is not kept."""
+        """Store a row whose encoded picture is already in place. A failed write (disk full) is ignored."""
         from vqcodec.errors import OutputError
         from vqcodec.output import write_atomic
 

@@ -1,6 +1,6 @@
-"""A model made visible, in PNG pictures: its codebooks as maps, its codes as blocks, and where a picture's bits go.
+"""Visualisation: codebooks as maps, codes as image blocks, and a picture's reconstruction, error and bit maps.
 
-In: a `Codec`, a quality and, for some of them, a `Picture`. Out: Pillow images by name, and the figures beside them.
+In: a `Codec`, a quality and, for the last three, a `Picture`. Out: Pillow images by file name, each with a caption.
 """
 
 from __future__ import annotations
@@ -23,35 +23,35 @@ from vqcodec.progress import Progress, share_of
 
 __all__ = ["NAMES", "PICTURE_NAMES", "Shown", "bits_of", "show_model", "show_picture"]
 
-NAMES = ("codebooks.png", "codes.png")  # of a model
-PICTURE_NAMES = ("reconstruction.png", "error.png", "bits.png")  # of a picture
+NAMES = ("codebooks.png", "codes.png")  # images of a model
+PICTURE_NAMES = ("reconstruction.png", "error.png", "bits.png")  # images of a picture
 Floats = npt.NDArray[np.float32]
 Samples = npt.NDArray[np.uint8]
 
-PANEL = 220  # pixels, of the side of a map
+PANEL = 220  # pixels, side of a codebook map
 MARGIN, TITLE = 14, 16
-SHEET = 64  # codes of a codebook on the sheet, the most used ones
-CELL = 32  # pixels, of the side of a block on the sheet
-ERROR_TOP = 64  # grey levels that are drawn in the brightest colour
-# Black, violet, red, yellow, white: rising brightness, so that it can also be read in grey.
+SHEET = 64  # codes of each codebook on the code sheet: the most used ones
+CELL = 32  # pixels, side of a block on the code sheet
+ERROR_TOP = 64  # grey levels; errors from here on get the brightest colour
+# Black, violet, red, yellow, white. Brightness increases, so the map also reads correctly in greyscale.
 _HEAT = np.array([[0, 0, 0], [70, 10, 110], [200, 40, 60], [250, 190, 40], [255, 255, 255]], np.float32)
 
 
 @dataclass(frozen=True)
 class Shown:
-    """Pictures by the name of their file, and one line for each that says how to read it."""
+    """Images by file name, and a one-line caption for each."""
 
     images: dict[str, Image.Image]
     lines: dict[str, str]
 
 
 def show_model(codec: Codec, quality: int) -> Shown:
-    """The codebooks of a model at a quality (from 1), as maps, and what their codes look like."""
+    """The codebooks of a model at a quality (from 1) as maps, and the image block of each code."""
     used = [int(codec.network.quantizer.live(g)[quality - 1]) for g in range(len(codec.network.config.codebooks))]
     images = [codebook_maps(codec.network, quality - 1), code_sheet(codec.network, quality - 1)]
     lines = [
-        f"{sum(used)} codes in use, by the first two principal components of their vectors; the area is their use",
-        f"the {SHEET} most used codes of each codebook, each alone in a grey picture; contrast stretched for each row",
+        f"{sum(used)} codes in use, placed by the first two principal components of their vectors; area: frequency",
+        f"the {SHEET} most used codes of each codebook, each alone in a grey picture; contrast set for each row",
     ]
     return Shown(dict(zip(NAMES, images, strict=True)), dict(zip(NAMES, lines, strict=True)))
 
@@ -59,7 +59,7 @@ def show_model(codec: Codec, quality: int) -> Shown:
 def show_picture(
     codec: Codec, picture: Picture, quality: int, effort: int = DEFAULT_EFFORT, progress: Progress | None = None
 ) -> Shown:
-    """What becomes of a picture, how far that is from it, and what each part of it costs."""
+    """The reconstruction of a picture at a quality (from 1), its error map and its bit map."""
     height, width = picture.pixels.shape[:2]
     codes = codec.to_codes(picture.pixels, quality, share_of(progress, 0, 0.6), effort)
     weights = codec.fit(picture.pixels, codes, quality)
@@ -76,8 +76,8 @@ def show_picture(
     ]
     lines = [
         f"PSNR {psnr(picture.pixels, decoded):.2f} dB",
-        f"mean of the channels' errors: black 0, white {ERROR_TOP} of 255 and more; at most {error.max():.0f} here",
-        f"black 0, white {top:.1f} bits a position; {bits.mean():.2f} on average, {bits.sum() / 8:,.0f} bytes in all",
+        f"absolute error, mean of the channels: black 0, white {ERROR_TOP} of 255 or more; maximum {error.max():.0f}",
+        f"bits per position: black 0, white {top:.1f}; mean {bits.mean():.2f}, total {bits.sum() / 8:,.0f} bytes",
     ]
     if progress:
         progress(1)
@@ -85,7 +85,7 @@ def show_picture(
 
 
 def bits_of(codec: Codec, codes: Codes, quality: int) -> Floats:
-    """What the codes [G, h, w] cost by the prior, in bits: [h, w]."""
+    """Bits that the prior assigns to the codes [G, h, w] at a quality (from 1), per position: [h, w]."""
     prior = codec.prior(quality - 1)
     bits = np.empty(codes.shape[1:], np.float32)
     unit = codec.model.config.unit
@@ -96,10 +96,10 @@ def bits_of(codec: Codec, codes: Codes, quality: int) -> Floats:
 
 
 def codebook_maps(network: VQVAE, quality: int) -> Image.Image:
-    """A map of each codebook at a quality (0-based): its codes by the principal components of their vectors.
+    """A map of each codebook at a quality (0-based): codes placed by the principal components of their vectors.
 
-    Distances from the centre are drawn as their roots, since a few codes are far out. With one dimension, the second
-    axis is the bits of a code by its frequency, few of them on top.
+    The map shows the square root of each distance from the centre, because a few codes lie far out. If a codebook has
+    one dimension, the vertical axis is -log2 of a code's frequency instead; frequent codes are at the top.
     """
     quantizer = network.quantizer
     count = len(network.config.codebooks)
@@ -117,7 +117,7 @@ def codebook_maps(network: VQVAE, quality: int) -> Image.Image:
         draw.text((left + 4, top + 2), f"{g + 1}: {live} codes, {vectors.shape[1]}-d, {entropy:.2f} bits", fill="black")
         draw.rectangle((left, top + TITLE, left + PANEL - 1, top + step - 1), outline="silver")
         places = _fitted(_principal(vectors, share) if vectors.shape[1] > 1 else np.stack([vectors[:, 0], bits], 1))
-        for index in np.argsort(-share, kind="stable"):  # large ones below
+        for index in np.argsort(-share, kind="stable"):  # frequent codes first, so that smaller discs are drawn on top
             x = left + MARGIN + places[index, 0] * (PANEL - 2 * MARGIN)
             y = top + TITLE + MARGIN + places[index, 1] * (PANEL - 2 * MARGIN)
             radius = max(1.0, MARGIN * math.sqrt(share[index]))
@@ -126,16 +126,16 @@ def codebook_maps(network: VQVAE, quality: int) -> Image.Image:
 
 
 def code_sheet(network: VQVAE, quality: int) -> Image.Image:
-    """A row for each codebook at a quality (0-based): its most used codes, each alone in the middle of a grey picture.
+    """A row for each codebook at a quality (0-based): its most used codes, each decoded alone in a grey picture.
 
-    Drawn is what differs from the picture that has the codes of plain grey there, too.
+    A block shows the difference between this picture and one that has the codes of plain grey everywhere.
     """
     quantizer, stride, reach = network.quantizer, network.config.stride, network.decoder_reach
-    side = 2 * reach + 3  # positions: the middle, its neighbours, and as far as pixels there can see
+    side = 2 * reach + 3  # positions: the centre, its neighbours, and the decoder's reach around them
     grey = torch.full((1, 3, side * stride, side * stride), 0.5)
     plain = network.to_codes(grey, quality)
-    around = network.to_pictures(plain, quality)  # what the codes of grey become: nearly that
-    across = slice(side * stride // 2 - stride, side * stride // 2 + stride)  # the middle and half of its neighbours
+    around = network.to_pictures(plain, quality)  # decoded codes of grey: only nearly grey
+    across = slice(side * stride // 2 - stride, side * stride // 2 + stride)  # the centre and half of its neighbours
     rows = []
     for g in range(len(network.config.codebooks)):
         live = int(quantizer.live(g)[quality])
@@ -160,24 +160,24 @@ def code_sheet(network: VQVAE, quality: int) -> Image.Image:
 
 
 def _principal(vectors: npt.NDArray[np.float64], share: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
-    """Vectors [K, dim] -> their first two principal components [K, 2], weighted by use; distances as roots."""
+    """Vectors [K, dim] -> first two principal components [K, 2], weighted by frequency; radii as square roots."""
     share = share / share.sum()
     centred = vectors - share @ vectors
-    _, axes = np.linalg.eigh(centred.T @ (centred * share[:, None]))  # rising eigenvalues
+    _, axes = np.linalg.eigh(centred.T @ (centred * share[:, None]))  # eigenvalues in ascending order
     places = centred @ axes[:, :-3:-1]
     found: npt.NDArray[np.float64] = places / np.sqrt(np.hypot(places[:, :1], places[:, 1:]) + 1e-12)
     return found
 
 
 def _fitted(places: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
-    """Points [K, 2] in the unit square, each axis stretched to fill it; a lone one in the middle."""
+    """Points [K, 2] scaled to fill the unit square on each axis; a single point goes to the centre."""
     low, high = places.min(0), places.max(0)
     span = high - low
     return np.where(span > 0, (places - low) / np.where(span > 0, span, 1), 0.5)
 
 
 def _heat(values: Floats) -> Samples:
-    """Values [H, W], 0 to 1 and above, as colours [H, W, 3]."""
+    """Values [H, W] as colours [H, W, 3]; values above 1 get the brightest colour."""
     scaled = values.clip(0, 1) * (len(_HEAT) - 1)
     colours = [np.interp(scaled, np.arange(len(_HEAT)), _HEAT[:, channel]) for channel in range(3)]
     return np.stack(colours, 2).round().astype(np.uint8)

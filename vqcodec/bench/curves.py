@@ -1,7 +1,7 @@
-"""Rows -> how much better one codec is than another: BD-rate and BD-PSNR of curves, or wins at equal size.
+"""Rows -> comparisons of codecs: BD-rate and BD-PSNR of curves, or wins at equal size.
 
-Bjontegaard's figures (ITU-T VCEG-M33, 2001) compare two rate-distortion curves where both exist; here the share of a
-curve for which that is so is always told, and where there is nothing in common there is no figure.
+Bjontegaard's figures (ITU-T VCEG-M33, 2001) compare two rate-distortion curves over the range that both cover. Every
+comparison states what share of the curve that range is. Curves without a common range get no figure, only a reason.
 """
 
 from __future__ import annotations
@@ -17,13 +17,13 @@ from vqcodec.bench.results import Comparison, Published, Row
 __all__ = ["MEASURES", "common", "compare", "wins"]
 
 MEASURES = ("psnr", "psnr_y", "ms_ssim")
-Points = list[tuple[float, float]]  # (bpp, dB), by rising bpp
+Points = list[tuple[float, float]]  # (bpp, dB), in ascending order of bpp
 
 
 def compare(rows: Sequence[Row], published: Sequence[Published], anchor: str) -> list[Comparison]:
-    """Every other codec, measured or published, against `anchor`, by each measure that both have.
+    """Compare every other codec, measured or published, with `anchor`, by each measure that both have.
 
-    Curves go through the means over the pictures that every measured codec has at every quality.
+    The points of a curve are means over the pictures that every measured codec coded at every quality.
     """
     kept = common(rows)
     means = mean(kept)
@@ -31,14 +31,14 @@ def compare(rows: Sequence[Row], published: Sequence[Published], anchor: str) ->
     for row in kept:
         pictures.setdefault(row.image, []).append(row)
     labels = list(dict.fromkeys(row.codec for row in rows))
-    outside = [name for name in dict.fromkeys(point.codec for point in published) if name not in labels]
+    unmeasured = [name for name in dict.fromkeys(point.codec for point in published) if name not in labels]
     found = []
-    for label in (name for name in [*labels, *outside] if name != anchor):
+    for label in (name for name in [*labels, *unmeasured] if name != anchor):
         for measure in MEASURES:
             base = _curve(anchor, measure, means, published)
             curve = _curve(label, measure, means, published)
             if (base and curve) or (measure == "psnr" and label in labels):
-                whole = _compared(label, anchor, measure, curve, base, len(pictures), label in outside)
+                whole = _compared(label, anchor, measure, curve, base, len(pictures), label in unmeasured)
                 single = _picture_rates(label, anchor, measure, pictures.values())
                 if single:
                     average, fewer = sum(single) / len(single), sum(rate < 0 for rate in single)
@@ -48,14 +48,14 @@ def compare(rows: Sequence[Row], published: Sequence[Published], anchor: str) ->
 
 
 def common(rows: Iterable[Row]) -> list[Row]:
-    """The rows of the pictures that have figures for every codec and quality."""
+    """The rows of those pictures that have figures for every codec and quality."""
     rows = list(rows)
     bad = {row.image for row in rows if row.error is not None}
     return [row for row in rows if row.image not in bad]
 
 
 def wins(rows: Iterable[Row], codec: str, anchor: str) -> tuple[int, int, float]:
-    """(pictures on which `codec` has the higher PSNR, pictures both have, mean difference in dB), at matched size."""
+    """(pictures where `codec` has the higher PSNR, pictures that both have, mean difference in dB), at matched size."""
     psnr = {(row.codec, row.image): row.psnr for row in rows if row.error is None}
     differences = [
         value - psnr[anchor, image]
@@ -67,9 +67,9 @@ def wins(rows: Iterable[Row], codec: str, anchor: str) -> tuple[int, int, float]
 
 
 def _curve(label: str, measure: str, means: Iterable[Row], published: Iterable[Published]) -> Points:
-    """The points of a codec that have this measure, in dB."""
+    """The points of a codec that have this measure, with the measure in dB."""
     points = [(row.bpp, getattr(row, measure)) for row in means if row.codec == label]
-    if not points and measure != "psnr_y":  # nobody publishes luma alone here
+    if not points and measure != "psnr_y":  # published curves have no luma PSNR
         points = [(point.bpp, getattr(point, measure)) for point in published if point.codec == label]
     if measure == "ms_ssim":
         points = [(bpp, -10 * math.log10(1 - value)) for bpp, value in points if value < 1]
@@ -79,6 +79,7 @@ def _curve(label: str, measure: str, means: Iterable[Row], published: Iterable[P
 def _compared(
     label: str, anchor: str, measure: str, curve: Points, base: Points, pictures: int, published: bool
 ) -> Comparison:
+    """The comparison of two curves: figures where they overlap, else nan with the reason."""
     reason = _reason(curve, base)
     none = math.nan
     nothing = Comparison(
@@ -103,7 +104,7 @@ def _compared(
 
 
 def _picture_rates(label: str, anchor: str, measure: str, pictures: Iterable[list[Row]]) -> list[float]:
-    """The BD-rates of one picture after the other, of those whose two curves overlap; none for published curves."""
+    """The BD-rate of each picture whose two curves overlap. Empty for published curves."""
     rates = []
     for rows in pictures:
         curve, base = (_curve(name, measure, rows, ()) for name in (label, anchor))
@@ -113,9 +114,10 @@ def _picture_rates(label: str, anchor: str, measure: str, pictures: Iterable[lis
 
 
 def _reason(curve: Points, base: Points) -> str | None:
+    """Why two curves cannot be compared, or None."""
     for points, whose in ((curve, "its curve"), (base, "the anchor's curve")):
         if len(points) < 2:
             return f"{whose} has {len(points) or 'no'} point" + ("" if len(points) == 1 else "s")
         if len({value for _, value in points}) < len(points) or len({bpp for bpp, _ in points}) < len(points):
-            return f"{whose} has one value twice"
+            return f"{whose} has a repeated value"
     return None

@@ -1,4 +1,4 @@
-"""The picture that comes with vqcodec, for a first look: decoded from a .vq file in the package, and halved."""
+"""The bundled demo picture, and a small benchmark of it that keeps the files."""
 
 from __future__ import annotations
 
@@ -19,7 +19,10 @@ __all__ = ["demo_picture", "run_and_keep"]
 
 
 def demo_picture() -> Picture:
-    """The picture, at half the size of the file: a codec finds its own output too easy, and this it has not seen."""
+    """The bundled picture, decoded from demo.vq and reduced to half its width and height.
+
+    A codec compresses its own output more easily than other pictures. Reducing the picture removes this advantage.
+    """
     from importlib import resources
 
     from vqcodec.codec.codec import Codec, model_for
@@ -33,16 +36,16 @@ def demo_picture() -> Picture:
 def run_and_keep(
     model: Model, picture: Picture, qualities: Sequence[int], stem: Path, progress: Callable[[float], None]
 ) -> list[Row]:
-    """A row for each quality; keeps each file as STEM-qN.vq and what comes out of it as STEM-qN.png.
+    """A row for each quality. Keeps each encoded file as STEM-qN.vq and the decoded picture as STEM-qN.png.
 
-    Existing files are replaced. Raises `VqError`.
+    Existing files are replaced. `progress` gets the fraction done, 0 to 1. Raises `VqError`.
     """
     from vqcodec.output import write_atomic
     from vqcodec.picture.write import image_file
 
     peer = ModelPeer(model)
     rows: list[Row] = []
-    for quality in (qualities[0], *qualities):  # the first one twice: the first pass also pays for warming up
+    for quality in (qualities[0], *qualities):  # the first quality runs twice: the first pass includes the warm-up
         target = stem.with_name(f"{stem.name}-q{quality}.vq")
         row, result = measure(peer, picture, quality, target)
         write_atomic(target.with_suffix(".png"), image_file(result, "PNG"), force=True)

@@ -1,4 +1,4 @@
-"""What a benchmark ran on and with: the part of its results without which the figures mean less."""
+"""The environment of a benchmark: processor, cores, settings and library versions, for its results."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ __all__ = ["environment"]
 
 
 def environment(contenders: Sequence[Contender], jobs: int, threads: int) -> dict[str, str]:
-    """Names and versions, as text; neither a path nor a host's name is among them."""
+    """Names, versions and settings as text. Contains no paths and no host name."""
     found = {
         "Python": platform.python_version(),
         "system": f"{platform.system()} {platform.machine()}",
@@ -33,6 +33,7 @@ def environment(contenders: Sequence[Contender], jobs: int, threads: int) -> dic
 
 
 def _processor() -> str:
+    """The name of the processor model, or "unknown"."""
     with suppress(OSError):
         for line in Path("/proc/cpuinfo").read_text().splitlines():
             if line.startswith("model name"):

@@ -1,9 +1,9 @@
-"""Results -> one self-contained page: curves, tables, a viewer of pictures. It loads nothing from anywhere.
+"""Results -> one self-contained HTML page: curves, tables and a picture viewer. The page loads nothing else.
 
-The page's markup, style and script lie beside this module as page.html, page.css and page.js. Figures go in as tables
-of HTML and, for the script, as JSON (`html_data`). The page's policy allows that one style, that one script and
-pictures in data URIs, so that even a name which slipped through unescaped could run nothing. The same results give the
-same page.
+The page's markup, style and script are page.html, page.css and page.js in this folder. The figures are inserted as HTML
+tables and, for the script, as JSON (`html_data`). The page's content security policy allows only this style, this
+script and pictures in data URIs, so that no script could run even if a name were inserted without escaping. The output
+is deterministic: the same results give the same page.
 """
 
 from __future__ import annotations
@@ -29,13 +29,13 @@ Record = TypeVar("Record")
 
 @dataclass(frozen=True)
 class Column(Generic[Record]):
-    """A heading and what stands below it. form and unit: how a number is written; no form: the column holds texts."""
+    """A column of a table. form, unit: format specification and suffix of its numbers. Without form it holds text."""
 
     heading: str
     value: Callable[[Record], float | str | None]
     form: str | None = None
     unit: str = ""
-    long: bool = False  # its texts may be broken into lines
+    long: bool = False  # its text may wrap
 
 
 LABELS = {measure.key: measure.label for measure in MEASURES}
@@ -74,13 +74,13 @@ BD: tuple[Column[Comparison], ...] = (
     Column("bits, equal quality", lambda bd: bd.bd_rate, "+.1f", " %"),
     Column("over", lambda bd: _span(bd.low, bd.high, ".2f", " dB")),
     Column("overlap", lambda bd: 100 * bd.share, ".0f", " %"),
-    Column("the same, picture by picture", lambda bd: bd.picture_rate, "+.1f", " %"),
+    Column("bits, mean of single pictures", lambda bd: bd.picture_rate, "+.1f", " %"),
     Column("fewer bits on", lambda bd: f"{bd.fewer} of {bd.compared}" if bd.compared else None),
     Column("quality, equal bits", lambda bd: bd.bd_quality, "+.2f", " dB"),
     Column("over", lambda bd: _span(bd.low_bpp, bd.high_bpp, ".3f", " bpp")),
     Column("overlap", lambda bd: 100 * bd.rate_share, ".0f", " %"),
     Column("pictures", lambda bd: bd.pictures or None, "d"),
-    Column("no figure because", lambda bd: bd.reason, long=True),
+    Column("reason for a missing figure", lambda bd: bd.reason, long=True),
 )
 
 ANATOMY: tuple[Column[Anatomy], ...] = (
@@ -94,17 +94,17 @@ ANATOMY: tuple[Column[Anatomy], ...] = (
     Column("post-filter", lambda file: file.postfilter_bytes or None, ",.0f"),
     Column("payload", lambda file: file.payload_bytes, ",.0f"),
     Column("ideal bits", lambda file: file.ideal_bits, ",.0f"),
-    Column("coder's overhead, bits", lambda file: file.overhead_bits, ",.0f"),
+    Column("coder overhead, bits", lambda file: file.overhead_bits, ",.0f"),
     Column("bits without prior", lambda file: file.zero_order_bits, ",.0f"),
     Column("naive bits", lambda file: file.naive_bits, ",.0f"),
     Column("gain of the prior", lambda file: file.prior_gain, ".2f"),
     Column("units", lambda file: file.units, ",d"),
-    Column("codes in effective use, of K, for each codebook", lambda file: _books(file)),
+    Column("effective codes of K, by codebook", lambda file: _books(file)),
 )
 
 
 def to_html(results: Results) -> str:
-    """The page as text; write it as UTF-8. Decoded pictures are in it as they are in `results.pictures`."""
+    """The page as text, to be written as UTF-8. It embeds the image files of `results.pictures` unchanged."""
     style, script = _part("page.css"), _part("page.js")
     policy = {
         "default-src": "'none'",
@@ -121,7 +121,7 @@ def to_html(results: Results) -> str:
     links |= {"Pictures side by side": "viewer"} if results.pictures else {}
     links |= {heading: _id(heading) for heading in details}
     return Template(_part("page.html")).substitute(
-        policy="; ".join(f"{what} {allowed}" for what, allowed in policy.items()),
+        policy="; ".join(f"{directive} {allowed}" for directive, allowed in policy.items()),
         title=_title(results),
         summary=_summary(results),
         contents="".join(f'<a href="#{anchor}">{heading}</a> ' for heading, anchor in links.items()),
@@ -135,12 +135,12 @@ def to_html(results: Results) -> str:
 
 
 def _part(name: str) -> str:
-    """A part of the page, from the package."""
+    """Read a part of the page from the package."""
     return files("vqcodec.bench").joinpath(name).read_text(encoding="utf-8")
 
 
 def _source(text: str) -> str:
-    """The policy's name for exactly this style or script."""
+    """The hash source of a style or script for the content security policy."""
     digest = hashlib.sha256(text.encode()).digest()
     return f"'sha256-{base64.b64encode(digest).decode()}'"
 
@@ -149,11 +149,12 @@ def _source(text: str) -> str:
 
 
 def _text(value: str) -> str:
-    """Any string, such as the name of a file, as text of HTML. What has no place in HTML or UTF-8 becomes U+FFFD."""
+    """Escape any string, such as a file name, for HTML. Characters not allowed in HTML or UTF-8 become U+FFFD."""
     return escape(_NOT_IN_HTML.sub("\ufffd", value))
 
 
 def _count(number: int, noun: str) -> str:
+    """The number and the noun, in the plural unless the number is 1."""
     return f"{number:,} {noun}{'' if number == 1 else 's'}"
 
 
@@ -164,14 +165,14 @@ def _title(results: Results) -> str:
 
 def _summary(results: Results) -> str:
     failed = sum(row.error is not None for row in results.rows)
-    said = [f"{_count(len(results.rows) - failed, 'file')} written, read back and compared with the originals."]
+    sentences = [f"{_count(len(results.rows) - failed, 'file')} written, read back and compared with the originals."]
     if results.match is not None:
-        said.append(f"Every file was brought to {results.match:g} bits per pixel.")
+        sentences.append(f"Every file was encoded at {results.match:g} bits per pixel.")
     if results.bd:
-        said.append(f"Curves are compared with <strong>{_text(results.bd[0].anchor)}</strong>.")
+        sentences.append(f"Curves are compared with <strong>{_text(results.bd[0].anchor)}</strong>.")
     if failed:
-        said.append(f'<a href="#{_id("Failures")}">{_count(failed, "attempt")} failed.</a>')
-    return " ".join(said)
+        sentences.append(f'<a href="#{_id("Failures")}">{_count(failed, "attempt")} failed.</a>')
+    return " ".join(sentences)
 
 
 def _matched(views: Iterable[View]) -> str:
@@ -181,7 +182,7 @@ def _matched(views: Iterable[View]) -> str:
     span = f"{rates[0]:.3f} bits per pixel"
     if len(rates) > 1:
         span = f"{rates[0]:.3f} to {rates[-1]:.3f} bits per pixel, depending on the picture"
-    return f"Any two codecs on one picture, each as near as it comes to the same size: {span}."
+    return f"Compare any two codecs on one picture, each at the nearest size it can reach: {span}."
 
 
 def _span(low: float, high: float, form: str, unit: str) -> str | None:
@@ -196,28 +197,28 @@ def _books(file: Anatomy) -> str:
 
 
 def _tables(results: Results) -> Iterator[tuple[str, str]]:
-    """(heading, section) of the tables that come before the viewer."""
+    """(heading, section) of the tables in front of the viewer."""
     if results.means:
         name = "Means over pictures"
         yield name, _section(name, "", _table(name, (CODEC, QUALITY, *FIGURES, COUNT, NOTE), results.means, tall=True))
     if results.bd:
         name = "Bits at equal quality"
         note = (
-            f"Against <strong>{_text(results.bd[0].anchor)}</strong>. Bits: less than 0 % is a "
-            "smaller file (BD-rate). Quality: more than 0 dB is better (BD-PSNR; MS-SSIM in dB too). Each is taken "
-            "over the range that both curves reach; overlap says what part of the codec's own range that is."
+            f"Relative to <strong>{_text(results.bd[0].anchor)}</strong>. Bits (BD-rate): below 0 % means a "
+            "smaller file. Quality (BD-PSNR, MS-SSIM in dB): above 0 dB means a better picture. Each figure is a mean "
+            "over the range that both curves cover; overlap is that range as a share of the codec's own range."
         )
         yield name, _section(name, note, _table(name, BD, results.bd, tall=True))
 
 
 def _details(results: Results) -> Iterator[tuple[str, str]]:
-    """(heading, section) of what comes after the viewer."""
+    """(heading, section) of the tables after the viewer."""
     failures = [row for row in results.rows if row.error is not None]
     measured = [row for row in results.rows if row.error is None]
     if results.anatomy:
         name = "Where the bits go"
         note = (
-            "Parts of each .vq file. Ideal bits are what the prior's probabilities promise; the payload is what came."
+            "Parts of each .vq file. Ideal bits: code length by the prior's probabilities. Payload: bytes in the file."
         )
         yield name, _section(name, note, _table(name, ANATOMY, results.anatomy, tall=True))
     if measured:
@@ -228,7 +229,7 @@ def _details(results: Results) -> Iterator[tuple[str, str]]:
     if failures:
         name = "Failures"
         columns = (PICTURE, CODEC, QUALITY, Column[Row]("reason", lambda row: row.error, long=True))
-        yield name, _section(name, "These are in no mean.", _table(name, columns, failures))
+        yield name, _section(name, "Not included in any mean.", _table(name, columns, failures))
     if results.environment or results.codecs:
         name = "How it was run"
         body = _pairs(results.environment) + "<h3>Settings of the codecs</h3>" * bool(results.codecs)
@@ -246,9 +247,9 @@ def _section(heading: str, note: str, body: str) -> str:
 
 
 def _table(caption: str, columns: Sequence[Column[Record]], records: Sequence[Record], tall: bool = False) -> str:
-    """A table in a box that scrolls by itself. A column without any figure is left out."""
+    """A table in a scrolling box. Columns without any figure are left out."""
     cells = [[column.value(record) for column in columns] for record in records]
-    kept = [index for index, _ in enumerate(columns) if any(not _gap(line[index]) for line in cells)]
+    kept = [index for index, _ in enumerate(columns) if any(not _is_empty(line[index]) for line in cells)]
     head = "".join(f'<th scope="col"{_kind(columns[i])}>{_text(columns[i].heading)}</th>' for i in kept)
     lines = ([_cell(columns[i], line[i], first=i == kept[0]) for i in kept] for line in cells)
     body = "".join(f"<tr>{''.join(line)}</tr>\n" for line in lines)
@@ -259,7 +260,7 @@ def _table(caption: str, columns: Sequence[Column[Record]], records: Sequence[Re
     )
 
 
-def _gap(value: float | str | None) -> bool:
+def _is_empty(value: float | str | None) -> bool:
     return value is None or (isinstance(value, float) and math.isnan(value)) or value == ""
 
 
@@ -269,7 +270,7 @@ def _kind(column: Column[Record]) -> str:
 
 
 def _cell(column: Column[Record], value: float | str | None, first: bool) -> str:
-    """Numbers carry their full value for sorting; a gap has an empty one, which the script sorts last."""
+    """A table cell. `data-value` holds the full number for sorting; it is empty without a number, which sorts last."""
     tag, kind = ('th scope="row"' if first else "td"), _kind(column)
     end = "</th>" if first else "</td>"
     if isinstance(value, str) or column.form is None:

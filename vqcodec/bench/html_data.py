@@ -1,6 +1,6 @@
-"""Results -> blocks of JSON inside the page, for its script: what the chart draws, and what the viewer shows.
+"""Results -> JSON blocks in the HTML page, for its script: the data of the chart and of the viewer.
 
-Every block is an element of its own, so that the large ones, the pictures, are only read when they are chosen.
+Every block is a separate element, so that the script parses a picture's large block only when that picture is selected.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ __all__ = ["MEASURES", "Measure", "blocks", "images"]
 
 @dataclass(frozen=True)
 class Measure:
-    """A figure that a curve can show. similarity: it ends at 1, and -10 log10(1 - figure) spreads it out."""
+    """A figure that a curve can show. similarity: its maximum is 1; in dB it is -10 log10(1 - figure)."""
 
     key: str
     label: str
@@ -36,7 +36,7 @@ MEASURES = (
 
 
 def blocks(results: Results) -> dict[str, str]:
-    """Elements of HTML by their ids: the curves if there are any, the names of the pictures, and each picture."""
+    """HTML elements by id: the curves, the names of the pictures, and each picture; only those that have data."""
     values: dict[str, Any] = {}
     curves = _curves(results)
     if curves["measures"]:
@@ -49,18 +49,18 @@ def blocks(results: Results) -> dict[str, str]:
 
 
 def images(rows: Iterable[Row]) -> list[str]:
-    """The pictures, each once, in the order of the run."""
+    """The names of the pictures, each once, in the order of the run."""
     return list(dict.fromkeys(row.image for row in rows))
 
 
 def _block(name: str, value: Any) -> str:
-    """JSON in a script element that is never run; no "<" in it, so nothing in it can end the element."""
+    """JSON in a script element that is not executed. "<" is escaped, so the content cannot close the element."""
     text = json.dumps(value, allow_nan=False, separators=(",", ":")).replace("<", "\\u003c")
     return f'<script type="application/json" id="{name}">{text}</script>\n'
 
 
 def _curves(results: Results) -> dict[str, Any]:
-    """What the chart draws: one scope for the means, and one for each picture if there are several."""
+    """The data of the chart: a scope for the means, and one for each picture if there are several."""
     labels = list(dict.fromkeys(row.codec for row in results.means))
     own = {row.codec for row in results.means if row.digest}
     published: dict[str, list[Published]] = {}
@@ -102,15 +102,15 @@ def _line(points: Iterable[Row | Published]) -> list[dict[str, Any]]:
 
 
 def _point(point: Row | Published) -> dict[str, Any]:
-    """A point of a curve; null for a figure that is not known or not finite."""
+    """A point of a curve. Figures that are unknown or not finite are null."""
     figures = {m.key: float(getattr(point, m.key, math.nan)) for m in MEASURES}
-    said = {key: value if math.isfinite(value) else None for key, value in figures.items()}
+    known = {key: value if math.isfinite(value) else None for key, value in figures.items()}
     quality = f"quality {point.quality:.4g}" if isinstance(point, Row) else ""
-    return {"quality": quality, "bpp": point.bpp, **said}
+    return {"quality": quality, "bpp": point.bpp, **known}
 
 
 def _view(view: View, anchor: str | None) -> dict[str, Any]:
-    """A picture for the viewer. It opens with the first codec of ours on the left and the anchor on the right."""
+    """A picture for the viewer. Initially it shows the first vqcodec model on the left and the anchor on the right."""
     size = f"{view.width} × {view.height} pixels"
     original = {"label": "original", "title": "original", "src": _uri(view.media, view.original), "facts": [size]}
     sides = [original]

@@ -1,6 +1,6 @@
-"""What the command line names -> the contenders of a run: codecs, each with its label, qualities and settings.
+"""Codec names from the command line -> the contenders of a run: codecs with label, qualities and settings.
 
-A contender is plain data, so that it can be sent to another process, which opens it there.
+A contender is plain data, so that it can be sent to a worker process, which then opens the codec.
 """
 
 from __future__ import annotations
@@ -22,20 +22,20 @@ __all__ = ["Contender", "Wanted", "line_up"]
 
 @dataclass(frozen=True)
 class Contender:
-    """A codec in a run."""
+    """A codec that takes part in a run."""
 
     label: str
-    qualities: tuple[float, ...]  # to be measured, in this order
-    default: float  # the quality that stands for the codec where only one is shown
-    settings: str  # in words
-    versions: tuple[tuple[str, str], ...] = ()  # of what does the work, besides vqcodec
+    qualities: tuple[float, ...]  # to measure, in this order
+    default: float  # the quality to show where only one is shown
+    settings: str  # for display
+    versions: tuple[tuple[str, str], ...] = ()  # of the libraries used, besides vqcodec
     model: Path | None = None  # the folder of a vqcodec model
-    digest: str = ""  # of the model, hexadecimal
+    digest: str = ""  # of the model, hexadecimal; "" for other codecs
     effort: int | None = None
-    matches: bool = True  # whether it can make a file of a wanted size
+    matches: bool = True  # whether it can produce a file of a given size
 
     def open(self, threads: int) -> Peer:
-        """The codec itself; `threads` is what it may use."""
+        """Load the codec. `threads`: the number of threads it may use."""
         from vqcodec.model.store import open_model
 
         if self.model is not None:
@@ -47,22 +47,22 @@ class Contender:
 
 @dataclass(frozen=True)
 class Wanted:
-    """What was asked for, as text."""
+    """The codecs and qualities that were requested, as text."""
 
-    codecs: Sequence[str] = ()  # NAME, NAME:Q,Q,... or a model's folder
+    codecs: Sequence[str] = ()  # NAME, NAME:Q,Q,... or the folder of a model
     models: Sequence[str] = ()
     peers: bool = False
     qualities: Sequence[str] = ()
     effort: int | None = None
     anchor: str | None = None
-    curves: bool = False  # whether all qualities are wanted where none was named
+    curves: bool = False  # measure all qualities where none was given
 
 
 def line_up(wanted: Wanted, matching: bool = False) -> tuple[list[Contender], list[str]]:
-    """The contenders in the order of their names, and notices about those that are left out, because they are missing
-    here or, with `matching`, cannot make files of a wanted size.
+    """The contenders in the order in which they were named, and notices about codecs that are left out.
 
-    Raises `UsageError` for a name or quality that does not exist, or when nothing is left.
+    A codec is left out if it is not installed or if, with `matching`, it cannot produce files of a given size. Raises
+    `UsageError` for a name or quality that does not exist, or if no codec is left.
     """
     from vqcodec.model.store import bundled
 
@@ -83,7 +83,7 @@ def line_up(wanted: Wanted, matching: bool = False) -> tuple[list[Contender], li
         if entry is None:
             contender = _of_model(stem, qualities or wanted.qualities, curves, wanted.effort)
             if matching and not contender.matches:
-                notices.append(f"{contender.label} is left out: it has one size for each quality, and cannot match one")
+                notices.append(f"{contender.label} is left out: it cannot encode to a given size")
             else:
                 contenders.append(contender)
             continue
@@ -93,12 +93,12 @@ def line_up(wanted: Wanted, matching: bool = False) -> tuple[list[Contender], li
         else:
             notices.append(f"{entry.name} is left out: {reason}")
     if not contenders:
-        raise UsageError("there is nothing to measure: " + "; ".join(notices))
+        raise UsageError("nothing to measure: " + "; ".join(notices))
     return _with_unique_labels(contenders), notices
 
 
 def _split(name: str) -> tuple[str, list[str]]:
-    """("webp", ["20", "40"]) of "webp:20,40"; the name of a folder is never split."""
+    """Split "webp:20,40" into ("webp", ["20", "40"]). The name of an existing file or folder is not split."""
     stem, colon, tail = name.rpartition(":")
     if not colon or os.path.exists(name):
         return name, []
@@ -122,7 +122,7 @@ def _number(text: str, name: str) -> float:
     try:
         value = float(text)
     except ValueError:
-        raise UsageError(f"{name}:{text}: a quality is a number") from None
+        raise UsageError(f"{name}:{text}: the quality must be a number") from None
     return int(value) if value == int(value) else value
 
 
@@ -132,7 +132,7 @@ def _of_model(name: str, qualities: Sequence[str], curves: bool, effort: int | N
 
     if name not in bundled() and not os.path.isdir(name):
         known = ", ".join([*bundled(), *(entry.name for entry in PEERS)])
-        raise UnknownModel(f"there is no codec {name!r}; give the folder of a model, or one of: {known}")
+        raise UnknownModel(f"there is no codec {name!r}; use the folder of a model, or one of: {known}")
     model = open_model(name)
     config = model.config
     return Contender(
@@ -148,24 +148,24 @@ def _of_model(name: str, qualities: Sequence[str], curves: bool, effort: int | N
 
 
 def _qualities(wanted: Sequence[str], model: Model, curves: bool) -> tuple[float, ...]:
-    """The qualities that -q options ask for, of those that a model has. Raises `UsageError`."""
+    """The qualities to measure with a model, as given by the -q options. Raises `UsageError`."""
     count = model.config.vqvae.qualities
     if "all" in wanted or (not wanted and curves):
         return tuple(range(1, count + 1))
     for text in wanted:
         if not text.isdecimal() or not 1 <= int(text) <= count:
-            raise UsageError(f"-q {text}: the qualities of {model.name} are 1 to {count}, or 'all' for all of them")
+            raise UsageError(f"-q {text}: the qualities of {model.name} are 1 to {count}, or 'all'")
     return tuple(sorted({int(text) for text in wanted})) or (model.config.default_quality,)
 
 
 def _with_unique_labels(contenders: Sequence[Contender]) -> list[Contender]:
-    """Two models may call themselves the same; then their digests tell them apart."""
+    """Append the digest to the label of a model whose name is already taken by another model. Raises `UsageError`."""
     found: dict[str, Contender] = {}
     for contender in contenders:
         label = contender.label
         if label in found and contender.digest and contender.digest != found[label].digest:
             label = f"{label}@{contender.digest}"
         if label in found:
-            raise UsageError(f"{label} is named twice")
+            raise UsageError(f"{label} is given twice")
         found[label] = replace(contender, label=label)
     return list(found.values())

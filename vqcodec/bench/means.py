@@ -1,4 +1,4 @@
-"""Rows -> their means over pictures: a row for each codec and quality."""
+"""Rows -> means over pictures: one row for each codec and quality."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ __all__ = ["mean"]
 def mean(rows: Iterable[Row], matched: bool = False) -> list[Row]:
     """A row for each codec and quality (matched: each codec), over the rows without an error, in order of appearance.
 
-    Arithmetic means, but for quotients: `ratio` is the sum of raw bytes over the sum of bytes, `naive_ratio`
-    and `gain` likewise, and Mpixel/s is the sum of pixels over the sum of seconds; the memory is the most of all.
-    Width, height and channels are 0 where they differ; MS-SSIM is over the pictures where it is defined. `image` says
-    how many pictures were counted.
+    All means are arithmetic, except those of quotients: `ratio` is the sum of raw bytes over the sum of bytes,
+    `naive_ratio` and `gain` likewise, and Mpixel/s is the sum of pixels over the sum of seconds. `peak_mib` is the
+    maximum. Width, height and channels are 0 where they differ. MS-SSIM is the mean over the pictures where it is
+    defined. `image` states the number of pictures.
     """
     groups: dict[tuple[str, float], list[Row]] = {}
     for row in rows:

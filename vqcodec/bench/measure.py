@@ -1,7 +1,7 @@
-"""One picture, one codec, one quality -> a row of figures, all taken from a real file on a real disk.
+"""One picture, one codec, one quality -> a row of figures, taken from a file that was written and read back.
 
 The picture is encoded, the bytes are written to a file, the file is read back and decoded, and the two pictures are
-compared. Here is also what time and memory mean: of this process, and without reading or writing files.
+compared. Times and memory are those of this process; times exclude reading and writing files.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ __all__ = ["measure"]
 
 
 class Watch:
-    """Wall and CPU seconds (of all threads of the process) since it was made."""
+    """Wall and CPU seconds (of all threads of the process) since the object was created."""
 
     def __init__(self) -> None:
         self.wall, self.cpu = time.perf_counter(), time.process_time()
@@ -40,14 +40,14 @@ class Watch:
 def measure(
     peer: Peer, picture: Picture, quality: float, target: Path, size: float | None = None
 ) -> tuple[Row, Picture]:
-    """Encode `picture` into the file `target`, decode that file, compare. Returns a row without names, and the result.
+    """Encode `picture` to the file `target`, decode that file and compare. Returns a row and the decoded picture.
 
-    size: the bytes wanted, instead of a quality. An existing `target` is replaced. Raises `VqError`, also where size,
-    mode or alpha do not come back.
+    In the row, `image`, `codec` and `digest` are left empty. size: target size in bytes, used instead of `quality`. An
+    existing `target` is replaced. Raises `VqError`, also if picture size, mode or alpha change in coding.
     """
     from vqcodec.output import write_atomic
 
-    _forget_peak()
+    _reset_peak()
     watch = Watch()
     if size is None:
         data, note = peer.compress(picture, quality), None
@@ -63,7 +63,7 @@ def measure(
     result = peer.decompress(stored)
     decode = watch.seconds()
     peak = _peak_mib()
-    if peer.model is None:  # most codecs give grey back as colour: it is compared, and shown, as grey
+    if peer.model is None:  # most codecs decode grey to RGB; compare and show it as grey
         result = replace(result, mode=picture.mode)
     _compare_exact_parts(picture, result)
     row = _figures(peer, picture, result, len(stored))
@@ -84,7 +84,7 @@ def measure(
 
 
 def _figures(peer: Peer, picture: Picture, result: Picture, size: int) -> Row:
-    """What follows from the two pictures and the size of the file."""
+    """The figures that follow from the two pictures and the file size in bytes."""
     from vqcodec.format.rates import bits_per_dim, bits_per_pixel, compression_ratio, naive_ratio
     from vqcodec.picture.metrics import luma, ms_ssim, psnr
 
@@ -115,7 +115,7 @@ def _figures(peer: Peer, picture: Picture, result: Picture, size: int) -> Row:
 
 
 def _samples(picture: Picture) -> NDArray[np.uint8]:
-    """The colour samples as they are given back, without alpha: [H, W, 3], of a grey picture [H, W, 1]."""
+    """The colour samples of a picture without alpha: [H, W, 3], or [H, W, 1] for a grey picture."""
     import numpy as np
 
     from vqcodec.picture.write import to_image
@@ -125,7 +125,7 @@ def _samples(picture: Picture) -> NDArray[np.uint8]:
 
 
 def _compare_exact_parts(picture: Picture, result: Picture) -> None:
-    """Raise `VqError` if something that the format keeps exactly was not kept."""
+    """Raise `VqError` if size, mode or alpha changed, which the format stores exactly."""
     import numpy as np
 
     if (result.pixels.shape, result.mode) != (picture.pixels.shape, picture.mode):
@@ -141,14 +141,14 @@ def _compare_exact_parts(picture: Picture, result: Picture) -> None:
 _PROC = Path("/proc/self")
 
 
-def _forget_peak() -> None:
-    """Start a new peak of memory, where the system can (Linux); else it stays that of the whole process."""
+def _reset_peak() -> None:
+    """Reset the peak memory counter, on Linux. On other systems it stays the peak of the whole process."""
     with suppress(OSError):
         (_PROC / "clear_refs").write_text("5")
 
 
 def _peak_mib() -> float:
-    """The most resident memory since `_forget_peak`, in MiB; nan where the system does not tell (Windows)."""
+    """Peak resident memory since `_reset_peak`, in MiB; nan where it is not available (Windows)."""
     with suppress(OSError):
         for line in (_PROC / "status").read_text().splitlines():
             if line.startswith("VmHWM:"):

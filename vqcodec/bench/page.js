@@ -1,5 +1,5 @@
-/* The report of `vqcodec bench`: curves, sortable tables, viewer. Names of files and codecs reach the document only as
-   text (textContent, setAttribute), never as markup. Styles are set through the CSSOM, which the page's policy allows. */
+/* The report of `vqcodec bench`: curves, sortable tables and picture viewer. File and codec names are inserted only as text
+   (textContent, setAttribute), never as markup. Styles are set through the CSSOM, which the page's policy allows. */
 (() => {
   "use strict";
 
@@ -7,23 +7,24 @@
   const clamp = (value, low, high) => Math.min(Math.max(value, low), high);
   const read = (id) => JSON.parse(byId(id).textContent);
 
-  /** An element of HTML with attributes and children; strings become text. */
+  /** Create an HTML element with attributes and children. String children become text. */
   function element(name, attributes = {}, ...children) {
     return fill(document.createElement(name), attributes, children);
   }
 
-  /** The same for SVG. */
+  /** Create an SVG element in the same way. */
   function shape(name, attributes = {}, ...children) {
     return fill(document.createElementNS("http://www.w3.org/2000/svg", name), attributes, children);
   }
 
+  /** Set attributes and append children. */
   function fill(node, attributes, children) {
     for (const [key, value] of Object.entries(attributes)) node.setAttribute(key, value);
     node.append(...children);
     return node;
   }
 
-  /** A group of radio buttons that look like one control; `change` gets the value chosen. */
+  /** A group of radio buttons, styled as one segmented control. `change` is called with the selected value. */
   function segments(id, choices, change) {
     const box = byId(id);
     choices.forEach(([value, text], index) => {
@@ -34,15 +35,15 @@
     });
   }
 
-  /** Call back when the width of a box changes; in the next frame, since the answer may change its height. */
+  /** Call `callback` when the width of a box changes. It runs in the next frame, because it may change the height. */
   function onWidth(box, callback) {
     let width = box.clientWidth;
-    const look = () => {
+    const check = () => {
       if (box.clientWidth === width) return;
       width = box.clientWidth;
       callback();
     };
-    new ResizeObserver(() => requestAnimationFrame(look)).observe(box);
+    new ResizeObserver(() => requestAnimationFrame(check)).observe(box);
   }
 
   // ---------------------------------------------------------------------------------------------------------- curves
@@ -61,15 +62,15 @@
 
   function curves() {
     const { codecs, measures, scopes } = read("curves-data");
-    // Colour and shape go round together; every further round shifts the shapes, so that 64 curves stay distinct.
-    const look = new Map(codecs.map((codec, i) => [codec.name, [i % COLOURS, (i + Math.floor(i / COLOURS)) % MARKERS.length]]));
+    // Colours and shapes repeat after 8 curves. Every repetition shifts the shapes, so that 64 curves stay distinct.
+    const styles = new Map(codecs.map((codec, i) => [codec.name, [i % COLOURS, (i + Math.floor(i / COLOURS)) % MARKERS.length]]));
     const state = { measure: measures[0], scope: 0, log: true, decibels: true, hidden: new Set(), lit: null };
     const chart = byId("chart");
     const svg = chart.querySelector("svg");
     const tip = byId("tip");
-    let points = []; // what is drawn: {x, y, curve, index, node}, in the order of the keyboard
+    let points = []; // drawn points {x, y, curve, index, node}, in keyboard order
 
-    /** The height of a point on the axis. MS-SSIM crowds against 1: in decibels, equal steps look equal. */
+    /** The value of a point on the y axis. MS-SSIM values crowd near 1; in dB, equal steps look equal. */
     function height(point) {
       const value = point[state.measure.key];
       if (value === null || value === undefined) return null;
@@ -92,11 +93,11 @@
       svg.setAttribute("height", tall);
       svg.setAttribute("aria-label", `${unit()} against bits per pixel, ${visible.length} curves`);
       const drawn = visible.map((curve) => series(curve, x, y));
-      svg.replaceChildren(grid(x, y, frame, visible.some((c) => c.published)), ...drawn.reverse()); // the first on top
+      svg.replaceChildren(grid(x, y, frame, visible.some((c) => c.published)), ...drawn.reverse()); // the first curve is drawn on top
       if (!all.length) svg.append(shape("text", { x: width / 2, y: tall / 2, "text-anchor": "middle" }, "No curve to show"));
       if (points.length) points[0].node.setAttribute("tabindex", "0");
-      light(state.lit);
-      leave();
+      highlight(state.lit);
+      hideTip();
     }
 
     function unit() {
@@ -128,7 +129,7 @@
     }
 
     function series(curve, x, y) {
-      const [colour, marker] = look.get(curve.name);
+      const [colour, marker] = styles.get(curve.name);
       const kind = curve.published ? " published" : curve.own ? " own" : "";
       const group = shape("g", { class: `series c${colour}${kind}` });
       group.dataset.codec = curve.name;
@@ -140,63 +141,63 @@
         point.node = shape("g", { class: "point", role: "img", tabindex: "-1", transform: place, "aria-label": label });
         point.node.append(shape("circle", { class: "ring", r: 9 }), shape("path", { class: "shape", d: MARKERS[marker] }));
         point.node.addEventListener("focus", () => show(point));
-        point.node.addEventListener("blur", leave);
+        point.node.addEventListener("blur", hideTip);
         group.append(point.node);
         points.push(point);
       }
       return group;
     }
 
-    /** What is said of a point, line by line. */
+    /** The description of a point, as lines of text. */
     function lines({ curve, index }) {
       const point = curve.points[index];
       const { key, label, unit: dimension, digits, similarity } = state.measure;
       let figure = `${label} ${point[key].toFixed(digits)}${dimension ? ` ${dimension}` : ""}`;
       if (similarity) figure += ` (${(-10 * Math.log10(1 - point[key])).toFixed(2)} dB)`;
-      const said = [`${point.bpp.toFixed(3)} bpp · ${figure}`];
-      if (point.quality) said.unshift(point.quality);
-      if (curve.published) said.push(`published, not measured${curve.source ? `: ${curve.source}` : ""}`);
-      return said;
+      const texts = [`${point.bpp.toFixed(3)} bpp · ${figure}`];
+      if (point.quality) texts.unshift(point.quality);
+      if (curve.published) texts.push(`published, not measured${curve.source ? `: ${curve.source}` : ""}`);
+      return texts;
     }
 
     function show(point) {
-      leave();
+      hideTip();
       point.node.classList.add("on");
-      light(point.curve.name);
+      highlight(point.curve.name);
       tip.replaceChildren(element("strong", {}, point.curve.name), ...lines(point).map((line) => element("span", {}, line)));
       tip.hidden = false;
-      // To the upper left, where the curve itself does not run, or else to the lower right.
+      // To the upper left, where the curve does not run; if there is no room, to the lower right.
       const [left, above] = [point.x - tip.offsetWidth - 12, point.y - tip.offsetHeight - 12];
       const x = left >= 0 ? left : clamp(point.x + 12, 0, Math.max(chart.clientWidth - tip.offsetWidth, 0));
       tip.style.transform = `translate(${x}px, ${above >= 0 ? above : point.y + 14}px)`;
     }
 
-    function leave() {
+    function hideTip() {
       tip.hidden = true;
       for (const point of points) point.node.classList.remove("on");
-      light(null);
+      highlight(null);
     }
 
-    /** Make one curve stand out; null: all are equal again. */
-    function light(name) {
+    /** Highlight one curve; null removes the highlight. */
+    function highlight(name) {
       state.lit = name;
       svg.classList.toggle("dim", name !== null);
       for (const group of svg.querySelectorAll(".series")) group.classList.toggle("lit", group.dataset.codec === name);
     }
 
-    function pointed(event) {
+    function onPointer(event) {
       const box = svg.getBoundingClientRect();
       const [x, y] = [event.clientX - box.left, event.clientY - box.top];
       const reach = event.pointerType === "touch" ? 44 : 28;
       const distance = (point) => Math.hypot(point.x - x, point.y - y);
       const nearest = points.reduce((best, point) => (best && distance(best) <= distance(point) ? best : point), null);
       if (nearest && distance(nearest) < reach) show(nearest);
-      else leave();
+      else hideTip();
     }
-    for (const kind of ["pointermove", "pointerdown"]) svg.addEventListener(kind, pointed);
-    svg.addEventListener("pointerleave", (event) => event.pointerType === "mouse" && leave());
+    for (const kind of ["pointermove", "pointerdown"]) svg.addEventListener(kind, onPointer);
+    svg.addEventListener("pointerleave", (event) => event.pointerType === "mouse" && hideTip());
 
-    /** One stop of the tab key for the whole chart; arrows go along a curve and from curve to curve. */
+    /** The chart is a single tab stop. Left and right move along a curve, up and down between curves. */
     svg.addEventListener("keydown", (event) => {
       const now = points.findIndex((point) => point.node === document.activeElement);
       if (now < 0) return;
@@ -211,7 +212,7 @@
         const there = points.filter((point) => point.curve.name === other);
         next = there.reduce((best, point) => (Math.abs(point.x - x) < Math.abs(best.x - x) ? point : best));
       }
-      if (event.key === "Escape") leave();
+      if (event.key === "Escape") hideTip();
       if (!next) return;
       event.preventDefault();
       points[now].node.setAttribute("tabindex", "-1");
@@ -224,27 +225,27 @@
         const box = byId(id);
         box.hidden = !group.length;
         const buttons = group.map((codec) => {
-          const [colour, marker] = look.get(codec.name);
+          const [colour, marker] = styles.get(codec.name);
           const icon = shape("svg", { width: 26, height: 12, viewBox: "-13 -6 26 12", class: `c${colour}`, "aria-hidden": "true" });
           const kind = codec.published ? "published" : codec.own ? "own" : "";
           icon.append(shape("g", { class: kind }, shape("path", { class: "curve", d: "M-13 0H13" }), shape("path", { class: "shape", d: MARKERS[marker] })));
           const button = element("button", { type: "button", "aria-pressed": "true" }, icon, element("span", {}, codec.name));
-          button.addEventListener("click", () => turn([codec], state.hidden.has(codec.name)));
-          button.addEventListener("pointerenter", () => light(state.hidden.has(codec.name) ? null : codec.name));
-          button.addEventListener("pointerleave", () => light(null));
+          button.addEventListener("click", () => setVisible([codec], state.hidden.has(codec.name)));
+          button.addEventListener("pointerenter", () => highlight(state.hidden.has(codec.name) ? null : codec.name));
+          button.addEventListener("pointerleave", () => highlight(null));
           codec.button = button;
           return button;
         });
         box.append(...buttons);
         for (const [action, on] of [["Show all", true], ["Hide all", false]]) {
           const button = element("button", { type: "button" }, action);
-          button.addEventListener("click", () => turn(group, on));
+          button.addEventListener("click", () => setVisible(group, on));
           box.querySelector(".group").append(button);
         }
       }
     }
 
-    function turn(group, on) {
+    function setVisible(group, on) {
       for (const codec of group) {
         if (on) state.hidden.delete(codec.name);
         else state.hidden.add(codec.name);
@@ -269,10 +270,10 @@
     byId("scope-field").hidden = scopes.length < 2;
     byId("curves").hidden = false;
     draw();
-    onWidth(chart, draw); // drawn in real pixels, so that text keeps its size on a phone
+    onWidth(chart, draw); // drawn at pixel size, so that text keeps its size on a phone
   }
 
-  /** Values -> {place: value -> pixel, ticks, text}, from pixel `start` to `end`, with about `count` ticks. */
+  /** Values -> axis {place: value -> pixel, ticks, text} from pixel `start` to `end`, with about `count` ticks. */
   function axis(values, start, end, log, count) {
     let [low, high] = values.length ? [Math.min(...values), Math.max(...values)] : [1, 2];
     const to = log ? Math.log10 : (value) => value;
@@ -293,7 +294,7 @@
     return Array.from({ length: Math.max(Math.floor(high / step) - first + 1, 0) }, (_, i) => (first + i) * step);
   }
 
-  /** The densest of a few usual sets of mantissas that still leaves room for the labels. */
+  /** Ticks at the densest of several sets of mantissas that still leaves room for the labels. */
   function logTicks(low, high, count) {
     const sets = [[1, 1.2, 1.5, 2, 2.5, 3, 4, 5, 6, 7, 8, 9], [1, 1.5, 2, 3, 4, 5, 7], [1, 2, 3, 5], [1, 2, 5], [1, 3], [1]];
     let ticks = [];
@@ -310,7 +311,7 @@
 
   // ---------------------------------------------------------------------------------------------------------- tables
 
-  /** Headings become buttons: a click sorts by that column, another one turns the order round. Gaps stay last. */
+  /** Turn headings into buttons. A click sorts by that column, a second click reverses the order. Empty cells stay last. */
   function sortable(table) {
     const headings = [...table.tHead.rows[0].cells];
     const body = table.tBodies[0];
@@ -332,7 +333,7 @@
     const [left, right] = [a.dataset.value, b.dataset.value];
     if (left === undefined) return sign * a.textContent.localeCompare(b.textContent, "en", { numeric: true });
     if (left === "" || right === "") return (left === "") - (right === "");
-    return left === right ? 0 : sign * (Number(left) - Number(right)); // Infinity less itself is no number
+    return left === right ? 0 : sign * (Number(left) - Number(right)); // Infinity - Infinity would be NaN
   }
 
   // ---------------------------------------------------------------------------------------------------------- viewer
@@ -346,7 +347,7 @@
     const view = { zoom: 1, x: 0, y: 0, split: 50 };
     let picture = null;
 
-    /** A picture's data is large, so it is read only when the picture is chosen. */
+    /** Show a picture. Its data is large, so it is parsed only now. */
     function open(index) {
       const labels = picture && choices.map((select) => picture.sides[select.value].label);
       picture = read(`picture-${index}`);
@@ -360,6 +361,7 @@
       layout();
     }
 
+    /** Show the selected codecs on both sides, with their figures. */
     function sides() {
       choices.forEach((select, side) => {
         const entry = picture.sides[select.value];
@@ -371,7 +373,7 @@
       paint();
     }
 
-    /** The stage has the picture's proportions, within reason, and fits into the window. */
+    /** Size the stage: the picture's aspect ratio, limited to 0.4 to 4, and small enough for the window. */
     function layout() {
       const ratio = clamp(picture.width / picture.height, 0.4, 4);
       const room = stage.parentElement.clientWidth;
@@ -381,7 +383,7 @@
       paint();
     }
 
-    /** CSS pixels that one pixel of the picture takes at zoom 1. */
+    /** The size of a picture pixel at zoom 1, in CSS pixels. */
     const fit = () => Math.min(stage.clientWidth / picture.width, stage.clientHeight / picture.height);
 
     function paint() {
@@ -396,14 +398,14 @@
       handle.setAttribute("aria-valuenow", Math.round(view.split));
       const [left, right] = choices.map((select) => picture.sides[select.value].label);
       handle.setAttribute("aria-valuetext", `${Math.round(view.split)} % ${left}, the rest ${right}`);
-      stage.classList.toggle("zoomed", view.zoom > 1); // then it is dragged
-      // Below one and a half screen pixels a hard edge shows the grid of the screen, not the picture.
+      stage.classList.toggle("zoomed", view.zoom > 1); // then dragging moves the picture
+      // With less than 1.5 screen pixels per picture pixel, nearest-neighbour scaling would show aliasing.
       stage.classList.toggle("pixels", view.zoom > 1 && fit() * view.zoom * devicePixelRatio >= 1.5);
       const percent = Math.round(fit() * view.zoom * devicePixelRatio * 100);
       byId("zoom").textContent = `${percent} %`;
     }
 
-    /** Zoom by a factor, the point (x, y) of the stage staying where it is. Tells whether there was room for it. */
+    /** Zoom by a factor around the point (x, y) of the stage. Returns whether the zoom changed. */
     function zoom(factor, x = stage.clientWidth / 2, y = stage.clientHeight / 2, least = Math.min(1, view.zoom)) {
       const before = view.zoom;
       view.zoom = clamp(before * factor, least, Math.max(4, 16 / fit()));
@@ -414,10 +416,10 @@
     }
 
     const whole = () => zoom(1 / view.zoom);
-    /** One pixel of the picture on one pixel of the screen, which makes a small picture smaller than the stage. */
+    /** One picture pixel per screen pixel. This can make a small picture smaller than the stage. */
     const exact = () => zoom(1 / devicePixelRatio / fit() / view.zoom, undefined, undefined, 0);
 
-    /** Pointers: the handle moves the divider; elsewhere one drags the picture if it is zoomed, two fingers pinch. */
+    /** Active pointers. The handle moves the divider. Elsewhere, dragging moves a zoomed picture; two fingers pinch. */
     const held = new Map();
     const local = (event) => {
       const box = stage.getBoundingClientRect();
@@ -430,7 +432,7 @@
       stage.setPointerCapture(event.pointerId);
       stage.classList.add("held");
       (handle.offsetParent ? handle : stage).focus({ preventScroll: true });
-      // A finger may be about to scroll the page: there the divider follows only when it moves.
+      // A touch may be the start of scrolling the page, so the divider only follows once the finger moves.
       if (mode === "split" && event.target !== handle && event.pointerType === "mouse") split(local(event).x);
       event.preventDefault();
     });
@@ -466,7 +468,7 @@
       paint();
     }
 
-    /** The wheel belongs to the page until the viewer has been clicked or tabbed to, or the gesture is a pinch. */
+    /** The wheel scrolls the page, unless the viewer has the focus or the gesture is a pinch. */
     stage.addEventListener("wheel", (event) => {
       if (!event.ctrlKey && !stage.contains(document.activeElement)) return;
       const { x, y } = local(event);
@@ -478,7 +480,7 @@
     const STEPS = { ArrowLeft: -1, ArrowDown: -1, ArrowRight: 1, ArrowUp: 1, PageDown: -10, PageUp: 10, Home: -100, End: 100 };
     const KEYS = { "+": () => zoom(1.5), "=": () => zoom(1.5), "-": () => zoom(1 / 1.5), 0: whole, 1: exact };
     stage.addEventListener("keydown", (event) => {
-      if (event.ctrlKey || event.metaKey || event.altKey) return; // the browser's own
+      if (event.ctrlKey || event.metaKey || event.altKey) return; // shortcuts of the browser
       if (event.key in PANS && (event.shiftKey || event.target === stage)) {
         view.x += (PANS[event.key][0] * stage.clientWidth) / 10;
         view.y += (PANS[event.key][1] * stage.clientHeight) / 10;
@@ -502,8 +504,8 @@
     segments("mode", [["slider", "Slider"], ["difference", "Difference ×4"]], (mode) => {
       const difference = mode === "difference";
       stage.classList.toggle("difference", difference);
-      // Without the handle the stage itself takes the keys.
-      if (difference) fill(stage, { tabindex: "0", role: "group", "aria-label": "Difference of the two pictures, four times as bright" }, []);
+      // The handle is hidden in this mode, so the stage takes the keyboard focus.
+      if (difference) fill(stage, { tabindex: "0", role: "group", "aria-label": "Difference of the two pictures, four times amplified" }, []);
       else for (const name of ["tabindex", "role", "aria-label"]) stage.removeAttribute(name);
     });
     const actions = { "zoom-in": () => zoom(1.5), "zoom-out": () => zoom(1 / 1.5), "zoom-fit": whole, "zoom-exact": exact, swap };

@@ -1,7 +1,7 @@
-"""Codecs as rows of one table: what people use, through Pillow, and every vqcodec model, behind the same few verbs.
+"""Codecs to compare, behind one interface: common formats through Pillow, and every vqcodec model.
 
-In: a `Picture` and a quality on the codec's own scale, or a wanted size. Out: the bytes of a file, and back. Another
-codec that Pillow can write is one more entry of `PEERS`.
+In: a `Picture` and a quality on the codec's own scale, or a target size in bytes. Out: the bytes of a file; and from
+bytes back to a `Picture`. To add another codec that Pillow can write, add an entry to `PEERS`.
 """
 
 from __future__ import annotations
@@ -22,12 +22,12 @@ if TYPE_CHECKING:
 
 __all__ = ["PEERS", "Encoded", "ModelPeer", "Peer", "PillowPeer", "peer"]
 
-TOLERANCE = 0.02  # of a wanted size
-TRIALS = 16
+TOLERANCE = 0.02  # relative to the target size
+TRIALS = 16  # of the bisection, at most
 
 
 class Encoded(NamedTuple):
-    """A file of about the wanted size, and the quality that made it; `note` if it is not as near as it should be."""
+    """A file near the target size, and the quality used. `note`: a remark if the size is outside the tolerance."""
 
     data: bytes
     quality: float
@@ -35,7 +35,7 @@ class Encoded(NamedTuple):
 
 
 class Peer(Protocol):
-    """What can be measured. `model` is None for a codec that is not vqcodec."""
+    """A codec that can be measured. `model` is None for codecs other than vqcodec."""
 
     @property
     def model(self) -> Model | None: ...
@@ -44,28 +44,28 @@ class Peer(Protocol):
         """The bytes of a file. Raises `VqError`."""
 
     def compress_to(self, picture: Picture, size: float) -> Encoded:
-        """A file of at most `size` bytes, and hardly less. Raises `VqError` where there is none."""
+        """A file of at most `size` bytes, as near to it as possible. Raises `VqError` if the size cannot be met."""
 
     def decompress(self, data: bytes) -> Picture:
-        """The picture in a file. Raises `VqError`."""
+        """Decode a file. Raises `VqError`."""
 
 
 @dataclass(frozen=True)
 class PillowPeer:
-    """A codec that Pillow, or a plugin for it, writes and reads. Qualities: higher is better."""
+    """A codec that Pillow, or a plugin for it, writes and reads. Higher qualities are better."""
 
     name: str
-    format: str  # Pillow's name for it
-    qualities: tuple[float, ...]  # of the curve, worst first
-    span: tuple[float, float]  # the worst and the best quality there is
-    settings: str  # in words
-    options: Callable[[float], Mapping[str, Any]]  # quality -> what Image.save is told
-    whole: bool = False  # only whole numbers are qualities
-    library: str | None = None  # Pillow's name for what it is built on
-    package: str | None = None  # the plugin: its name in the package index,
-    module: str | None = None  # what to import,
-    register: str | None = None  # and the function in it to call
-    threads_option: str | None = None
+    format: str  # Pillow's name of the format
+    qualities: tuple[float, ...]  # of the points of a curve, in ascending order
+    span: tuple[float, float]  # the lowest and the highest valid quality
+    settings: str  # for display
+    options: Callable[[float], Mapping[str, Any]]  # quality -> options of Image.save
+    whole: bool = False  # qualities must be whole numbers
+    library: str | None = None  # the underlying library, by Pillow's name
+    package: str | None = None  # name of the plugin in the package index
+    module: str | None = None  # module of the plugin to import
+    register: str | None = None  # function of that module that registers the format
+    threads_option: str | None = None  # option of Image.save for the number of threads
     threads: int = 1
 
     @property
@@ -74,22 +74,22 @@ class PillowPeer:
         return None
 
     def missing(self) -> str | None:
-        """Why this codec cannot be used here, or None."""
+        """Why this codec cannot be used on this machine, or None."""
         from PIL import Image
 
         if self.module is not None:
             try:
                 self._load()
             except ImportError:
-                return f"{self.package} is not installed; pip install 'vqcodec[bench]' brings it"
+                return f"{self.package} is not installed; run: pip install 'vqcodec[bench]'"
         try:
             Image.new("RGB", (16, 16)).save(io.BytesIO(), self.format, **self.options(self.qualities[0]))
-        except Exception:  # a KeyError for an unknown format, and nearly anything else from a library that is not there
+        except Exception:  # KeyError for an unknown format; a missing library raises various exceptions
             return f"this Pillow cannot write {self.format}"
         return None
 
     def versions(self) -> dict[str, str]:
-        """The versions of what does the work: a change of one may change every figure."""
+        """Versions of Pillow, the library and the plugin. A change of any of them may change the figures."""
         from PIL import features
 
         found = {"Pillow": version("pillow")}
@@ -105,12 +105,12 @@ class PillowPeer:
     def compress(self, picture: Picture, quality: float) -> bytes:
         """The bytes of a file. Raises `VqError`, also for a picture with transparency.
 
-        Not every format keeps that exactly, as vqcodec does, so sizes would not be comparable.
+        vqcodec stores alpha exactly. Not every format does, so the sizes would not be comparable.
         """
         from vqcodec.picture.write import to_image
 
         if picture.alpha is not None:
-            raise VqError(f"{self.name} is measured on pictures without transparency only")
+            raise VqError(f"{self.name} is only measured on pictures without transparency")
         self._load()
         options = dict(self.options(quality))
         if self.threads_option is not None:
@@ -118,15 +118,15 @@ class PillowPeer:
         stream = io.BytesIO()
         try:
             to_image(picture).save(stream, self.format, **options)
-        except Exception as error:  # writers raise nearly anything
+        except Exception as error:  # Pillow's writers raise many types
             raise VqError(f"{self.name} cannot write this picture ({error or type(error).__name__})") from error
         return stream.getvalue()
 
     def compress_to(self, picture: Picture, size: float) -> Encoded:
-        """The largest file of at most `size` bytes, by bisection over the quality; at least 98 % of it if possible.
+        """A file of at most `size` bytes, found by bisection over the quality; at least 98 % of `size` if possible.
 
-        Where the codec's qualities lie further apart than that, the nearest one, with a note. Raises `VqError` where no
-        quality comes near.
+        If no quality gives a size within this range, the result is the nearest one, with a note if it is more than 2 %
+        off. Raises `VqError` if `size` is more than 2 % outside the range of sizes that the codec can produce.
         """
         low, high = self.span
         tried: dict[float, bytes] = {}
@@ -145,7 +145,7 @@ class PillowPeer:
             if (1 - TOLERANCE) * size <= found <= size:
                 return Encoded(tried[quality], quality, None)
             low, high = (quality, high) if found < size else (low, quality)
-        for end in self.span:  # bisection comes near to an end, but not there
+        for end in self.span:  # bisection approaches an end of the range but does not try it
             if end in (low, high):
                 trial(end)
         quality = min(tried, key=lambda q: abs(math.log(len(tried[q]) / size)))
@@ -157,7 +157,7 @@ class PillowPeer:
         return Encoded(tried[quality], quality, _note(miss))
 
     def decompress(self, data: bytes) -> Picture:
-        """The picture in a file, in colour. Raises `VqError`."""
+        """Decode a file to RGB. Raises `VqError`."""
         import numpy as np
         from PIL import Image
 
@@ -167,11 +167,11 @@ class PillowPeer:
         try:
             with Image.open(io.BytesIO(data)) as image:
                 return Picture(np.array(image.convert("RGB")), "RGB")
-        except Exception as error:  # readers, too, raise nearly anything
+        except Exception as error:  # Pillow's readers raise many types
             raise VqError(f"{self.name} cannot read its own file ({error or type(error).__name__})") from error
 
     def _load(self) -> None:
-        """Make Pillow know the format."""
+        """Import the plugin and register its format with Pillow."""
         if self.module is not None:
             module = import_module(self.module)
             if self.register is not None:
@@ -179,14 +179,14 @@ class PillowPeer:
 
 
 def _note(miss: float) -> str | None:
-    """What to say about a file that is larger than wanted by this share, or smaller."""
+    """A note about a file whose size is off by this share of the target size; None within the tolerance."""
     if abs(miss) <= TOLERANCE:
         return None
-    return f"{abs(miss):.1%} {'over' if miss > 0 else 'under'}: no quality comes nearer"
+    return f"{abs(miss):.1%} {'over' if miss > 0 else 'under'}: no quality gives a nearer size"
 
 
 class ModelPeer:
-    """A vqcodec model at one effort (None: the usual one)."""
+    """A vqcodec model at one effort (None: the default)."""
 
     def __init__(self, model: Model, effort: int | None = None) -> None:
         from vqcodec.codec.codec import Codec
@@ -202,7 +202,7 @@ class ModelPeer:
         return self._codec.compress(picture, int(quality), effort=self.effort)
 
     def compress_to(self, picture: Picture, size: float) -> Encoded:
-        """A .vq file of at most `size` bytes, and nearly that. Raises `VqError` where the model cannot make one."""
+        """A .vq file of at most `size` bytes, as near to it as possible. Raises `VqError` if the size cannot be met."""
         from vqcodec.codec.codec import DEFAULT_EFFORT
         from vqcodec.codec.describe import describe
         from vqcodec.codec.rate_control import Target, compress_to
@@ -212,11 +212,11 @@ class ModelPeer:
         return Encoded(data, describe(data).quality, _note(len(data) / size - 1))
 
     def decompress(self, data: bytes) -> Picture:
-        """The picture in a .vq file. Raises `VqError`."""
+        """Decode a .vq file. Raises `VqError`."""
         return self._codec.decompress(data)
 
 
-# The standard's tables (ITU-T T.81, annex K.1), as libjpeg scales them; in the order of a row-by-row 8 x 8 block.
+# The quantisation tables of the standard (ITU-T T.81, annex K.1), which libjpeg scales; 8 x 8, row by row.
 _LUMA = (
     16, 11, 10, 16, 24, 40, 51, 61, 12, 12, 14, 19, 26, 58, 60, 55, 14, 13, 16, 24, 40, 57, 69, 56, 14, 17, 22, 29, 51,
     87, 80, 62, 18, 22, 37, 56, 68, 109, 103, 77, 24, 35, 55, 64, 81, 104, 113, 92, 49, 64, 78, 87, 103, 121, 120, 101,
@@ -228,7 +228,11 @@ _CHROMA = (
 
 
 def _jpeg(quality: float) -> dict[str, Any]:
-    """Whole qualities are libjpeg's own; between them, its tables at a finer scale, so that a size can be matched."""
+    """Options of Image.save for JPEG.
+
+    A whole quality is passed to libjpeg. In between, libjpeg's tables are scaled more finely, so that a target size can
+    be matched closely.
+    """
     options: dict[str, Any] = {"optimize": True, "progressive": True}
     if quality == int(quality):
         return options | {"quality": int(quality)}
@@ -303,5 +307,5 @@ PEERS = (
 
 
 def peer(name: str) -> PillowPeer | None:
-    """The entry of `PEERS` with that name, if there is one."""
+    """The entry of `PEERS` with this name, or None."""
     return next((entry for entry in PEERS if entry.name == name), None)

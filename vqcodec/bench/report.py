@@ -1,4 +1,4 @@
-"""Records -> tables in the terminal, for `info`, `models`, `demo` and whoever else has lines to align."""
+"""Records -> text tables for the terminal, for the commands `info`, `models`, `demo` and `bench`."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ if TYPE_CHECKING:
 __all__ = ["print_demo", "print_info", "print_models", "print_results", "print_table"]
 
 
-UNITS_SHOWN = 64  # a larger grid of units is summed up
+UNITS_SHOWN = 64  # larger grids of units are only summarised
 
 
 def print_demo(rows: Sequence[Row], file: TextIO) -> None:
-    """What matters to somebody who tries the codec for the first time: size, fidelity, time."""
+    """A line for each file of the demo: size, fidelity and time."""
     headings = ["file", "bytes", "bpp", "ratio", "PSNR dB", "MS-SSIM", "encode s", "decode s"]
     lines = []
     for row in rows:
@@ -31,7 +31,7 @@ def print_demo(rows: Sequence[Row], file: TextIO) -> None:
 
 
 def print_models(entries: Sequence[dict[str, Any]], file: TextIO) -> None:
-    """A line for each model, from the same entries that `vqcodec models --json` prints."""
+    """A line for each model, from the entries that `vqcodec models --json` prints."""
     lines = []
     for entry in entries:
         sizes = [size for size, _ in entry["codebooks"]]
@@ -44,7 +44,7 @@ def print_models(entries: Sequence[dict[str, Any]], file: TextIO) -> None:
 
 
 def print_info(found: Info, file: TextIO) -> None:
-    """What `vqcodec info` tells: the fields of the header, the bits of each unit, the rates."""
+    """The output of `vqcodec info`: the fields of the header, the bits of each unit, the rates."""
     bits = [8 * count for count in found.unit_bytes]
     alpha = f" + alpha in {found.alpha_bytes:,} bytes" if found.alpha else ""
     lines = {
@@ -70,7 +70,7 @@ def print_info(found: Info, file: TextIO) -> None:
 
 
 def print_table(headings: Sequence[str], lines: Iterable[Sequence[str]], texts: int, file: TextIO) -> None:
-    """A table, no cell ever cut; the first `texts` columns are aligned to the left, the rest to the right."""
+    """Print a table without truncating cells. The first `texts` columns are left-aligned, the others right-aligned."""
     from rich import box
     from rich.console import Console
     from rich.measure import Measurement
@@ -81,7 +81,7 @@ def print_table(headings: Sequence[str], lines: Iterable[Sequence[str]], texts: 
     for index, heading in enumerate(headings):
         table.add_column(heading, justify="left" if index < texts else "right", no_wrap=True)
     for line in lines:
-        table.add_row(*(Text(cell) for cell in line))  # Text: a name may hold what reads as markup
+        table.add_row(*(Text(cell) for cell in line))  # Text, because a name may contain markup
     console = Console(file=file)
     needed = Measurement.get(console, console.options.update(width=10_000), table).maximum
     console.width = max(console.width, needed)
@@ -89,7 +89,7 @@ def print_table(headings: Sequence[str], lines: Iterable[Sequence[str]], texts: 
 
 
 def print_results(results: Results, file: TextIO) -> None:
-    """The tables of a benchmark, each with a line above it."""
+    """Print the tables of a benchmark, each below its title."""
     from vqcodec.bench.tables import tables
 
     for index, table in enumerate(tables(results)):

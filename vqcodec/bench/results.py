@@ -1,6 +1,7 @@
-"""What a benchmark has found, as plain records: everything that the terminal, JSON, CSV and the HTML page show.
+"""Results of a benchmark as plain records: everything that the terminal, JSON, CSV and the HTML page show.
 
-Made by `runner`, `curves`, `anatomy` and `published`; read by `report` and `html`. Nothing is computed here.
+Created by `runner`, `curves`, `anatomy` and `published`; read by `report`, `tables` and `html`. Nothing is computed
+here.
 """
 
 from __future__ import annotations
@@ -16,19 +17,19 @@ __all__ = ["Anatomy", "Codebook", "Comparison", "Published", "Results", "Row", "
 class Row:
     """The figures of one picture with one codec at one quality, or their mean over pictures (`means.mean`).
 
-    codec: a label that is unique in a run, such as "photo" or "webp"; digest: of the model (hexadecimal), "" for other
+    codec: a label that is unique in a run, such as "photo" or "webp". digest: of the model (hexadecimal), "" for other
     codecs. quality: on the codec's own scale; higher is always better.
-    channels: 3, or 1 for a grey picture; alpha is not counted as a channel, yet its bytes are in `bytes`.
-    bpp: 8 * bytes / (H * W); bits_per_dim: 8 * bytes / (H * W * channels); ratio: H * W * channels / bytes.
-    naive_ratio: the ratio if every index were stored in log2 K bits, with no prior and no header; gain: ratio
-    over naive_ratio; both nan for codecs without indices.
-    psnr in dB (infinite where the pictures are equal) and ms_ssim (nan where a side is too short for it) are on the
-    channels above, psnr_y on luma (BT.601). Alpha must come back exactly.
-    Seconds: time of coding in its process, without files: wall time, and CPU time of all threads; mpixel_s: 10^6
-    pixels per second of wall time. With a matched size, encoding is the whole search.
-    peak_mib: the most memory (MiB, resident) that the process had while coding, Python and libraries included; nan
-    where the system does not tell.
-    error: why there are no figures. note: what is to be known about the figures.
+    channels: 3, or 1 for a grey picture. Alpha does not count as a channel, but its bytes are included in `bytes`.
+    bpp: 8 * bytes / (H * W). bits_per_dim: 8 * bytes / (H * W * channels). ratio: H * W * channels / bytes.
+    naive_ratio: the ratio if every index took log2 K bits, without prior and header. gain: ratio / naive_ratio. Both
+    are nan for codecs without indices.
+    psnr (dB; infinite if the pictures are equal) and ms_ssim (nan if a side is too short for it) use the channels
+    above; psnr_y uses luma (BT.601). Alpha must be reproduced exactly.
+    *_seconds: wall time of coding, without file access. *_cpu_seconds: CPU time of all threads. *_mpixel_s: 10^6 pixels
+    per second of wall time. If the size was matched, the encoding time includes the whole search.
+    peak_mib: peak resident memory (MiB) of the process while coding, including Python and libraries; nan where it is
+    not available.
+    error: why there are no figures. note: a remark about the figures.
     """
 
     image: str
@@ -60,15 +61,17 @@ class Row:
 
 @dataclass(frozen=True)
 class Comparison:
-    """A curve against the anchor's, by one measure.
+    """A codec's rate-distortion curve compared with the anchor's, by one measure.
 
-    measure: "psnr", "psnr_y" or "ms_ssim", the last in dB too: -10 log10(1 - MS-SSIM).
-    bd_rate: percent of bits at equal quality, negative if `codec` needs fewer; low, high: the range of the measure that
-    both curves reach, and share: how much that is of the range of `codec`. bd_quality: mean difference at equal bpp in
-    dB, positive if `codec` is better; low_bpp, high_bpp and rate_share likewise.
-    nan, with the reason, where the curves do not overlap. published: `codec` was not measured here.
-    picture_rate: the mean of the bd_rates of single pictures, so that those that need many bits count as others do;
-    compared: of how many, those whose curves overlap; fewer: on how many of them `codec` needs fewer bits.
+    measure: "psnr", "psnr_y" or "ms_ssim", the last in dB: -10 log10(1 - MS-SSIM).
+    bd_rate: difference of the bits at equal quality, in percent; negative if `codec` needs fewer. low, high: the range
+    of the measure that both curves cover. share: that range as a share of the range of `codec`.
+    bd_quality: mean difference at equal bpp, in dB; positive if `codec` is better. low_bpp, high_bpp and rate_share are
+    the range of rates and its share, likewise.
+    If the curves do not overlap, the figures are nan and `reason` says why. published: `codec` was not measured here.
+    picture_rate: mean of the BD-rates of single pictures, which gives pictures that need many bits no extra weight.
+    compared: the number of pictures in that mean, those whose curves overlap. fewer: on how many of them `codec` needs
+    fewer bits.
     """
 
     codec: str
@@ -82,7 +85,7 @@ class Comparison:
     low_bpp: float
     high_bpp: float
     rate_share: float
-    pictures: int  # that the means are taken over; 0 if unknown
+    pictures: int  # number of pictures in the means; 0 if unknown
     published: bool = False
     reason: str | None = None
     picture_rate: float = math.nan
@@ -92,7 +95,7 @@ class Comparison:
 
 @dataclass(frozen=True)
 class Published:
-    """A point that somebody else published: not measured here. nan where the source does not say."""
+    """A point of a published curve, not measured here. Figures that the source does not give are nan."""
 
     codec: str
     bpp: float
@@ -105,17 +108,17 @@ class Published:
 
 @dataclass(frozen=True)
 class Codebook:
-    """The codes of one codebook in a file. Bits are of all positions together."""
+    """The codes of one codebook in a file. Bits are sums over all positions."""
 
     size: int  # K
     bits: float  # ideal, with the prior
-    zero_order_bits: float  # positions times the entropy of the codes' frequencies in this file
-    perplexity: float  # 2 to that entropy: how many codes are in effective use
+    zero_order_bits: float  # positions times the entropy of the code frequencies in this file
+    perplexity: float  # 2 to that entropy: the effective number of codes in use
 
 
 @dataclass(frozen=True)
 class Anatomy:
-    """Where the bytes of a .vq file go: total = header + checksums of the parts + alpha + post-filter + payload."""
+    """The sizes of the parts of a .vq file: total = header + checksums of the parts + alpha + post-filter + payload."""
 
     image: str
     codec: str
@@ -123,22 +126,22 @@ class Anatomy:
     positions: int  # of the latent grid
     units: int
     total_bytes: float
-    header_bytes: float  # lengths of the units and the checksum of the header included
-    checksum_bytes: float  # 4 for each unit and chunk
+    header_bytes: float  # including the unit lengths and the checksum of the header
+    checksum_bytes: float  # 4 bytes for each unit and chunk
     alpha_bytes: float
-    postfilter_bytes: float  # the weights that suit the picture
+    postfilter_bytes: float  # the filter weights fitted to the picture
     payload_bytes: float
     ideal_bits: float  # sum of -log2 p over all codes, p from the prior's integer counts
     overhead_bits: float  # of the range coder: 8 * payload_bytes - ideal_bits
-    zero_order_bits: float  # without the prior: the codebooks' sums
-    naive_bits: float  # every index in log2 K bits
+    zero_order_bits: float  # without the prior: the sum over the codebooks
+    naive_bits: float  # with log2 K bits for every index
     prior_gain: float  # zero_order_bits / ideal_bits
     codebooks: tuple[Codebook, ...]
 
 
 @dataclass(frozen=True)
 class Shown:
-    """A decoded picture for the viewer, and the figures of the very file that it came out of."""
+    """A decoded picture for the viewer, and the figures of the file that it was decoded from."""
 
     row: Row
     picture: bytes  # an image file, lossless
@@ -147,12 +150,12 @@ class Shown:
 
 @dataclass(frozen=True)
 class View:
-    """One picture in the viewer: the original, and what each codec made of it at about the same size."""
+    """One picture in the viewer: the original, and each codec's decoded picture at about the same file size."""
 
     image: str  # as in Row.image
     width: int
     height: int
-    bpp: float  # the size that the codecs were to match
+    bpp: float  # the target rate of the codecs
     original: bytes  # an image file, lossless
     media: str
     shown: Mapping[str, Shown]  # by Row.codec, in the order of the run
@@ -160,15 +163,15 @@ class View:
 
 @dataclass(frozen=True)
 class Results:
-    """All of a run. Rows, means and comparisons are in the order of the run."""
+    """All results of a run. Rows, means and comparisons are in the order of the run."""
 
     rows: tuple[Row, ...]
-    means: tuple[Row, ...]  # one for each codec and quality; image says of how many pictures
+    means: tuple[Row, ...]  # one for each codec and quality; `image` states the number of pictures
     bd: tuple[Comparison, ...] = ()
-    published: tuple[Published, ...] = ()  # in the order of the file, a curve's points together
+    published: tuple[Published, ...] = ()  # in the order of the file; the points of a curve are adjacent
     anatomy: tuple[Anatomy, ...] = ()
-    environment: Mapping[str, str] = field(default_factory=dict)  # what -> its version, name or setting
-    codecs: Mapping[str, str] = field(default_factory=dict)  # label -> settings in words
-    pictures: Mapping[str, View] = field(default_factory=dict)  # by Row.image; empty unless a page was asked for
+    environment: Mapping[str, str] = field(default_factory=dict)  # name -> version or setting
+    codecs: Mapping[str, str] = field(default_factory=dict)  # label -> settings for display
+    pictures: Mapping[str, View] = field(default_factory=dict)  # by Row.image; empty unless an HTML page was requested
     anchor: str | None = None
-    match: float | None = None  # bpp, where all rows were matched in size
+    match: float | None = None  # target bpp, if all rows were matched in size

@@ -1,6 +1,6 @@
-"""Contenders x pictures x qualities -> rows: what is not in the cache yet is measured, in parallel processes.
+"""Contenders x pictures x qualities -> rows, from the cache or measured in parallel processes.
 
-Rows come in the order contender, picture, quality, whatever the order in which they were done.
+Rows are in the order contender, picture, quality, regardless of the order in which the processes finish.
 """
 
 from __future__ import annotations
@@ -28,15 +28,15 @@ Progress = Callable[[float], None]
 
 @dataclass(frozen=True)
 class Source:
-    """A picture to measure with; `content` is the hash of its file, None if that cannot be read."""
+    """A picture to measure. `content` is the SHA-256 of its file, or None if the file cannot be read."""
 
-    image: str  # its name in a row
+    image: str  # Row.image
     path: Path
     content: str | None
 
 
 def sources(paths: Iterable[Path]) -> list[Source]:
-    """Pictures by their files' names, or by their paths where two files have one name; each file once."""
+    """The pictures, each file once. They are named by file name, or by path if several files have the same name."""
     paths = list({os.path.realpath(path): path for path in paths}.values())
     names = [path.name for path in paths]
     found = []
@@ -50,7 +50,7 @@ def sources(paths: Iterable[Path]) -> list[Source]:
 
 @dataclass(frozen=True)
 class Point:
-    """What is to be measured: a quality, or the size that a picture is to have."""
+    """A point to measure: a picture at a quality, or at a target rate `bpp`."""
 
     source: Source
     quality: float
@@ -58,19 +58,19 @@ class Point:
 
 
 class Bench:
-    """A run: its contenders, its pictures, and where what was found is kept."""
+    """A benchmark run: its contenders, its pictures and the cache of measurements."""
 
     def __init__(
         self, contenders: Sequence[Contender], pictures: Sequence[Source], cache: Cache, jobs: int, threads: int
     ) -> None:
-        """`jobs`: processes at a time, 0: this one. `threads`: that each of them may use."""
+        """jobs: number of worker processes; 0: work in this process. threads: number of threads for each process."""
         self.contenders = contenders
         self.pictures = pictures
         self.cache = cache
         self.jobs, self.threads = jobs, threads
 
     def rows(self, match: float | None, progress: Progress | None = None) -> list[Row]:
-        """A row for each contender, picture and quality; or, with the bits per pixel to `match`, for each picture."""
+        """A row for each contender, picture and quality. With `match` (target bpp): contender and picture."""
         found: list[Row] = []
         for index, contender in enumerate(self.contenders):
             if match is None:
@@ -81,12 +81,12 @@ class Bench:
         return found
 
     def anatomy(self, rows: Sequence[Row], match: float | None, progress: Progress | None = None) -> list[Anatomy]:
-        """Where the bits of every .vq file among the rows (of `rows`, with the same `match`) go."""
+        """The anatomy of every .vq file behind `rows`, which the method `rows` returned for the same `match`."""
         found: list[Anatomy] = []
         models = [contender for contender in self.contenders if contender.model is not None]
         for index, contender in enumerate(models):
             tasks = []
-            for source, row in self._good(contender, rows):
+            for source, row in self._without_error(contender, rows):
                 point = Point(source, contender.default if match else row.quality, match)
                 tasks.append(Task("dissect", row.image, source.path, self._key(contender, point), row.quality))
             for answer in self._answers(contender, tasks, _part(progress, index, len(models))):
@@ -99,17 +99,17 @@ class Bench:
     def views(
         self, rows: Sequence[Row], match: float | None, count: int, progress: Progress | None = None
     ) -> dict[str, View]:
-        """What each contender made of a picture, at the size of the first model's file at its default quality.
+        """For up to `count` pictures, evenly spread over the run, the decoded picture of each contender at one size.
 
-        A contender that cannot match that size is shown at its nearest quality. At most `count` pictures, evenly
-        spread over all.
+        The size is that of the first model's file at its default quality, or `match`. A contender that cannot match it
+        is shown at the quality with the nearest size. Raises `VqError`.
         """
         first = next((c for c in self.contenders if c.model is not None), self.contenders[0])
         total = len(self.pictures)
-        some = {self.pictures[index * total // min(count, total)].image for index in range(min(count, total))}
+        selected = {self.pictures[index * total // min(count, total)].image for index in range(min(count, total))}
         wanted: dict[str, float] = {}  # bits per pixel
-        for source, row in self._good(first, rows):
-            if source.image not in some:
+        for source, row in self._without_error(first, rows):
+            if source.image not in selected:
                 continue
             if match is not None or row.quality == first.default or source.image not in wanted:
                 wanted[source.image] = row.bpp if match is None else match
@@ -143,9 +143,12 @@ class Bench:
         exact: bool,
         progress: Progress | None,
     ) -> list[tuple[Point, Row]]:
-        """For each picture the point, and its row, whose size is nearest to the wanted one."""
+        """For each picture, the point whose size is nearest to the target in `wanted` (bpp), and its row.
+
+        exact: use only the existing rows. Otherwise the size is matched where the contender supports that.
+        """
         found: dict[str, tuple[Point, Row]] = {}
-        for source, row in self._good(contender, rows):
+        for source, row in self._without_error(contender, rows):
             point = Point(source, contender.default if match else row.quality, match)
             if source.image in wanted:
                 best = found.get(source.image)
@@ -159,13 +162,13 @@ class Bench:
                     found[point.source.image] = (point, row)
         return list(found.values())
 
-    def _good(self, contender: Contender, rows: Sequence[Row]) -> list[tuple[Source, Row]]:
-        """The contender's rows that have figures, each with its picture."""
+    def _without_error(self, contender: Contender, rows: Sequence[Row]) -> list[tuple[Source, Row]]:
+        """The contender's rows without an error, each with its picture."""
         by_name = {source.image: source for source in self.pictures}
         return [(by_name[row.image], row) for row in rows if row.codec == contender.label and row.error is None]
 
     def _measured(self, contender: Contender, points: Sequence[Point], progress: Progress | None) -> list[Row]:
-        """The rows of all points, from the cache or measured."""
+        """The rows of all points, from the cache or newly measured, in the order of the points."""
         found: dict[int, Row] = {}
         for index, point in enumerate(points):
             row = None if point.source.content is None else self.cache.load(self._key(contender, point))
@@ -191,10 +194,10 @@ class Bench:
     def _answers(
         self, contender: Contender, tasks: Sequence[Task], progress: Progress | None
     ) -> list[Row | Anatomy | bytes | Lost]:
-        """The answers to all tasks, in their order."""
+        """Run the tasks in worker processes. Returns the answers in the order of the tasks."""
         found: dict[int, Row | Anatomy | bytes | Lost] = {}
         setup = Setup(contender, self.cache.folder, self.threads)
-        # closing: an interrupt here must end the processes at once
+        # closing: if this process is interrupted, the workers must stop at once
         with closing(in_processes(prepare, setup, tasks, min(self.jobs, len(tasks)), self.threads)) as answers:
             for index, answer in answers:
                 found[index] = answer
@@ -205,7 +208,7 @@ class Bench:
         return [found[index] for index in range(len(tasks))]
 
     def _key(self, contender: Contender, point: Point) -> str:
-        """The name of a point's entry in the cache: whatever its figures, times included, depend on."""
+        """The name of a point's cache entry: a hash of everything that its figures depend on, including the times."""
         name = contender.digest or contender.label
         return digest(
             {
@@ -219,16 +222,18 @@ class Bench:
 
 
 def _view(source: Source, bpp: float, shown: dict[str, Shown]) -> View:
+    """The view of a picture. Raises `VqError` if its file can no longer be read."""
     from vqcodec.picture.read import read_picture
 
     try:
         picture = read_picture(source.path)
-    except VqError as error:  # it could be read a moment ago
+    except VqError as error:  # the file was readable when it was measured
         raise VqError(f"{source.path} changed while it was measured ({error})") from None
     return View(source.image, picture.width, picture.height, bpp, lossless(picture), MEDIA, shown)
 
 
 def _part(progress: Progress | None, index: int, count: int) -> Progress | None:
+    """The progress of one of `count` equal parts of the work."""
     if progress is None:
         return None
     return lambda fraction: progress((index + fraction) / count)

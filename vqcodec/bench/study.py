@@ -1,4 +1,4 @@
-"""A whole benchmark: contenders and pictures -> `Results`, with everything that a report may show."""
+"""A whole benchmark: contenders and pictures -> `Results`, which holds everything that a report can show."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ __all__ = ["Options", "study"]
 
 @dataclass(frozen=True)
 class Options:
-    """What is wanted besides rows and means."""
+    """What to compute besides rows and means, and how."""
 
-    anchor: str | None = None  # compare with this contender, or published curve
-    match: float | None = None  # every picture at this size, bits per pixel, instead of the contenders' qualities
-    anatomy: bool = False
-    views: int = 0  # so many pictures, for a page
-    jobs: int | None = None  # processes; None: one for each core, 0: this one
-    cached: bool = True  # use what earlier runs have measured, and keep what this one does
+    anchor: str | None = None  # compare with this contender or published curve
+    match: float | None = None  # encode all pictures at this rate (bits per pixel), not at the contenders' qualities
+    anatomy: bool = False  # also dissect the .vq files
+    views: int = 0  # number of pictures in the viewer of the HTML page
+    jobs: int | None = None  # worker processes; None: one for each core; 0: work in this process
+    cached: bool = True  # use the measurements of earlier runs, and store new ones
 
 
 def study(
@@ -41,9 +41,9 @@ def study(
     published: Sequence[Published] = (),
     progress: Callable[[float], None] | None = None,
 ) -> Results:
-    """Measure all contenders on all pictures. A picture that fails is a row with its error. Raises `VqError`.
+    """Measure all contenders on all pictures. A measurement that fails gives a row with its error.
 
-    `progress` is told the fraction done, 0 to 1.
+    `progress` is called with the fraction done, 0 to 1. Raises `VqError`.
     """
     most = len(paths) * max(len(contender.qualities) for contender in contenders)
     jobs = min(cores() if options.jobs is None else options.jobs, most)
@@ -71,18 +71,18 @@ def study(
 
 
 def _threads(jobs: int) -> int:
-    """How many threads each process may use: all cores together, unless the environment says how many."""
-    said = os.environ.get("OMP_NUM_THREADS", "")
-    return int(said) if said.isdecimal() and int(said) else max(1, cores() // max(1, jobs))
+    """Threads for each process: OMP_NUM_THREADS if that is set, else the cores divided among the processes."""
+    setting = os.environ.get("OMP_NUM_THREADS", "")
+    return int(setting) if setting.isdecimal() and int(setting) else max(1, cores() // max(1, jobs))
 
 
 @contextmanager
 def _cache(kept: bool) -> Iterator[Cache]:
-    """The user's cache; or, where that cannot be written or is not wanted, a folder that vanishes."""
+    """The user's cache. If it cannot be written or `kept` is false, a temporary one. Raises `OutputError`."""
     if kept:
         try:
             cache = Cache(default_folder())
-        except (OSError, RuntimeError):  # a home that is read-only, or none
+        except (OSError, RuntimeError):  # the home folder is read-only or unknown
             kept = False
         else:
             yield cache
@@ -91,10 +91,11 @@ def _cache(kept: bool) -> Iterator[Cache]:
         with tempfile.TemporaryDirectory(prefix="vqcodec-bench-", ignore_cleanup_errors=True) as folder:
             yield Cache(Path(folder))
     except OSError as error:
-        raise OutputError(f"there is no place for temporary files ({error.strerror})") from None
+        raise OutputError(f"cannot use a temporary folder ({error.strerror})") from None
 
 
 def _phase(progress: Callable[[float], None] | None, index: int, count: int) -> Callable[[float], None] | None:
+    """The progress of one of `count` equal phases of the work."""
     if progress is None:
         return None
     return lambda fraction: progress((index + fraction) / count)

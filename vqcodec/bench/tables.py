@@ -1,4 +1,4 @@
-"""Results -> what people and programs read: the tables of `bench` as lines of text, JSON, CSV. Nothing is printed."""
+"""Results -> the tables of `bench` as lines of text, and JSON and CSV documents. This module prints nothing."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ __all__ = ["Table", "tables", "to_csv", "to_json"]
 
 
 class Table(NamedTuple):
-    """A table with a line above it. The first `texts` columns are words, the others figures."""
+    """A table with a title. The first `texts` columns hold text, the others figures."""
 
     title: str
     headings: Sequence[str]
@@ -27,7 +27,7 @@ class Table(NamedTuple):
 
 
 def tables(results: Results) -> Iterator[Table]:
-    """What is worth reading in a terminal: means, comparisons, published curves, where the bits go."""
+    """The tables for the terminal: means, comparisons, published curves, and the anatomy of the files."""
     if results.match is not None:
         yield _pictures(results)
     yield _means(results)
@@ -56,8 +56,8 @@ def _means(results: Results) -> Table:
         speed = [f"{row.encode_mpixel_s:.2f}", f"{row.decode_mpixel_s:.2f}"]
         cost = [f"{row.encode_cpu_seconds:.2f}", f"{row.decode_cpu_seconds:.2f}", _figure(row.peak_mib, 0)]
         lines.append([*names, *sizes, *fidelity, *speed, *cost])
-    what = "Means" if results.match is None else f"Means at {results.match:g} bpp"
-    return Table(f"{what}; gain: over every index in log2 K bits; PSNR in dB", headings, lines, 1)
+    title = "Means" if results.match is None else f"Means at {results.match:g} bpp"
+    return Table(f"{title}; gain: relative to log2 K bits for every index; PSNR in dB", headings, lines, 1)
 
 
 def _pictures(results: Results) -> Table:
@@ -79,12 +79,12 @@ def _wins(results: Results) -> Table:
         if codec != results.anchor:
             better, count, gain = wins(results.rows, codec, results.anchor)
             lines.append([codec, f"{better} of {count}", "-" if math.isnan(gain) else f"{gain:+.2f}"])
-    title = f"Against {results.anchor} at {results.match:g} bpp, by PSNR"
+    title = f"Relative to {results.anchor} at {results.match:g} bpp, by PSNR"
     return Table(title, ["codec", "better on", "mean dB"], lines, 1)
 
 
 def _comparisons(results: Results) -> Table:
-    """A line for each curve; the overlap is the share of the curve that the figure stands for."""
+    """A line for each curve. The overlap is the share of the curve that the figures cover."""
     lines = []
     for codec in dict.fromkeys(comparison.codec for comparison in results.bd):
         found = {c.measure: c for c in results.bd if c.codec == codec}
@@ -103,9 +103,9 @@ def _comparisons(results: Results) -> Table:
         lines.append([*line, reason or ""])
     headings = ["codec", "BD-rate", "BD-PSNR", "overlap", "BD-rate", "BD-MS-SSIM", "overlap", "BD-rate Y", ""]
     count = max(c.pictures for c in results.bd)
-    over = f"{count} picture{'' if count == 1 else 's'}"
-    title = f"Against {results.anchor}, over {over}; by PSNR, by MS-SSIM (dB), by PSNR of luma. "
-    return Table(title + "Negative rates: fewer bits for the same quality", headings, lines, 1)
+    number = f"{count} picture{'' if count == 1 else 's'}"
+    title = f"Relative to {results.anchor}, {number}; by PSNR, by MS-SSIM (dB), by luma PSNR. "
+    return Table(title + "Negative BD-rate: fewer bits for the same quality", headings, lines, 1)
 
 
 def _picture_rates(results: Results) -> Table:
@@ -119,7 +119,7 @@ def _picture_rates(results: Results) -> Table:
             else:
                 line += [f"{comparison.picture_rate:+.1f} %", f"{comparison.fewer} of {comparison.compared}"]
         lines.append(line)
-    title = f"Against {results.anchor}, picture by picture: the mean BD-rate, and on how many fewer bits are needed"
+    title = f"Relative to {results.anchor}, picture by picture: the mean BD-rate, and how many pictures need fewer bits"
     return Table(title, ["codec", "by PSNR", "fewer on", "by MS-SSIM", "fewer on", "by PSNR Y", "fewer on"], lines, 1)
 
 
@@ -156,9 +156,7 @@ def _anatomy(means: Sequence[Anatomy]) -> Table:
         lines.append([anatomy.codec, f"{anatomy.quality:.4g}", total, *parts, *coded, *without])
     headings = ["codec", "q", "bytes", "header", "checksums", "alpha", "post-filter", "ideal", "coder", "payload"]
     headings += ["zero-order", "prior gain", "naive"]
-    title = (
-        "Where the bytes go (means); zero-order, naive: the payload without the prior, and with every index in log2 K"
-    )
+    title = "Where the bytes go (means); zero-order: payload without the prior; naive: log2 K bits for every index"
     return Table(title, headings, lines, 1)
 
 
@@ -178,9 +176,9 @@ def _figure(value: float, digits: int) -> str:
 
 
 def to_json(results: Results) -> str:
-    """Every figure of every row, mean, comparison and file; the viewer's pictures are left out.
+    """All rows, means, comparisons and anatomies as JSON, without the viewer's pictures.
 
-    null: the figure is infinite or not defined, or the row has an error instead.
+    A figure is null if it is infinite or not defined, or if the row has an error instead.
     """
     document = {
         "rows": [_plain(row) for row in results.rows],
@@ -197,7 +195,7 @@ def to_json(results: Results) -> str:
 
 
 def to_csv(results: Results) -> str:
-    """A header line, then a line per row, the means last. Empty: as null in `to_json`."""
+    """A header line, then a line for each row, the means last. Cells are empty where `to_json` has null."""
     stream = io.StringIO()
     writer = csv.DictWriter(stream, [field.name for field in dataclasses.fields(Row)], lineterminator="\n")
     writer.writeheader()
@@ -206,6 +204,7 @@ def to_csv(results: Results) -> str:
 
 
 def _plain(row: Row) -> dict[str, Any]:
+    """A row as a dict. If it has an error, its figures are None."""
     figures = dataclasses.asdict(row)
     if row.error is None:
         return figures
@@ -214,7 +213,7 @@ def _plain(row: Row) -> dict[str, Any]:
 
 
 def _finite(value: Any) -> Any:
-    """Records as dicts, numbers that JSON does not know as None."""
+    """Records as dicts; numbers that are not finite, which JSON cannot represent, as None."""
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         value = dataclasses.asdict(value)
     if isinstance(value, dict):

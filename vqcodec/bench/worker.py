@@ -1,6 +1,6 @@
-"""What a process of a run does: one contender, one task after another. In: a `Task`. Out: a row, or what was asked.
+"""Worker process of a run: executes tasks for one contender. In: a `Task`. Out: a row, an anatomy or a picture.
 
-A picture that cannot be read, or a codec that fails, is a row with its error: it does not end a run.
+If a picture cannot be read or a codec fails, the row holds the error. The run continues.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ MEDIA = "image/webp"
 
 @dataclass(frozen=True)
 class Setup:
-    """What a process is prepared with."""
+    """The data with which a worker process starts."""
 
     contender: Contender
     folder: Path  # of the cache
@@ -38,23 +38,23 @@ class Setup:
 
 @dataclass(frozen=True)
 class Task:
-    """One thing to do with one picture. `key` names the entry of the cache that holds the encoded picture."""
+    """One operation on one picture. `key` is the name of the cache entry that holds the encoded picture."""
 
     kind: Literal["measure", "dissect", "show"]
     image: str
     path: Path
     key: str
     quality: float
-    bpp: float | None = None  # a wanted size, instead of the quality
+    bpp: float | None = None  # a target rate, instead of the quality
 
 
 def prepare(setup: Setup) -> Callable[[Task], Row | Anatomy | bytes]:
-    """A function that does a task: a row, an anatomy, or the decoded picture as a lossless image file."""
+    """A function that executes tasks. It returns a row, an anatomy, or the decoded picture as a lossless image file."""
     return _Worker(setup).do
 
 
 def lossless(picture: Picture) -> bytes:
-    """A picture without its alpha as an image file of the type `MEDIA`."""
+    """Encode a picture without its alpha as a lossless image file of the type `MEDIA`."""
     from vqcodec.picture.write import to_image
 
     stream = io.BytesIO()
@@ -63,7 +63,7 @@ def lossless(picture: Picture) -> bytes:
 
 
 class _Worker:
-    """Keeps the codec and the last picture."""
+    """Executes tasks. Keeps the codec and the last picture in memory."""
 
     def __init__(self, setup: Setup) -> None:
         self.setup = setup
@@ -87,7 +87,7 @@ class _Worker:
         try:
             picture = self.picture(task.path)
             peer = self.opened()
-            if not self.warm:  # no row pays for what happens only once
+            if not self.warm:  # one-off costs must not count in any row
                 peer.decompress(peer.compress(picture, contender.default))
                 self.warm = True
             size = None if task.bpp is None else task.bpp * picture.height * picture.width / 8
@@ -95,7 +95,7 @@ class _Worker:
         except VqError as error:
             return self.failed(task, str(error))
         except MemoryError:
-            return self.failed(task, "there is not enough memory")
+            return self.failed(task, "not enough memory")
         row = replace(row, image=task.image, codec=contender.label, digest=contender.digest)
         self.cache.store(task.key, row)
         return row

@@ -1,5 +1,6 @@
-"""The command line: parse the arguments, call one function, print the result.
+"""The command line: each command parses its arguments, calls the package and prints the result.
 
-In: arguments, standard input. Out: files, text or JSON, an exit code.
-Read `main` first: it holds the application; each other module holds a group of commands.
+In: arguments, standard input. Out: files, text or JSON, and an exit code.
+Read `main` first: it defines the application. Each other module defines one command or a group of commands, except
+`options` (options that several commands share) and `terminal` (signals, progress bar, safe output).
 """

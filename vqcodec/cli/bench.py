@@ -1,4 +1,7 @@
-"""The command line of `bench`: which codecs, on which pictures, shown where."""
+"""The command `bench`: measures codecs on pictures and reports the results.
+
+In: names of codecs and pictures. Out: a table on standard output and, if requested, JSON, CSV and HTML files.
+"""
 
 from __future__ import annotations
 
@@ -28,12 +31,13 @@ Names = Annotated[
     typer.Option(
         "--codec",
         metavar="NAME[:Q,Q]",
-        help="A model, its folder, or a peer: jpeg, jpeg2000, webp, avif, jxl, heic; with its own qualities after a "
-        "colon. Repeatable; default: all models.",
+        help="A codec to measure: a model, a model's folder, or a peer (jpeg, jpeg2000, webp, avif, jxl, heic). Its "
+        "qualities may follow a colon: jpeg:50,75. Repeatable. Default: all bundled models.",
     ),
 ]
 Models = Annotated[
-    list[str] | None, typer.Option("--model", metavar="NAME|FOLDER", help="As --codec, for a model. Repeatable.")
+    list[str] | None,
+    typer.Option("--model", metavar="NAME|FOLDER", help="A model to measure; the same as --codec. Repeatable."),
 ]
 Qualities = Annotated[
     list[str] | None,
@@ -41,7 +45,8 @@ Qualities = Annotated[
         "--quality",
         "-q",
         metavar="N|all",
-        help="Of the models; repeatable. Default: the model's own, or all of them beside peers, for curves.",
+        help="Quality of the models. Repeatable. Default: each model's default quality; all qualities if rate curves "
+        "are needed (with peers, --anchor or --html).",
     ),
 ]
 
@@ -49,57 +54,66 @@ Qualities = Annotated[
 def bench(
     dataset: Annotated[
         list[str] | None,
-        typer.Argument(metavar="DATASET", help="Folders of pictures, or pictures. Default: the demo's."),
+        typer.Argument(metavar="DATASET", help="Pictures, or folders of pictures. Default: the demo picture."),
     ] = None,
     codec: Names = None,
     model: Models = None,
     quality: Qualities = None,
-    peers: Annotated[bool, typer.Option("--peers", help="Also all peers that are installed.")] = False,
+    peers: Annotated[bool, typer.Option("--peers", help="Also measure all installed peers (see --codec).")] = False,
     effort: Annotated[
-        int | None, typer.Option("--effort", metavar="0..3", min=0, max=3, help="Of the models' encoder.")
+        int | None,
+        typer.Option("--effort", metavar="0..3", min=0, max=3, help="Search effort of the models' encoder; default 1."),
     ] = None,
     anchor: Annotated[
         str | None,
-        typer.Option("--anchor", metavar="NAME", help="Compare curves with this codec's. Default: the first peer."),
+        typer.Option("--anchor", metavar="NAME", help="Reference codec for the BD-rates. Default: the first peer."),
     ] = None,
     match: Annotated[
         float | None,
         typer.Option(
             "--match",
             metavar="BPP",
-            help="Every picture at this size, by search; within 2 % where a codec's qualities are so fine.",
+            help="Compress every picture to this size by searching for the quality. The size is met within 2 % if the "
+            "codec's quality steps are fine enough.",
         ),
     ] = None,
-    anatomy: Annotated[bool, typer.Option("--anatomy", help="Also where the bits of .vq files go.")] = False,
+    anatomy: Annotated[
+        bool, typer.Option("--anatomy", help="Also report how the bits of the .vq files are spent.")
+    ] = False,
     published: Annotated[
-        str | None, typer.Option("--published", metavar="CSV", help="Curves of others, to be shown beside.")
+        str | None, typer.Option("--published", metavar="CSV", help="Also show published rate curves from this file.")
     ] = None,
     json_file: Annotated[
-        str | None, typer.Option("--json", metavar="FILE", help="Also write JSON; - prints it instead.")
+        str | None, typer.Option("--json", metavar="FILE", help="Write JSON; - prints JSON instead of the table.")
     ] = None,
     csv_file: Annotated[
-        str | None, typer.Option("--csv", metavar="FILE", help="Also write CSV; - prints it instead.")
+        str | None, typer.Option("--csv", metavar="FILE", help="Write CSV; - prints CSV instead of the table.")
     ] = None,
     html_file: Annotated[
-        str | None, typer.Option("--html", metavar="FILE", help="Also write a page with curves and pictures.")
+        str | None, typer.Option("--html", metavar="FILE", help="Write an HTML page with curves and pictures.")
     ] = None,
     html_pictures: Annotated[
-        int, typer.Option("--html-pictures", metavar="N", min=0, help="At most so many of them; each costs 1 to 4 MB.")
+        int,
+        typer.Option("--html-pictures", metavar="N", min=0, help="Pictures on the page, at most; each adds 1 to 4 MB."),
     ] = 8,
     jobs: Annotated[
         int | None,
         typer.Option(
-            "--jobs", "-j", metavar="N", min=0, help="Processes; default: one for each core. 0: none of their own."
+            "--jobs",
+            "-j",
+            metavar="N",
+            min=0,
+            help="Worker processes. Default: one per core. 0: run in this process.",
         ),
     ] = None,
-    no_cache: Annotated[bool, typer.Option("--no-cache", help="Measure everything anew, and keep nothing.")] = False,
+    no_cache: Annotated[bool, typer.Option("--no-cache", help="Neither use nor store earlier measurements.")] = False,
     force: Annotated[bool, typer.Option("--force", "-f", help="Replace existing files.")] = False,
 ) -> None:
-    """Measure codecs on pictures.
+    """Measure codecs on pictures: size, quality and speed.
 
-    All figures are taken from real files on disk, header included. What was measured is kept, so a run that was
-    stopped goes on when it is started again. Times are comparable only with --jobs 1, on a machine that does nothing
-    else. A picture that fails is a row with its reason; the exit code is then 1.
+    All sizes are those of real files on disk, header included. Measurements are cached: an interrupted run continues
+    when you repeat the command. Times are comparable only with --jobs 1 on an otherwise idle machine. A picture that
+    fails gets a row with its error; the exit code is then 1.
     """
     from vqcodec import __version__
     from vqcodec.bench.lineup import Wanted, line_up
@@ -109,7 +123,7 @@ def bench(
 
     outputs = _outputs(json_file, csv_file, html_file, force)
     if match is not None and not 0 < match < 1000:
-        raise UsageError(f"--match {match:g}: bits per pixel must be more than 0")
+        raise UsageError(f"--match {match:g}: bits per pixel must be above 0 and below 1000")
     points = read_published(Path(published)) if published is not None else []
     wanted = Wanted(codec or (), model or (), peers, quality or (), effort, anchor, curves=html_file is not None)
     contenders, notices = line_up(wanted, matching=match is not None)
@@ -135,7 +149,7 @@ def bench(
 
 
 def _failures(results: Results) -> list[str]:
-    """A line for each picture and reason, with the codecs that it is about if these are not all."""
+    """One line for each picture and error, with the names of the codecs unless all of them failed with it."""
     found: dict[tuple[str, str], list[str]] = {}
     for row in results.rows:
         if row.error is not None:
@@ -150,17 +164,17 @@ def _failures(results: Results) -> list[str]:
 def _outputs(
     json_file: str | None, csv_file: str | None, html_file: str | None, force: bool
 ) -> dict[str, Callable[[Results], str]]:
-    """What to write under which name. Raises `UsageError`, or `OutputError` where a file cannot be written."""
+    """{file name: writer of the results}. Raises `UsageError`, or `OutputError` if a file cannot be written."""
     from vqcodec.bench.tables import to_csv, to_json
 
     forms = [(json_file, to_json), (csv_file, to_csv), (html_file, _to_html)]
-    wanted = [(name, form) for name, form in forms if name is not None]
-    if len({name for name, _ in wanted}) < len(wanted):
-        raise UsageError("--json, --csv and --html cannot share a file, nor standard output")
-    for name, _ in wanted:
+    requested = [(name, form) for name, form in forms if name is not None]
+    if len({name for name, _ in requested}) < len(requested):
+        raise UsageError("--json, --csv and --html need different files, and only one may be -")
+    for name, _ in requested:
         if name != STREAM:
             check_destination(Path(name), force=force)
-    return dict(wanted)
+    return dict(requested)
 
 
 def _to_html(results: Results) -> str:
@@ -170,19 +184,19 @@ def _to_html(results: Results) -> str:
 
 
 def _anchor(name: str | None, labels: Sequence[str], published: Collection[str]) -> str | None:
-    """The label to compare with: what was asked for, or the first peer. Raises `UsageError`."""
+    """The label of the reference codec: the given name, or the first peer, if any. Raises `UsageError`."""
     from vqcodec.bench.peers import peer
 
     if name is None:
         return next((label for label in labels if peer(label) is not None), None)
     if name not in labels and name not in published:
-        raise UsageError(f"--anchor {name}: it is none of {', '.join([*labels, *sorted(published)])}")
+        raise UsageError(f"--anchor {name}: not one of {', '.join([*labels, *sorted(published)])}")
     return name
 
 
 @contextmanager
 def _pictures(names: Sequence[str]) -> Iterator[list[Path]]:
-    """The pictures that the arguments stand for; without any, that of the demo. Raises `UsageError`."""
+    """The pictures of the given files and folders, or the demo picture if `names` is empty. Raises `UsageError`."""
     if names:
         paths: list[Path] = []
         for name in names:

@@ -1,4 +1,4 @@
-"""The command `completion`: the script that lets a shell complete commands."""
+"""The command `completion`: prints the script that makes a shell complete vqcodec commands."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import typer
 
 __all__ = ["COMPLETE", "completion", "prepare_completion"]
 
-COMPLETE = "_VQCODEC_COMPLETE"  # the environment variable in which a shell asks for completions
+COMPLETE = "_VQCODEC_COMPLETE"  # environment variable with which a shell requests completions
 
 Shell = Literal["bash", "zsh", "fish", "powershell"]
 
@@ -17,12 +17,13 @@ def completion(
     context: typer.Context,
     shell: Annotated[Shell, typer.Argument(metavar="SHELL", help="bash, zsh, fish or powershell.")],
 ) -> None:
-    """Print the script that lets a shell complete commands.
+    """Print the script that makes a shell complete vqcodec commands.
 
-    A line for the startup file of the shell:
+    Add this line to the startup file of your shell:
 
     \b
-    bash, zsh    source <(vqcodec completion bash), or zsh
+    bash         source <(vqcodec completion bash)
+    zsh          source <(vqcodec completion zsh)
     fish         vqcodec completion fish | source
     PowerShell   vqcodec completion powershell | Out-String | Invoke-Expression
     """
@@ -33,7 +34,10 @@ def completion(
 
 
 def prepare_completion() -> None:
-    """Let typer know the shells; it does so itself only where its own options for completion are in every help."""
+    """Register the supported shells with typer.
+
+    Typer does this itself only if its own completion options are enabled, which would appear in every help text.
+    """
     from typer.completion import completion_init  # type: ignore[attr-defined]
 
     completion_init()

@@ -1,7 +1,8 @@
-"""The command line of compress and decompress: many files, one after the other, in processes or on a cluster.
+"""The commands `compress` and `decompress`: many files, sequentially, in worker processes or on a Ray cluster.
 
-One that fails does not stop the others. What was done is a line each on standard output, or JSON in the end; a manifest
-gets a line each as well, and what it says is done is left out.
+In: files and folders. Out: files, and for each of them a line on standard output; with --json, one JSON array at the
+end. A file that fails does not stop the others. With a manifest, each result is also recorded there, and files that
+the manifest lists as done are skipped.
 """
 
 from __future__ import annotations
@@ -29,43 +30,62 @@ from vqcodec.picture.metadata import Keep
 
 __all__ = ["compress", "decompress"]
 
-SALVAGED = 3  # the exit code
+SALVAGED = 3  # exit code if parts of a damaged file were lost
 
 Out = Annotated[
     str | None,
-    typer.Option("--out", "-o", metavar="OUT", help="File (one input) or folder; - is standard output."),
+    typer.Option("--out", "-o", metavar="OUT", help="Output file (for one input) or folder; - is standard output."),
 ]
 Recursive = Annotated[
-    bool, typer.Option("--recursive", "-r", help="Also the folders below, mirrored under OUT; no links to folders.")
+    bool,
+    typer.Option(
+        "--recursive", "-r", help="Include subfolders, mirrored under OUT. Links to folders are not followed."
+    ),
 ]
 Jobs = Annotated[
     int | None,
-    typer.Option("--jobs", "-j", metavar="N", min=0, help="Processes; default 1. 0: one for each core."),
+    typer.Option("--jobs", "-j", metavar="N", min=0, help="Worker processes; default 1. 0: one per core."),
 ]
 ManifestFile = Annotated[
     str | None,
-    typer.Option("--manifest", metavar="FILE", help="Keep a line of JSON for each picture, and go on from there."),
+    typer.Option(
+        "--manifest", metavar="FILE", help="Record each result in FILE (JSON lines), and skip what it lists as done."
+    ),
 ]
 Ray = Annotated[
     str | None,
-    typer.Option("--ray", metavar="ADDRESS|local", help="Work on a Ray cluster; all its nodes must see the files."),
+    typer.Option("--ray", metavar="ADDRESS|local", help="Run on a Ray cluster; all nodes need access to the files."),
 ]
 
 
 def compress(
-    inputs: Annotated[list[str], typer.Argument(metavar="IN", help="Pictures, a folder of them, or -.")],
+    inputs: Annotated[
+        list[str], typer.Argument(metavar="IN", help="Pictures, folders of pictures, or - for standard input.")
+    ],
     out: Out = None,
     quality: Quality = None,
     effort: Effort = None,
-    target_bpp: Annotated[float | None, typer.Option("--target-bpp", help="At most so many bits per pixel.")] = None,
-    target_size: Annotated[
-        int | None, typer.Option("--target-size", metavar="BYTES", parser=parse_size, help="At most; 50000, 50k, 1.5M.")
+    target_bpp: Annotated[
+        float | None, typer.Option("--target-bpp", help="Best quality within this many bits per pixel.")
     ] = None,
-    target_psnr: Annotated[float | None, typer.Option("--target-psnr", help="At least so many dB.")] = None,
+    target_size: Annotated[
+        int | None,
+        typer.Option(
+            "--target-size",
+            metavar="BYTES",
+            parser=parse_size,
+            help="Best quality within this file size: 50000, 50k, 1.5M.",
+        ),
+    ] = None,
+    target_psnr: Annotated[
+        float | None, typer.Option("--target-psnr", help="Smallest file with at least this PSNR, in dB.")
+    ] = None,
     keep_metadata: Annotated[
-        bool, typer.Option("--keep-metadata", help="Keep EXIF, XMP and the colour profile, without the location.")
+        bool, typer.Option("--keep-metadata", help="Keep EXIF, XMP and the colour profile, but not the GPS location.")
     ] = False,
-    keep_location: Annotated[bool, typer.Option("--keep-location", help="Keep the location as well.")] = False,
+    keep_location: Annotated[
+        bool, typer.Option("--keep-location", help="With --keep-metadata: keep the GPS location too.")
+    ] = False,
     recursive: Recursive = False,
     jobs: Jobs = None,
     manifest: ManifestFile = None,
@@ -75,26 +95,32 @@ def compress(
     force: Force = False,
     as_json: Json = False,
 ) -> None:
-    """Compress pictures into .vq files.
+    """Compress pictures to .vq files.
 
-    Without -o each result lies beside its input. For several inputs, or a folder, OUT is a folder, made if
-    absent. A target is met within 2 % of the size, or 0.05 dB, by trying several encodings. The same command with
-    the same --manifest does what is not done yet.
+    Without -o, each result is written next to its input. For several inputs or a folder, OUT is a folder, created if
+    needed. A target is met within 2 % of the size or 0.05 dB by trying several encodings; give only one of -q and the
+    targets. To continue an interrupted run, repeat the command with the same --manifest.
     """
     keep = Keep(keep_metadata, keep_location)
     options = EncodeOptions(quality, effort, target_bpp, target_size, target_psnr, keep)
     worker = Compressor(model, options, force, max_pixels)
-    _do(worker, plan(inputs, out, ".vq", recursive), Where(jobs, ray), manifest, as_json)
+    _run_jobs(worker, plan(inputs, out, ".vq", recursive), Where(jobs, ray), manifest, as_json)
 
 
 def decompress(
-    inputs: Annotated[list[str], typer.Argument(metavar="IN", help=".vq files, a folder of them, or -.")],
+    inputs: Annotated[
+        list[str], typer.Argument(metavar="IN", help=".vq files, folders of them, or - for standard input.")
+    ],
     out: Out = None,
     crop: Annotated[
-        str | None, typer.Option("--crop", metavar="X,Y,W,H", help="Only these pixels of the picture; faster.")
+        str | None,
+        typer.Option(
+            "--crop", metavar="X,Y,W,H", help="Decode only this region: left, top, width and height in pixels."
+        ),
     ] = None,
     salvage: Annotated[
-        bool, typer.Option("--salvage", help="Save what is left of damaged files; exit code 3 if any was.")
+        bool,
+        typer.Option("--salvage", help="Decode what is intact of damaged files; exit code 3 if anything was lost."),
     ] = False,
     recursive: Recursive = False,
     jobs: Jobs = None,
@@ -105,24 +131,29 @@ def decompress(
     force: Force = False,
     as_json: Json = False,
 ) -> None:
-    """Decompress .vq files into pictures.
+    """Decompress .vq files to pictures.
 
-    They become PNG or, for one input, the format of OUT's suffix. Without -o each result lies beside its
-    input. For several inputs, or a folder, OUT is a folder, made if absent. A file knows its model: --model
-    is for one that did not come with vqcodec. The same command with the same --manifest does what is not done yet.
+    The output is PNG; for a single input, the suffix of OUT selects the format. Without -o, each result is written
+    next to its input. For several inputs or a folder, OUT is a folder, created if needed. The model is found from the
+    file; --model is needed only for a model that is not installed. To continue an interrupted run, repeat the command
+    with the same --manifest.
     """
     region = None if crop is None else parse_region(crop)
     worker = Decompressor(model, force, region, salvage, max_pixels)
-    _do(worker, plan(inputs, out, ".png", recursive), Where(jobs, ray), manifest, as_json)
+    _run_jobs(worker, plan(inputs, out, ".png", recursive), Where(jobs, ray), manifest, as_json)
 
 
-def _do(
+def _run_jobs(
     worker: Compressor | Decompressor, planned: Sequence[Job], where: Where, manifest: str | None, as_json: bool
 ) -> None:
-    """Do all jobs that are not done yet; one that fails does not stop the others."""
+    """Run all jobs that are not done yet, print the results and set the exit code.
+
+    A job that fails does not stop the others. Raises `VqError` for what concerns all jobs, and `typer.Exit` at the
+    end if any job failed or any file was damaged.
+    """
     streams = any(job.source is None or job.target is None for job in planned)
     if streams and (manifest is not None or not where.alone):
-        raise UsageError("--jobs, --manifest and --ray are for files, not for standard input or output")
+        raise UsageError("--jobs, --manifest and --ray cannot be used with standard input or output")
     out: TextIO = sys.stderr if any(job.target is None for job in planned) else sys.stdout
     reporter = Reporter(None if as_json else out)
     with ExitStack() as stack:
@@ -132,7 +163,7 @@ def _do(
             log = stack.enter_context(Manifest(Path(manifest), worker.settings()))
             jobs = log.left(planned)
         refused: dict[int, VqError] = {}
-        for index, job in enumerate(jobs):  # all of them, before any slow work
+        for index, job in enumerate(jobs):  # check all jobs before any slow work
             try:
                 check(job, worker.force, worker.bad_input)
             except VqError as error:
@@ -140,7 +171,7 @@ def _do(
         if log is None and len(refused) < len(jobs):
             worker.open()
         bar = stack.enter_context(Bar())
-        if where.ray is not None:  # Ray would tell there, among the results, of workers that ended
+        if where.ray is not None:  # Ray prints messages about dead workers there, among the results
             stack.enter_context(redirect_stdout(sys.stderr))
         found = stack.enter_context(closing(outcomes(worker, jobs, refused, where, bar.part)))
         for index, outcome in found:
@@ -160,7 +191,7 @@ def _do(
 
 
 class Reporter:
-    """Says what became of the jobs, one after the other, and counts; keeps the records that are printed in the end."""
+    """Prints the outcome of each job as it finishes, counts outcomes, and collects records for --json."""
 
     def __init__(self, out: TextIO | None) -> None:
         self.out = out
@@ -178,13 +209,13 @@ class Reporter:
         else:
             self.done += 1
             self.damaged = self.damaged or bool(outcome.record.damage)
-            self._figures(job, outcome.record)
+            self._print_result(job, outcome.record)
             record = dataclasses.asdict(outcome.record) if keep else {}
         if keep:
             self.records[index] = record
 
-    def _figures(self, job: Job, record: Record) -> None:
-        """Notices, and one line with the figures that matter most."""
+    def _print_result(self, job: Job, record: Record) -> None:
+        """Print the notices of a job, and one line with its most important figures."""
         for notice in record.notices:
             print(f"vqcodec: note: {printable(named(job.label, notice))}", file=sys.stderr)
         for loss in record.damage:

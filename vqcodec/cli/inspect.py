@@ -1,4 +1,4 @@
-"""The command `inspect`: a model's codebooks, and a picture's codes and bits, as drawings."""
+"""The command `inspect`: draws a model's codebooks and codes, and where a picture's errors and bits are."""
 
 from __future__ import annotations
 
@@ -18,8 +18,12 @@ __all__ = ["inspect"]
 
 
 def inspect(
-    image: Annotated[str | None, typer.Argument(metavar="[PICTURE]", help="What the model makes of it, too.")] = None,
-    out: Annotated[str, typer.Option("--out", "-o", metavar="FOLDER", help="Made if absent.")] = "vqcodec-inspect",
+    image: Annotated[
+        str | None, typer.Argument(metavar="[PICTURE]", help="Also draw how the model codes this picture.")
+    ] = None,
+    out: Annotated[
+        str, typer.Option("--out", "-o", metavar="FOLDER", help="Output folder, created if needed.")
+    ] = "vqcodec-inspect",
     quality: Quality = None,
     effort: Effort = None,
     max_pixels: MaxPixels = None,
@@ -27,17 +31,18 @@ def inspect(
     force: Force = False,
     as_json: Json = False,
 ) -> None:
-    """Draw a model's codebooks and codes, and a picture's bits.
+    """Draw a model's codebooks and a picture's bits.
 
-    The files in FOLDER are codebooks.png, a map of each codebook, and codes.png, what codes look like; with a PICTURE
-    also reconstruction.png, error.png and bits.png, where it differs and where its bits go.
+    FOLDER gets codebooks.png (a map of each codebook) and codes.png (blocks that the codes decode to). With a
+    PICTURE it also gets reconstruction.png, error.png (the reconstruction error) and bits.png (the bits spent on each
+    position).
     """
     from vqcodec.bench.code_maps import NAMES, PICTURE_NAMES, show_model, show_picture
     from vqcodec.picture.read import from_image, read_picture
     from vqcodec.picture.write import image_file
 
     if image is None and effort is not None:
-        raise UsageError("--effort is for a PICTURE")
+        raise UsageError("--effort needs a PICTURE")
     folder = Path(out)
     if folder.is_dir():
         for name in (*NAMES, *(PICTURE_NAMES if image is not None else ())):

@@ -1,8 +1,8 @@
-"""The command line: parse, call, print.
+"""The application: its commands, error handling and exit codes.
 
-Results go to standard output; notes, errors and progress to standard error. An error that was raised on
-purpose is one line and an exit code: 1 for bad data, 2 for a request that makes no sense. What is slow to
-import (torch, numpy, Pillow) is imported by the commands that need it, so that help comes at once.
+Results go to standard output; notes, errors and progress go to standard error. Every `VqError` becomes one line and an
+exit code: 1 for bad data, 2 for a usage error. The commands themselves import the slow modules (torch, numpy, Pillow),
+so that --help is fast.
 """
 
 from __future__ import annotations
@@ -35,10 +35,10 @@ from vqcodec.output import make_folder
 __all__ = ["app", "main"]
 
 app = typer.Typer(
-    help="Neural image compression. `vqcodec demo` shows it; `vqcodec COMMAND --help` explains a command.",
+    help="Neural image compression. Try `vqcodec demo`. `vqcodec COMMAND --help` describes a command.",
     no_args_is_help=True,
     add_completion=False,
-    rich_markup_mode=None,  # help in plain text, without the time it takes to import rich
+    rich_markup_mode=None,  # plain-text help: importing rich takes time
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
@@ -47,13 +47,13 @@ app.add_typer(train_app, name="train")
 
 
 def main() -> None:
-    """Run the command line; every error that is raised on purpose is one line on standard error."""
-    # The products of coding are too small for threads, which wait for each other: on a busy machine many times longer.
-    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # read when numpy is imported, later
+    """Run the command line. Errors are one line on standard error; see the module docstring for exit codes."""
+    # The matrix products of coding are too small for several threads, which on a busy machine mostly wait.
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # numpy reads it when it is imported, later
     unwind_when_ended()
     fill_closed_streams()
     for stream in (sys.stdout, sys.stderr):
-        if hasattr(stream, "reconfigure"):  # a file name may hold what the encoding of the terminal does not
+        if hasattr(stream, "reconfigure"):  # file names may contain characters that the terminal cannot encode
             stream.reconfigure(errors="backslashreplace")
     if COMPLETE in os.environ:
         prepare_completion()
@@ -63,22 +63,22 @@ def main() -> None:
         finally:
             sys.stdout.flush()
     except VqError as error:
-        _complain(str(error))
+        _print_error(str(error))
         sys.exit(error.exit_code)
     except MemoryError:
-        _complain(NO_MEMORY)
+        _print_error(NO_MEMORY)
         sys.exit(1)
     except KeyboardInterrupt:
         sys.exit(130)
     except OSError as error:
-        if not isinstance(error, BrokenPipeError):  # that one is a reader who has seen enough
-            _complain(f"{error.filename or 'standard output'}: {error.strerror}")
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # Python flushes once more at its end
+        if not isinstance(error, BrokenPipeError):  # a reader that closed the pipe early is no error
+            _print_error(f"{error.filename or 'standard output'}: {error.strerror}")
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # Python flushes stdout again at exit
         sys.exit(1)
 
 
-def _version(wanted: bool) -> None:
-    if wanted:
+def _version(requested: bool) -> None:
+    if requested:
         from vqcodec import __version__
         from vqcodec.model.store import bundled, open_model
 
@@ -92,7 +92,9 @@ def _version(wanted: bool) -> None:
 def _app(
     version: Annotated[
         bool,
-        typer.Option("--version", callback=_version, is_eager=True, help="Print the version and the models' digests."),
+        typer.Option(
+            "--version", callback=_version, is_eager=True, help="Print the version and the digests of the models."
+        ),
     ] = False,
 ) -> None:
     pass
@@ -103,8 +105,14 @@ app.command()(decompress)
 
 
 @app.command()
-def info(file: Annotated[str, typer.Argument(metavar="FILE", help="A .vq file, or -.")], as_json: Json = False) -> None:
-    """Show what a .vq file says about itself."""
+def info(
+    file: Annotated[str, typer.Argument(metavar="FILE", help="A .vq file, or - for standard input.")],
+    as_json: Json = False,
+) -> None:
+    """Show the header of a .vq file.
+
+    This includes its size, quality and model, and how many bytes each part takes.
+    """
     from vqcodec.bench.report import print_info
     from vqcodec.codec.describe import describe
 
@@ -121,15 +129,18 @@ def info(file: Annotated[str, typer.Argument(metavar="FILE", help="A .vq file, o
 
 @app.command()
 def verify(
-    files: Annotated[list[str], typer.Argument(metavar="FILE", help=".vq files, folders of them, or -.")],
-    deep: Annotated[bool, typer.Option("--deep", help="Decode them too; needs their models.")] = False,
+    files: Annotated[
+        list[str], typer.Argument(metavar="FILE", help=".vq files, folders of them, or - for standard input.")
+    ],
+    deep: Annotated[bool, typer.Option("--deep", help="Decode the files too; needs their models.")] = False,
     max_pixels: MaxPixels = None,
     model: ModelName = None,
     as_json: Json = False,
 ) -> None:
-    """Check every byte of .vq files against its checksum, without decoding them.
+    """Check .vq files for damage.
 
-    Exit code 1 if any file is not sound.
+    Checksums cover every byte; the files are not decoded unless --deep is given. The exit code is 1 if any file is
+    damaged or cannot be read.
     """
     from vqcodec.files.work import check_file
 
@@ -144,7 +155,7 @@ def verify(
             records.append({"file": STREAM if source is None else str(source), "error": fault})
             with bar.paused():
                 if fault is not None:
-                    _complain(named(label, fault))
+                    _print_error(named(label, fault))
                 elif not as_json:
                     print(printable(f"{label}: sound"), flush=True)
     if as_json:
@@ -155,20 +166,24 @@ def verify(
 
 @app.command()
 def models(
-    export: Annotated[str | None, typer.Option(metavar="NAME", help="Copy a model's files into a folder.")] = None,
-    out: Annotated[str | None, typer.Option("--out", "-o", metavar="FOLDER", help="Of --export; default NAME.")] = None,
+    export: Annotated[str | None, typer.Option(metavar="NAME", help="Copy this model into a folder.")] = None,
+    out: Annotated[
+        str | None, typer.Option("--out", "-o", metavar="FOLDER", help="Output folder of --export; default NAME.")
+    ] = None,
     force: Force = False,
     as_json: Json = False,
 ) -> None:
-    """List the models: those that came with vqcodec, and those in the folders that VQCODEC_MODELS names.
+    """List the installed models, or export one.
 
-    An exported model, kept beside the files that were made with it, decodes them for ever.
+    The list has the models that ship with vqcodec, and those in the folders that the environment variable
+    VQCODEC_MODELS names. An exported model decodes every file that was written with it: store it with files that you
+    archive.
     """
     from vqcodec.bench.report import print_models
     from vqcodec.model.store import DEFAULT_MODEL, added, bundled, open_model
 
     if export is None and out is not None:
-        raise UsageError("-o is for --export NAME")
+        raise UsageError("-o needs --export NAME")
     if export is not None:
         from vqcodec.model.store import export_model
 
@@ -200,13 +215,15 @@ def models(
 
 @app.command()
 def demo(
-    out: Annotated[str, typer.Option("--out", "-o", metavar="FOLDER", help="Made if absent.")] = "vqcodec-demo",
+    out: Annotated[
+        str, typer.Option("--out", "-o", metavar="FOLDER", help="Output folder, created if needed.")
+    ] = "vqcodec-demo",
     force: Force = False,
 ) -> None:
-    """Show the codec at work on a picture that came with it.
+    """Compress a bundled picture at every quality.
 
-    The picture is decompressed and halved in size, then compressed at every quality of the default model, and
-    compared; all files are kept in FOLDER.
+    The picture ships as a .vq file. It is decompressed and halved in size, then compressed at every quality of the
+    default model, and the results are compared. All files are kept in FOLDER.
     """
     from vqcodec.bench.demo import demo_picture, run_and_keep
     from vqcodec.bench.report import print_demo
@@ -234,5 +251,5 @@ for command in (bench, tokenize, detokenize, inspect, sample, completion):
     app.command()(command)
 
 
-def _complain(text: str) -> None:
+def _print_error(text: str) -> None:
     print(f"vqcodec: error: {printable(text)}", file=sys.stderr)

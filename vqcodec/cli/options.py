@@ -1,4 +1,4 @@
-"""Options that several commands share, and their texts -> values, with `UsageError` for a text that is none."""
+"""Options that several commands share, and parsers of option values. The parsers raise `UsageError`."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ __all__ = [
 
 
 def parse_size(text: str) -> int:
-    """Bytes: a number, with k, M or G for powers of 1000, KiB, MiB or GiB for those of 1024."""
+    """Text -> bytes: a number, with k, M or G for powers of 1000, or KiB, MiB or GiB for powers of 1024."""
     match = re.fullmatch(r"([0-9]{1,18}(?:\.[0-9]+)?)\s*(?:([kKMG])(i)?)?[bB]?", text.strip())
     size = 0
     if match:
@@ -28,7 +28,7 @@ def parse_size(text: str) -> int:
 
 
 def parse_count(text: str) -> int:
-    """A count, such as of pixels: a number, with k, M or G for powers of 1000."""
+    """Text -> count, for example of pixels: a number, with k, M or G for powers of 1000."""
     match = re.fullmatch(r"([0-9]{1,18}(?:\.[0-9]+)?)([kKMG])?", text.strip())
     count = 0
     if match:
@@ -39,18 +39,18 @@ def parse_count(text: str) -> int:
 
 
 def parse_qualities(text: str) -> tuple[int, ...]:
-    """Qualities such as 2-8 or 1,3,5, in the order given."""
+    """Text such as 2-8 or 1,3,5 -> qualities, in the given order."""
     found: list[int] = []
     for part in text.split(","):
         match = re.fullmatch(r"([0-9]{1,3})(?:-([0-9]{1,3}))?", part.strip())
         if not match:
-            raise UsageError(f"{text!r} are no qualities; give them as 2-8 or 1,3,5")
+            raise UsageError(f"{text!r} is not a list of qualities; give it as 2-8 or 1,3,5")
         found += range(int(match[1]), int(match[2] or match[1]) + 1)
     return tuple(found)
 
 
 def parse_region(text: str) -> tuple[int, int, int, int]:
-    """Left, top, width, height in pixels: X,Y,W,H."""
+    """Text X,Y,W,H -> left, top, width, height in pixels."""
     if not re.fullmatch(r"\s*[0-9]{1,9}(\s*,\s*[0-9]{1,9}){3}\s*", text):
         raise UsageError(f"{text!r} is not a region; give X,Y,WIDTH,HEIGHT in pixels")
     left, top, width, height = (int(part.strip()) for part in text.split(","))
@@ -58,7 +58,7 @@ def parse_region(text: str) -> tuple[int, int, int, int]:
 
 
 def parse_shape(text: str) -> tuple[int, int]:
-    """Width and height in pixels: WxH."""
+    """Text WxH -> width and height in pixels."""
     match = re.fullmatch(r"\s*([0-9]{1,9})\s*[xX×]\s*([0-9]{1,9})\s*", text)
     if not match:
         raise UsageError(f"{text!r} is not a size in pixels; give WIDTHxHEIGHT, such as 256x256")
@@ -66,15 +66,23 @@ def parse_shape(text: str) -> tuple[int, int]:
 
 
 Quality = Annotated[
-    int | None, typer.Option("--quality", "-q", min=1, help="1 (smallest file) to what `models` lists.")
+    int | None,
+    typer.Option(
+        "--quality", "-q", min=1, help="1 (smallest file) to the model's highest; `vqcodec models` lists them."
+    ),
 ]
 Effort = Annotated[
-    int | None, typer.Option("--effort", min=0, max=3, help="Longer search for better codes, 0 to 3; default 1.")
+    int | None,
+    typer.Option("--effort", min=0, max=3, help="How long to search for better codes, 0 to 3; default 1."),
 ]
-ModelName = Annotated[str | None, typer.Option("--model", metavar="NAME|FOLDER", help="A model; see `models`.")]
+ModelName = Annotated[
+    str | None, typer.Option("--model", metavar="NAME|FOLDER", help="Model to use; see `vqcodec models`.")
+]
 Force = Annotated[bool, typer.Option("--force", "-f", help="Replace existing files.")]
 MaxPixels = Annotated[
     int | None,
-    typer.Option("--max-pixels", metavar="N", parser=parse_count, help="Refuse larger pictures; default 134M."),
+    typer.Option(
+        "--max-pixels", metavar="N", parser=parse_count, help="Refuse pictures with more pixels; default 134M."
+    ),
 ]
-Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+Json = Annotated[bool, typer.Option("--json", help="Print the results as JSON.")]

@@ -1,4 +1,4 @@
-"""The command line of sampling: new pictures from a model, or a picture whose lower part is made up."""
+"""The command `sample`: generates new pictures from a model's prior, or the lower part of a given picture."""
 
 from __future__ import annotations
 
@@ -19,24 +19,35 @@ from vqcodec.output import check_destination, make_folder, write_atomic
 
 __all__ = ["sample"]
 
-KEEP = 0.5  # of a picture's height
+KEEP = 0.5  # default share of the picture's height that --from keeps
 
 
 def sample(
-    out: Annotated[str, typer.Option("--out", "-o", metavar="OUT", help="A picture, or FOLDER/.")] = "samples.png",
-    count: Annotated[int, typer.Option("--count", "-n", min=1, help="How many samples.")] = 16,
-    label: Annotated[int | None, typer.Option("--label", help="The class, from 0, of a model that has some.")] = None,
-    temperature: Annotated[float, typer.Option("--temperature", help="Below 1: safer; above: wilder.")] = 1.0,
-    top_p: Annotated[float, typer.Option("--top-p", help="Only the likeliest codes, up to this probability.")] = 1.0,
-    seed: Annotated[int, typer.Option("--seed", min=0, help="The same seed gives the same samples.")] = 1,
+    out: Annotated[
+        str, typer.Option("--out", "-o", metavar="OUT", help="Output picture, or FOLDER/ for one file per sample.")
+    ] = "samples.png",
+    count: Annotated[int, typer.Option("--count", "-n", min=1, help="Number of samples.")] = 16,
+    label: Annotated[
+        int | None, typer.Option("--label", help="Class of the samples, from 0; only for a model with labels.")
+    ] = None,
+    temperature: Annotated[
+        float, typer.Option("--temperature", help="Below 1: more typical samples; above 1: more varied samples.")
+    ] = 1.0,
+    top_p: Annotated[
+        float, typer.Option("--top-p", help="Draw only from the likeliest codes that have this total probability.")
+    ] = 1.0,
+    seed: Annotated[int, typer.Option("--seed", min=0, help="Random seed; the same seed gives the same samples.")] = 1,
     size: Annotated[
-        str | None, typer.Option("--size", metavar="WxH", help="In pixels; default: a unit of coding, at most 256x256.")
+        str | None,
+        typer.Option("--size", metavar="WxH", help="Size in pixels. Default: one unit of coding, but at most 256x256."),
     ] = None,
     source: Annotated[
-        str | None, typer.Option("--from", metavar="PICTURE", help="Keep its upper part, and make up the rest.")
+        str | None,
+        typer.Option("--from", metavar="PICTURE", help="Keep the upper part of PICTURE and generate the rest."),
     ] = None,
     keep: Annotated[
-        float | None, typer.Option("--keep", metavar="SHARE", help=f"Of the PICTURE's height; default {KEEP:g}.")
+        float | None,
+        typer.Option("--keep", metavar="SHARE", help=f"Share of PICTURE's height to keep; default {KEEP:g}."),
     ] = None,
     quality: Quality = None,
     max_pixels: MaxPixels = None,
@@ -44,11 +55,11 @@ def sample(
     force: Force = False,
     as_json: Json = False,
 ) -> None:
-    """Draw new pictures from what a model has learned.
+    """Generate new pictures from a model.
 
-    Codes are drawn from its prior, one wave after the other, and decoded. OUT shows all samples in rows, or the one
-    that was asked for; a FOLDER/ gets a file for each. Samples show what the prior has learned: that of a codec for
-    photographs knows edges and texture, but no things.
+    Codes are drawn from the model's prior and decoded. OUT shows all samples in a grid; FOLDER/ gets one file per
+    sample. The bundled models are trained on photographs: their samples show edges and textures, but no recognisable
+    objects.
     """
     from vqcodec.codec.sampling import Drawing, complete, default_side, sheet
     from vqcodec.codec.sampling import sample as draw
@@ -58,9 +69,9 @@ def sample(
     if out == STREAM:
         raise UsageError("sample writes files, not standard output")
     if source is None and keep is not None:
-        raise UsageError("--keep is for a picture that is completed (--from PICTURE)")
+        raise UsageError("--keep needs --from PICTURE")
     if source is not None and size is not None:
-        raise UsageError("--size is for new pictures; with --from, the size is that of PICTURE")
+        raise UsageError("--size cannot be used with --from: the samples have the size of PICTURE")
     how = Drawing(count, quality, temperature, top_p, seed, label)
     shape = None if size is None else parse_shape(size)[::-1]
     single = names_folder(out)
@@ -97,6 +108,6 @@ def sample(
     if as_json:
         print(json.dumps(record, indent=2))
     else:
-        what = "1 sample" if count == 1 else f"{count} samples"
-        of = f"{found[0].width} x {found[0].height} pixels"
-        print(printable(f"{out}: {what} of {of}  q{record['quality']}  seed {seed}"))
+        samples = "1 sample" if count == 1 else f"{count} samples"
+        size_text = f"{found[0].width} x {found[0].height} pixels"
+        print(printable(f"{out}: {samples} of {size_text}  q{record['quality']}  seed {seed}"))

@@ -1,4 +1,4 @@
-"""What a terminal asks for: an orderly end, a progress bar that is in nobody's way, and text that is safe to show."""
+"""Terminal handling: clean shutdown on signals, a progress bar, and text that is safe to print."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ __all__ = ["Bar", "fill_closed_streams", "named", "printable", "unwind_when_ende
 
 
 class Bar:
-    """A progress bar on standard error that leaves nothing behind; silent where that is not a terminal."""
+    """A progress bar on standard error, removed when it stops. It is shown only if standard error is a terminal."""
 
     def __init__(self, shown: bool = True) -> None:
         self._progress: Progress | None = None
@@ -24,7 +24,7 @@ class Bar:
             from rich.console import Console
             from rich.progress import Progress
 
-            # Nothing is redirected: rich would show in the terminal what belongs into a file or a pipe.
+            # No redirection: rich would print on the terminal what belongs in a file or a pipe.
             self._progress = Progress(
                 console=Console(stderr=True), transient=True, redirect_stdout=False, redirect_stderr=False
             )
@@ -40,7 +40,7 @@ class Bar:
             self._progress.stop()
 
     def part(self, index: int, count: int) -> Callable[[float], None]:
-        """What to tell the fraction done, 0 to 1, of part `index` of `count` equal parts."""
+        """The function to call with the fraction done, 0 to 1, of part `index` of `count` equal parts."""
 
         def update(fraction: float) -> None:
             if self._progress:
@@ -55,7 +55,7 @@ class Bar:
 
     @contextmanager
     def paused(self) -> Iterator[None]:
-        """Take the bar away while something else is printed."""
+        """Hide the bar while something else is printed."""
         self.__exit__()
         try:
             yield
@@ -64,30 +64,30 @@ class Bar:
 
 
 def unwind_when_ended() -> None:
-    """Let SIGTERM, and a terminal that is closed, end the work as Ctrl-C does: temporary files are removed."""
+    """Make SIGTERM and SIGHUP (closed terminal) unwind the stack as Ctrl-C does: temporary files are removed."""
 
     def end(number: int, _: object) -> None:
         sys.exit(128 + number)
 
-    for name in ("SIGTERM", "SIGHUP"):  # not every system has the second one
+    for name in ("SIGTERM", "SIGHUP"):  # Windows has no SIGHUP
         number = getattr(signal, name, None)
-        if number is not None and signal.getsignal(number) is signal.SIG_DFL:  # nohup has it ignored: so it stays
+        if number is not None and signal.getsignal(number) is signal.SIG_DFL:  # nohup ignores SIGHUP: keep that
             signal.signal(number, end)
 
 
 def fill_closed_streams() -> None:
-    """Take the place of standard streams that are closed (`>&-`): what is read or printed there becomes an error.
+    """Replace standard streams that are closed (`>&-`), so that using standard input or output is an error.
 
-    Otherwise the next file to be opened would get the number of the stream, and what a library prints.
+    Otherwise the next file to be opened would get the descriptor of the stream, and with it whatever a library prints.
     """
     for name, mode, flags in (("stdin", "r", os.O_WRONLY), ("stdout", "w", os.O_RDONLY), ("stderr", "w", os.O_WRONLY)):
         if getattr(sys, name) is None:
-            descriptor = os.open(os.devnull, flags)  # the wrong way round for the first two: EBADF
+            descriptor = os.open(os.devnull, flags)  # wrong direction for stdin and stdout: their use fails with EBADF
             setattr(sys, name, os.fdopen(descriptor, mode, encoding="utf-8"))
 
 
 def named(name: str, text: str) -> str:
-    """`text` on one line with the file it is about in front, unless it begins with that, or its path, already."""
+    """`text` on one line, with the file name in front unless it already begins with the name or the path."""
     name, text = printable(name), printable(text)
     head, colon, _ = text.partition(": ")
     known = text.startswith(name) or (colon and head.endswith(name))
@@ -95,5 +95,5 @@ def named(name: str, text: str) -> str:
 
 
 def printable(text: str) -> str:
-    """`text` on one line: a file name may hold control characters, which a terminal must not see."""
+    """`text` on one line, with control characters escaped: file names may contain them."""
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)

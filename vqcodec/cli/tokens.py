@@ -1,6 +1,6 @@
-"""The commands `tokenize` and `detokenize`: codes as data.
+"""The commands `tokenize` and `detokenize`: pictures -> codes in a safetensors file, and codes -> pictures.
 
-Pictures are done one by one; one that fails does not stop the others.
+Pictures are processed one by one; a picture that fails does not stop the others.
 """
 
 from __future__ import annotations
@@ -34,22 +34,22 @@ SUFFIX = ".vq"
 
 @dataclass(frozen=True)
 class TokenRecord:
-    """What was done for one picture."""
+    """The result for one picture, as --json prints it."""
 
     input: str
     output: str
-    tensor: str  # its name in the file of tokens
+    tensor: str  # name of the tensor in the file of tokens
     width: int
     height: int
     mode: str
     quality: int
-    codes: tuple[int, ...]  # their shape
+    codes: tuple[int, ...]  # shape of the tensor, [G, h, w]
     notices: tuple[str, ...] = ()
 
 
 def tokenize(
-    inputs: Annotated[list[str], typer.Argument(metavar="IN", help="Pictures, .vq files, folders of them.")],
-    out: Annotated[str, typer.Option("--out", "-o", metavar="FILE", help="Such as tokens.safetensors.")],
+    inputs: Annotated[list[str], typer.Argument(metavar="IN", help="Pictures, .vq files, or folders of them.")],
+    out: Annotated[str, typer.Option("--out", "-o", metavar="FILE", help="Output file, such as tokens.safetensors.")],
     quality: Quality = None,
     effort: Effort = None,
     max_pixels: MaxPixels = None,
@@ -57,19 +57,19 @@ def tokenize(
     force: Force = False,
     as_json: Json = False,
 ) -> None:
-    """Write the codes of pictures into a safetensors file.
+    """Write the codes of pictures to a safetensors file.
 
-    A folder stands for the pictures in it or, where there are none, for its .vq files. Those are not decoded: their
-    codes are taken as they are. Transparency and metadata are left out.
+    For a folder, the pictures in it are taken; if there are none, its .vq files. The codes of .vq files are copied
+    unchanged. Transparency and metadata are left out.
     """
     from vqcodec.codec.tokens import Tokens, file_name, pack_tokens
 
     target, paths = Path(out), _token_sources(inputs, out)
-    makers: dict[str, Path] = {}
+    first_with_name: dict[str, Path] = {}
     for path in paths:
-        other = makers.setdefault(file_name(path.name), path)
+        other = first_with_name.setdefault(file_name(path.name), path)
         if other is not path:
-            raise UsageError(f"{other} and {path} would both become {file_name(path.name)} again; rename one")
+            raise UsageError(f"{other} and {path} would both be restored as {file_name(path.name)}; rename one")
     check_destination(target, force=force)
     worker = _Tokenizer(paths, quality, effort, max_pixels, model)
     pictures: list[PictureTokens] = []
@@ -79,7 +79,7 @@ def tokenize(
         pictures.append(picture)
         return _record(str(path), out, str(len(pictures) - 1), picture, notices)
 
-    records = _each([(str(path), path) for path in paths], work, as_json)
+    records = _process_all([(str(path), path) for path in paths], work, as_json)
     if pictures:
         data = pack_tokens(Tokens.of(worker.codec.model, pictures))
         write_atomic(target, data, force=force)
@@ -90,17 +90,21 @@ def tokenize(
 
 
 def detokenize(
-    file: Annotated[str, typer.Argument(metavar="FILE", help="What `tokenize`, or your program, has written.")],
-    out: Annotated[str, typer.Option("--out", "-o", metavar="FOLDER", help="For the PNG files; made if absent.")],
+    file: Annotated[
+        str, typer.Argument(metavar="FILE", help="A safetensors file from `tokenize` or your own program.")
+    ],
+    out: Annotated[
+        str, typer.Option("--out", "-o", metavar="FOLDER", help="Output folder for the PNG files, created if needed.")
+    ],
     max_pixels: MaxPixels = None,
     model: ModelName = None,
     force: Force = False,
     as_json: Json = False,
 ) -> None:
-    """Make pictures of the codes in a safetensors file.
+    """Decode the codes in a safetensors file to pictures.
 
-    They are called as the pictures were, with the suffix .png. The file knows its model: --model is for one that did
-    not come with vqcodec.
+    The pictures get their original names with the suffix .png. The model is found from the file; --model is needed
+    only for a model that is not installed.
     """
     from vqcodec.codec.codec import Codec
     from vqcodec.codec.tokens import file_name, read_tokens, render
@@ -123,11 +127,14 @@ def detokenize(
         return _record(file, str(target), str(index), picture, ())
 
     items = [(f"{file}[{index}]", (index, picture)) for index, picture in enumerate(tokens.pictures)]
-    _finish(_each(items, work, as_json), as_json)
+    _finish(_process_all(items, work, as_json), as_json)
 
 
 class _Tokenizer:
-    """Files -> codes, under one model: the given one or, where all are .vq files, that of the first."""
+    """Files -> codes, all with one model.
+
+    This is the given or default model. If all files are .vq files and no model is given, it is the model of the first.
+    """
 
     def __init__(
         self, paths: Sequence[Path], quality: int | None, effort: int | None, max_pixels: int | None, model: str | None
@@ -137,7 +144,7 @@ class _Tokenizer:
         self.effort = DEFAULT_EFFORT if effort is None else effort
         if all(_is_vq(path) for path in paths):
             if quality is not None or effort is not None:
-                raise UsageError("-q and --effort are for pictures; the codes of .vq files are taken as they are")
+                raise UsageError("-q and --effort are for pictures; the codes of .vq files are copied unchanged")
             reader = Decompressor(model, force=False, max_pixels=max_pixels)
             reader.open()
             self.codec: Codec = reader.codec_for(read(paths[0]))
@@ -147,14 +154,15 @@ class _Tokenizer:
             self.quality = self.codec.quality(quality)
 
     def work(self, path: Path, progress: Callable[[float], None]) -> tuple[PictureTokens, tuple[str, ...]]:
-        """The codes of a file, and what was left out. Raises `VqError`."""
+        """The codes of a file, and notices about what was left out. Raises `VqError`."""
         from vqcodec.codec.codec import read_codes
         from vqcodec.codec.tokens import PictureTokens, is_wide
         from vqcodec.format.container import unpack
         from vqcodec.picture.metadata import KEEP_NOTHING, KINDS, NAMES
         from vqcodec.picture.read import read_picture
 
-        dtype = "uint16" if is_wide(self.codec.model) else "uint8"  # many pictures are kept
+        # The smallest type that fits: the codes of all pictures stay in memory.
+        dtype = "uint16" if is_wide(self.codec.model) else "uint8"
         if _is_vq(path):
             found = unpack(read(path), self.codec.limits)
             codes = read_codes(found, self.codec.model, self.codec.prior, progress).astype(dtype)
@@ -172,7 +180,7 @@ class _Tokenizer:
 
 
 def _token_sources(inputs: Sequence[str], out: str) -> list[Path]:
-    """The files that the inputs of `tokenize` stand for."""
+    """The pictures and .vq files that `tokenize` reads. Raises `UsageError`."""
     if STREAM in (*inputs, out):
         raise UsageError("tokenize reads and writes files, not standard input or output")
     found: list[Path] = []
@@ -202,10 +210,10 @@ def _record(source: str, target: str, tensor: str, picture: PictureTokens, notic
     return TokenRecord(source, target, tensor, *size, picture.mode, picture.quality, shape, notices)
 
 
-def _each(
+def _process_all(
     items: Sequence[tuple[str, Any]], work: Callable[[Any, Callable[[float], None]], TokenRecord], as_json: bool
 ) -> list[dict[str, Any]]:
-    """Do the work for each item, which has a label, and say what was done. Returns the records, also of failures."""
+    """Do the work for each (label, item) and print the results. Returns the records, including those of failures."""
     records: list[dict[str, Any]] = []
     with Bar() as bar:
         for index, (label, item) in enumerate(items):
@@ -229,7 +237,7 @@ def _each(
 
 
 def _finish(records: list[dict[str, Any]], as_json: bool) -> None:
-    """Print the records where JSON is wanted, and exit as the other commands do where one is a failure."""
+    """Print the records if JSON was requested. Raises `typer.Exit` if an item failed, as the other commands do."""
     codes = [record.pop("exit_code") for record in records if "exit_code" in record]
     if as_json:
         print(json.dumps(records, indent=2))

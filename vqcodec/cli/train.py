@@ -1,7 +1,8 @@
-"""The command line of training: `train vqvae`, `prior`, `decoder` and `postfilter` if wanted, `export`, in one --run.
+"""The commands `train vqvae`, `prior`, `decoder`, `postfilter` and `export`: from pictures to a finished model.
 
-A command that was stopped goes on from its last checkpoint when it is given again. Under torchrun
-(`torchrun --nproc-per-node N -m -- vqcodec train ...`) several processes share the work of each step.
+All stages of a run share the folder --run; `decoder` and `postfilter` are optional. A command that was stopped resumes
+from its last checkpoint when it is repeated. Under torchrun (`torchrun --nproc-per-node N -m -- vqcodec train ...`)
+several processes share the work of each step.
 """
 
 from __future__ import annotations
@@ -26,32 +27,41 @@ if TYPE_CHECKING:
 __all__ = ["train_app"]
 
 train_app = typer.Typer(
-    help="Train a model: its networks (vqvae), then its prior, its decoder once more and a postfilter, then export it.",
+    help="Train a model. Stages, in order: vqvae, prior, optionally decoder and postfilter, then export.",
     no_args_is_help=True,
     add_completion=False,
     rich_markup_mode=None,
 )
 
-Data = Annotated[list[Path], typer.Argument(metavar="DATA", help="Folders of pictures, .tar shards of them.")]
-Run = Annotated[Path, typer.Option("--run", metavar="FOLDER", help="Configuration, checkpoints, logs.")]
-Minutes = Annotated[float, typer.Option("--minutes", min=0, help="Length of the run; or give --steps.")]
-Steps = Annotated[int, typer.Option("--steps", min=0, help="Length of the run; or give --minutes.")]
-Batch = Annotated[int, typer.Option("--batch", min=1, help="Pictures in a step, of all processes together.")]
+Data = Annotated[list[Path], typer.Argument(metavar="DATA", help="Folders of pictures, or .tar shards of pictures.")]
+Run = Annotated[
+    Path, typer.Option("--run", metavar="FOLDER", help="Folder of the run: configuration, checkpoints, logs.")
+]
+Minutes = Annotated[float, typer.Option("--minutes", min=0, help="Training time; alternatively give --steps.")]
+Steps = Annotated[int, typer.Option("--steps", min=0, help="Training steps; alternatively give --minutes.")]
+Batch = Annotated[int, typer.Option("--batch", min=1, help="Pictures per step, over all processes together.")]
 Accumulate = Annotated[
     int,
-    typer.Option("--accumulate", metavar="N", min=1, help="Compute a step in N parts: less memory, same result."),
+    typer.Option(
+        "--accumulate", metavar="N", min=1, help="Accumulate gradients over N parts: less memory, same result."
+    ),
 ]
-Start = Annotated[str | None, typer.Option("--init", metavar="MODEL", help="A finished model; else what is in --run.")]
-Crops = Annotated[int, typer.Option("--crops", min=1, help="To make codes for, of all qualities together.")]
-Crop = Annotated[int, typer.Option("--crop", min=1, help="Pixels of a picture in a step, each way.")]
+Start = Annotated[
+    str | None,
+    typer.Option("--init", metavar="MODEL", help="Finished model to start from. Default: the model in --run."),
+]
+Crops = Annotated[int, typer.Option("--crops", min=1, help="Number of crops to search codes for, over all qualities.")]
+Crop = Annotated[int, typer.Option("--crop", min=1, help="Side of the square training crops, in pixels.")]
 Rate = Annotated[float, typer.Option("--lr", min=0, help="Peak learning rate.")]
-Seed = Annotated[int, typer.Option("--seed", min=0, help="Of all random choices.")]
+Seed = Annotated[int, typer.Option("--seed", min=0, help="Random seed.")]
 AugmentBy = Annotated[
     Literal["photo", "none"],
-    typer.Option("--augment", help="Flip, scale and colour crops of photographs, or take crops as they are."),
+    typer.Option("--augment", help="photo: flip, scale and recolour the crops; none: use them unchanged."),
 ]
-Tensorboard = Annotated[bool, typer.Option("--tensorboard", help="Write event files for TensorBoard into --run too.")]
-Out = Annotated[Path, typer.Option("--out", "-o", metavar="FOLDER", help="The finished model; made if absent.")]
+Tensorboard = Annotated[bool, typer.Option("--tensorboard", help="Also write TensorBoard event files to --run.")]
+Out = Annotated[
+    Path, typer.Option("--out", "-o", metavar="FOLDER", help="Folder for the finished model, created if needed.")
+]
 Force = Annotated[bool, typer.Option("--force", "-f", help="Replace an existing model.")]
 
 
@@ -61,10 +71,14 @@ def vqvae(
     run: Run,
     config: Annotated[
         str | None,
-        typer.Option("--config", metavar="MODEL|JSON", help="What to build: like a model, or as in a config.json."),
+        typer.Option(
+            "--config",
+            metavar="MODEL|JSON",
+            help="Configuration: that of a model, or a file like a model's config.json.",
+        ),
     ] = None,
     start: Annotated[
-        str | None, typer.Option("--init", metavar="MODEL", help="A model to go on from: its name or folder.")
+        str | None, typer.Option("--init", metavar="MODEL", help="Model to start from: its name or folder.")
     ] = None,
     minutes: Minutes = 0,
     steps: Steps = 0,
@@ -76,7 +90,7 @@ def vqvae(
     accumulate: Accumulate = 1,
     tensorboard: Tensorboard = False,
 ) -> None:
-    """Train the networks and the codebooks. A new --run FOLDER needs a --config or --init."""
+    """Train the encoder, the decoder and the codebooks. A new --run FOLDER needs --config or --init."""
     from vqcodec.model.store import model_folder
     from vqcodec.train.distributed import joined
     from vqcodec.train.loop import Schedule
@@ -98,7 +112,7 @@ def prior(
     data: Data,
     run: Run,
     start: Annotated[
-        str | None, typer.Option("--init", metavar="MODEL", help="A model whose prior to go on from.")
+        str | None, typer.Option("--init", metavar="MODEL", help="Model whose prior to start from.")
     ] = None,
     minutes: Minutes = 0,
     steps: Steps = 0,
@@ -110,9 +124,9 @@ def prior(
     accumulate: Accumulate = 1,
     tensorboard: Tensorboard = False,
 ) -> None:
-    """Train the prior over the codes of the networks in --run FOLDER.
+    """Train the prior on the codes of the encoder in --run FOLDER.
 
-    A prior with labels takes them from the folders that the pictures lie in, a folder for each class; 0 is the first.
+    A prior with labels needs one folder of pictures per class. Labels count from 0, in the order of the folder names.
     """
     from vqcodec.model.store import open_model
     from vqcodec.train.distributed import joined
@@ -147,9 +161,9 @@ def decoder(
     accumulate: Accumulate = 1,
     tensorboard: Tensorboard = False,
 ) -> None:
-    """Train the decoder of a finished model on the codes that the search finds.
+    """Fine-tune the decoder of a finished model.
 
-    Encoder, codebooks and prior stay as they are.
+    It is trained on the codes that the encoder's search finds. Encoder, codebooks and prior stay unchanged.
     """
     from vqcodec.model.store import open_model
     from vqcodec.train.distributed import joined
@@ -171,15 +185,18 @@ def postfilter(
     data: Data,
     run: Run,
     start: Start = None,
-    kernels: Annotated[int, typer.Option("--kernels", min=1, help="So many weights each file will hold.")] = 16,
+    kernels: Annotated[
+        int, typer.Option("--kernels", min=1, help="Number of kernels; each file stores one weight per kernel.")
+    ] = 16,
     crops: Crops = 4096,
     crop: Crop = 256,
     seed: Seed = 1,
     augment: AugmentBy = "photo",
 ) -> None:
-    """Find kernels of a post-filter, which files weight so that it suits their pictures.
+    """Fit the kernels of a post-filter.
 
-    For the same codes as the decoder is trained on (and for that decoder), which are made if they are not there.
+    Each file weights the kernels to suit its picture. The kernels are fitted to the decoder from `train decoder`, if
+    there is one, on the same codes. The codes are searched if they do not exist yet.
     """
     from vqcodec.model.store import open_model
     from vqcodec.train.decoder import CodesToSearch
@@ -192,7 +209,7 @@ def postfilter(
         project = Project(run, data, _reporter(bar), augment)
         share = project.train_postfilter(kernels, CodesToSearch(crop, crops, seed), model, bar.part(0, 1))
     if processes.first:
-        print(f"{kernels} kernels take {share:.1%} of the squared error of these crops.")
+        print(f"{kernels} kernels remove {share:.1%} of the squared error of these crops.")
         print(f"Done. Next: vqcodec train export --run {printable(str(run))} --out FOLDER")
 
 
@@ -200,53 +217,56 @@ def postfilter(
 def export(
     run: Run,
     out: Out,
-    name: Annotated[str | None, typer.Option("--name", help="Of the model; default: that of --out.")] = None,
+    name: Annotated[
+        str | None, typer.Option("--name", help="Name of the model. Default: the name of the --out folder.")
+    ] = None,
     qualities: Annotated[
-        str | None, typer.Option("--qualities", metavar="LIST", help="Only these, such as 2-8; they count from 1 anew.")
+        str | None,
+        typer.Option("--qualities", metavar="LIST", help="Export only these, such as 2-8; renumbered from 1."),
     ] = None,
     networks: Annotated[
-        bool, typer.Option("--networks", help="Only those, without a prior: for --init of another run.")
+        bool, typer.Option("--networks", help="Export without the prior, for --init of another run.")
     ] = False,
     force: Force = False,
 ) -> None:
-    """Write the trained model into a folder.
+    """Write the trained model to a folder.
 
-    That folder then works as --model everywhere.
+    Every command then accepts that folder as --model.
     """
     from vqcodec.train.project import Project
 
-    wanted = None if qualities is None else parse_qualities(qualities)
-    if networks and wanted is not None:
-        raise UsageError("--networks takes all qualities")
+    chosen = None if qualities is None else parse_qualities(qualities)
+    if networks and chosen is not None:
+        raise UsageError("--networks exports all qualities; drop --qualities")
     if os.path.isdir(out):
         check_destination(out / "config.json", force=force)
     with Bar() as bar:
         project = Project(run, [], _reporter(bar))
         if networks:
             project.export_networks(out)
-            print(f"Go on with: vqcodec train vqvae DATA --run FOLDER --init {printable(str(out))}")
+            print(f"Next: vqcodec train vqvae DATA --run FOLDER --init {printable(str(out))}")
             return
-        model = project.export(out, name or out.resolve().name, wanted)
+        model = project.export(out, name or out.resolve().name, chosen)
     print(f"The model {printable(model.name)}: digest {model.digest.hex()}, {model.size / 1e6:.1f} MB.")
     print(f"Use it: vqcodec compress PICTURE --model {printable(str(out))}")
 
 
 def _read_config(source: str) -> ModelConfig:
-    """The configuration in a JSON file, or that of a model (a bundled one's name, or a folder)."""
+    """The configuration in a JSON file, or that of a bundled model or a model's folder. Raises `UsageError`."""
     from vqcodec.model.store import bundled, model_folder
     from vqcodec.train.project import read_config
 
     if source in bundled() or os.path.isdir(source):
         return read_config(model_folder(source) / "config.json")
     if not os.path.exists(source):
-        raise UsageError(f"--config {source}: neither a file nor one of {', '.join(bundled())}")
+        raise UsageError(f"--config {source}: neither a file, nor a folder, nor one of {', '.join(bundled())}")
     return read_config(Path(source))
 
 
 def _reporter(bar: Bar, events: Path | None = None) -> Callable[[Status], None]:
-    """Keeps the bar up to date, and prints a line for each validation and each warning.
+    """A function that updates the bar, and prints a line for each validation and each warning.
 
-    `events`: the folder for event files of TensorBoard, if they are wanted.
+    `events`: the folder for TensorBoard event files; None writes none.
     """
     from vqcodec.train.events import Events
 

@@ -1,8 +1,15 @@
-"""The whole path: picture -> codes -> payloads -> file, and back; and everything that works on codes.
+"""The codec: picture -> codes -> payloads -> file, and back; and every operation on codes.
 
 In: a `Picture` and a `Model`. Out: the bytes of a .vq file, and back.
-Read `codec` first: `Codec.compress` and `Codec.decompress`. `encode_options` is what both
-the command line and the Python functions ask for, `rate_control` compresses to a target size or quality,
-`partial` decodes a region or a damaged file, `describe` reads headers, `sampling` draws new codes from the prior,
-`tokens` exports codes as data, `code_prices` gives the bits of each code.
+Start with `codec`: `Codec.compress` and `Codec.decompress`. The other modules:
+
+- `encode_options`: the encoder options that the command line and the Python functions share.
+- `code_search`: the encoder's search for codes with a better rate-distortion trade-off.
+- `fit_postfilter`: the weights of the post-filter for one picture.
+- `rate_control`: compression to a target size or PSNR.
+- `partial`: decoding of a region, or of a damaged file.
+- `describe`: the header of a file.
+- `sampling`: new codes drawn from the prior.
+- `tokens`: export and import of codes as data.
+- `code_prices`: the cost of each code in bits.
 """

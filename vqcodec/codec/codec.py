@@ -1,7 +1,7 @@
-"""The whole path: picture -> codes -> payloads -> file, and back. Encoding stands above decoding, step by step.
+"""Encoder and decoder: picture -> codes -> payloads -> file, and back.
 
-In: a `Picture` and a `Model`. Out: the bytes of a .vq file, and back. Reading a file up to its codes uses neither torch
-nor a floating-point number that is rounded.
+In: a `Picture` and a `Model`. Out: the bytes of a .vq file, and back. Decoding a file to its codes uses no torch and no
+floating-point operation that rounds.
 """
 
 from __future__ import annotations
@@ -40,18 +40,18 @@ __all__ = [
 
 Samples = npt.NDArray[np.uint8]
 
-# What parts of the work take, in passes of the encoder, as progress is told: see benchmarks/speed.py.
+# Relative durations of the steps, for progress reports; the unit is one pass of the encoder. See benchmarks/speed.py.
 DECODER, FITTING, PACKING, READING = 1, 1, 8, 5
-PRICES, ROUND = 2, 2  # of the search
-ROUNDS = (0, 3, 8, 20)  # of the search for better codes (refine.py) at each effort
+PRICES, ROUND = 2, 2  # steps of the search: computing the prices, and one round
+ROUNDS = (0, 3, 8, 20)  # rounds of the search (code_search.py) at each effort
 DEFAULT_EFFORT = 1
 
 
 class Codec:
-    """A model at work. Loading takes a moment; keep the object for several pictures. Qualities count from 1.
+    """Compresses and decompresses with one model. Loading takes a moment, so keep the object for several pictures.
 
-    Threads may share it: what it keeps is loaded once, and only read from then on.
-    Pictures beyond the `limits` are refused, both ways, before they cost memory or time.
+    Qualities count from 1. Threads may share a `Codec`: it loads networks and priors once and only reads them after
+    that. Pictures beyond the `limits` are refused, in both directions, before they cost memory or time.
     """
 
     def __init__(self, model: Model, limits: Limits = DEFAULT_LIMITS) -> None:
@@ -60,13 +60,13 @@ class Codec:
         self._prior = cache(model.prior)
 
     def prior(self, quality: int) -> IntegerPrior:
-        """The prior at one quality (0-based)."""
+        """The integer prior at one quality (0-based)."""
         with self._loading:
             return self._prior(quality)
 
     @property
     def network(self) -> VQVAE:
-        """The autoencoder."""
+        """The autoencoder, loaded at first use."""
         with self._loading:
             return self._network
 
@@ -83,10 +83,11 @@ class Codec:
         progress: Progress | None = None,
         effort: int = DEFAULT_EFFORT,
     ) -> bytes:
-        """The bytes of a .vq file. Raises `UsageError` for a quality that the model does not have.
+        """Compress a picture to the bytes of a .vq file.
 
-        `effort`, 0 to 3: how long to search for codes that give a better picture for their bits. Any decoder reads
-        the result.
+        `effort`, 0 to 3: how long to search for codes with a better rate-distortion trade-off. Any decoder reads the
+        result. Raises `UsageError` for a quality that the model does not have, or another effort, and `LimitExceeded`
+        for a picture beyond the limits.
         """
         quality = self.quality(quality)
         passes = self._passes(self._rounds(effort))
@@ -97,7 +98,10 @@ class Codec:
     def pack(
         self, picture: Picture, codes: Codes, quality: int, progress: Progress | None = None, *, prove: bool = True
     ) -> bytes:
-        """The bytes of a .vq file with the codes of a picture; `prove`: decode them again to the same codes."""
+        """The bytes of a .vq file with the codes [G, h, w] of a picture.
+
+        `prove`: decode the payloads again and check that they give the same codes.
+        """
         config = self.model.config
         index = quality - 1
         weights = self.fit(picture.pixels, codes, quality)
@@ -123,7 +127,7 @@ class Codec:
         return container.pack(file)
 
     def decompress(self, data: bytes, progress: Progress | None = None) -> Picture:
-        """The picture of a .vq file. Raises `BadFile`, or `UnknownModel` when another model wrote it."""
+        """Decompress a .vq file. Raises `BadFile`, or `UnknownModel` when the file was written with another model."""
         file = container.unpack(data, self.limits)
         read = READING / (READING + DECODER)
         codes = read_codes(file, self.model, self.prior, share_of(progress, 0, read))
@@ -142,9 +146,9 @@ class Codec:
         progress: Progress | None = None,
         weights: Weights | None = None,
     ) -> Samples:
-        """Codes [G, h, w] -> the pixels of a picture of shape (H, W), [H, W, 3]; mode "L": three equal channels.
+        """Decode codes [G, h, w] to pixels [H, W, 3] of a picture of shape (H, W); mode "L": three equal channels.
 
-        `weights`: those of the post-filter, which a file may hold.
+        `weights`: the post-filter weights of the file, if it has any.
         """
         pixels = self.to_pixels(codes, quality, progress, weights)[: shape[0], : shape[1]]
         if mode == "L":
@@ -152,7 +156,7 @@ class Codec:
         return np.ascontiguousarray(pixels)
 
     def quality(self, wanted: int | None) -> int:
-        """A quality of the model, or its default. Raises `UsageError`."""
+        """Check a quality; None gives the model's default. Raises `UsageError` if the model does not have it."""
         config = self.model.config
         wanted = config.default_quality if wanted is None else wanted
         if not 1 <= wanted <= config.vqvae.qualities:
@@ -169,8 +173,9 @@ class Codec:
     ) -> Codes:
         """Pixels [H, W, 3] -> codes [G, ceil(H / stride), ceil(W / stride)].
 
-        `rate_scale` multiplies lambda: more than 1 gives a smaller file with the codebooks of the same quality. With
-        `effort` the codes then move, step by step, to where the decoded picture is better for its bits (refine.py).
+        `rate_scale` multiplies lambda: more than 1 gives a smaller file with the codebooks of the same quality. An
+        `effort` above 0 then improves the codes by the search of code_search.py. Raises `LimitExceeded` for a picture
+        beyond the limits, and `UsageError` for an unknown effort.
         """
         rounds = self._rounds(effort)
         self.refuse_beyond_limits(*pixels.shape[:2])
@@ -189,38 +194,41 @@ class Codec:
         return self._networks(quality).to_pixels(codes, progress, () if weights is None else weights.values)
 
     def fit(self, pixels: Samples, codes: Codes, quality: int) -> Weights | None:
-        """The weights of the post-filter for pixels [H, W, 3] and their codes; None where a file needs none."""
+        """The post-filter weights for pixels [H, W, 3] and their codes [G, h, w].
+
+        None if the model has no post-filter, or if no weights are worth their bytes.
+        """
         if not self.model.config.vqvae.postfilter:
             return None
         return fit_weights(self._networks(quality), pixels, codes)
 
     def weights(self, payload: bytes | None) -> Weights | None:
-        """The weights of the post-filter that a file holds. Raises `DamagedFile` when they contradict the model."""
+        """Unpack the post-filter weights of a file. Raises `DamagedFile` if they do not fit the model."""
         if payload is None:
             return None
         if not self.model.config.vqvae.postfilter:
-            raise DamagedFile("the file has weights for a post-filter, and its model has none; the file is damaged")
+            raise DamagedFile("the file has post-filter weights, but its model has none; the file is damaged")
         return unpack_weights(payload, self.model.config.vqvae.postfilter)
 
     def refuse_beyond_limits(self, height: int, width: int) -> None:
-        """Raise `LimitExceeded` for a picture, or a part of one, that is larger than the limits allow."""
+        """Raise `LimitExceeded` for a picture, or a part of one, that exceeds the limits; sizes are in pixels."""
         limits = self.limits
         if max(height, width) > limits.side:
-            over = f"{width}x{height} is beyond the limit of {limits.side} pixels a side"
-            raise LimitExceeded(f"{over}; cut the picture into parts")
+            over = f"{width}x{height} is beyond the limit of {limits.side} pixels per side"
+            raise LimitExceeded(f"{over}; split the picture into parts")
         if height * width > limits.pixels:
             over = f"{width}x{height} is beyond the limit of {limits.pixels} pixels"
-            raise LimitExceeded(f"{over}; raise it with --max-pixels {height * width}, or cut the picture into parts")
+            raise LimitExceeded(f"{over}; raise it with --max-pixels {height * width}, or split the picture into parts")
 
     def _rounds(self, effort: int) -> int:
-        """Of the search; none where the latents do not measure pixels."""
+        """Rounds of the search at an effort; 0 for the conv family, whose latents are not in units of pixels."""
         if not 0 <= effort < len(ROUNDS):
-            raise UsageError(f"the effort is 0 to {len(ROUNDS) - 1}, not {effort}")
+            raise UsageError(f"the effort must be 0 to {len(ROUNDS) - 1}, not {effort}")
         return ROUNDS[effort] if self.model.config.vqvae.transform else 0
 
     @staticmethod
     def _passes(rounds: int) -> int:
-        """What encoding takes, in passes of the encoder."""
+        """The duration of encoding and search, in passes of the encoder."""
         return 1 + (PRICES + ROUND * rounds if rounds else 0)
 
     def _networks(self, quality: int, rate_scale: float = 1.0) -> Tiled:
@@ -235,9 +243,9 @@ def read_codes(
     prior: Callable[[int], IntegerPrior] | None = None,
     progress: Progress | None = None,
 ) -> Codes:
-    """Codes [G, h, w] of an unpacked file; needs no torch. `prior` gives the prior at a quality (0-based).
+    """Codes [G, h, w] of an unpacked file; needs no torch. `prior` returns the prior at a quality (0-based).
 
-    Raises `UnknownModel` when another model wrote the file, `DamagedFile` when it contradicts its model.
+    Raises `UnknownModel` if the file was written with another model, `DamagedFile` if it does not fit its model.
     """
     return read_part(file, model, dict(enumerate(file.units)), prior, progress)
 
@@ -249,7 +257,10 @@ def read_part(
     prior: Callable[[int], IntegerPrior] | None = None,
     progress: Progress | None = None,
 ) -> Codes:
-    """Codes [G, h, w] of which only the units with the given payloads are filled; raises as `read_codes` does."""
+    """Codes [G, h, w] with only the units that `payloads` (index -> bytes) gives; the others are 0.
+
+    Raises the same errors as `read_codes`.
+    """
     bounds = unit_bounds(frame, model)
     shapes = [(bounds[i][1] - bounds[i][0], bounds[i][3] - bounds[i][2]) for i in payloads]
     grids = read_units((prior or model.prior)(frame.quality), list(payloads.values()), shapes, progress)
@@ -262,30 +273,30 @@ def read_part(
 
 
 def unit_bounds(frame: Frame, model: Model) -> list[tuple[int, int, int, int]]:
-    """Where the units of a file lie in its grid: (top, bottom, left, right) each, row-major.
+    """The bounds of a file's units in its grid: (top, bottom, left, right) in positions, in row-major order.
 
-    Raises `UnknownModel` when another model wrote the file, `DamagedFile` when it contradicts its model.
+    Raises `UnknownModel` if the file was written with another model, `DamagedFile` if it does not fit its model.
     """
     config = model.config
     if frame.model_digest != model.digest:
         raise UnknownModel(
-            f"the file was written with another model (digest {frame.model_digest.hex()}) than {model.name} "
-            f"({model.digest.hex()})"
+            f"the file was written with another model (digest {frame.model_digest.hex()}), not with {model.name} "
+            f"(digest {model.digest.hex()})"
         )
     height, width = grid_shape(frame.height, frame.width, config.vqvae.stride)
-    # Counted before they are listed: a header may declare any size.
+    # Check the counts before building the list: the header of a hostile file may declare any size.
     if frame.unit != config.unit or (frame.rows, frame.cols) != grid_shape(height, width, config.unit):
         raise DamagedFile("the file's units do not fit its model; the file is damaged")
     if frame.quality >= config.vqvae.qualities:
-        raise DamagedFile(f"the file's quality {frame.quality + 1} is not one of its model; the file is damaged")
+        raise DamagedFile(f"the file's model has no quality {frame.quality + 1}; the file is damaged")
     rows, cols = bounds(height, config.unit), bounds(width, config.unit)
     return [(*vertical, *horizontal) for vertical in rows for horizontal in cols]
 
 
 def model_for(data: bytes, *, partial: bool = False) -> Model:
-    """The bundled model that a .vq file names by its digest; `partial`: the file may be cut.
+    """The bundled model whose digest is in the header of a .vq file; `partial`: the file may be truncated.
 
-    Raises `BadFile` or `UnknownModel`.
+    Raises `BadFile`, or `UnknownModel` if no bundled model has that digest.
     """
     return find(container.read_header(data, ANY_SIZE, partial=partial).model_digest)
 

@@ -1,6 +1,6 @@
-"""The header of a .vq file -> what it says, in names and rates. Neither torch nor the model's weights are needed.
+"""The header of a .vq file -> its fields, model name and rates. Needs neither torch nor the model's weights.
 
-In: the bytes of a file, which may be cut. Out: an `Info`.
+In: the bytes of a file, which may be truncated. Out: an `Info`.
 """
 
 from __future__ import annotations
@@ -19,10 +19,10 @@ __all__ = ["Info", "describe"]
 
 @dataclass(frozen=True)
 class Info:
-    """What a file says about itself without being decoded."""
+    """The contents of a file's header; nothing is decoded."""
 
     model_digest: str  # hexadecimal
-    model: str | None  # name, where the model is in the package
+    model: str | None  # name, if the model ships with the package
     width: int
     height: int
     mode: Literal["RGB", "L"]
@@ -34,13 +34,13 @@ class Info:
     unit_bytes: tuple[int, ...]  # row-major
     header_bytes: int
     alpha_bytes: int
-    postfilter_bytes: int  # the weights that suit the picture
-    metadata_bytes: dict[str, int]  # of "exif", "xmp" and "icc", those that are there
+    postfilter_bytes: int  # weights of the post-filter
+    metadata_bytes: dict[str, int]  # keys "exif", "xmp" and "icc", as far as present
     total_bytes: int
 
     @property
     def channels(self) -> int:
-        """Colour channels, alpha not counted."""
+        """Number of colour channels, without alpha."""
         return 3 if self.mode == "RGB" else 1
 
     @property
@@ -55,12 +55,12 @@ class Info:
 
     @property
     def ratio(self) -> float:
-        """Bytes of the plain samples over the bytes of the file."""
+        """Compression ratio: bytes of the uncompressed samples divided by the bytes of the file."""
         return compression_ratio(self.total_bytes, self.height, self.width, self.channels)
 
 
 def describe(data: bytes, *, partial: bool = False) -> Info:
-    """What the header of a .vq file says; `partial`: the file may be cut. Raises `BadFile`."""
+    """Read the header of a .vq file; `partial`: the file may be truncated. Raises `BadFile`."""
     header = container.read_header(data, ANY_SIZE, partial=partial)
     try:
         name = find(header.model_digest).name

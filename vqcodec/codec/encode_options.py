@@ -1,7 +1,7 @@
-"""What an encoder is asked for: a quality or one target, an effort, and the metadata to keep.
+"""Encoder options: a quality or one target, an effort, and the metadata to keep.
 
-In: the options of a command or of a function. Out: `EncodeOptions`, and by `compress` the bytes of a .vq file. The
-command line and the Python functions both compress here.
+In: the options of a command or of a function. Out: `EncodeOptions`; and, from `compress`, the bytes of a .vq file. The
+command line and the Python functions both use this module.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from vqcodec.errors import UsageError
 from vqcodec.picture.metadata import Keep
 from vqcodec.progress import Progress
 
-if TYPE_CHECKING:  # both load numpy
+if TYPE_CHECKING:  # these load numpy, which takes time
     from vqcodec.codec.codec import Codec
     from vqcodec.codec.rate_control import Target
     from vqcodec.picture.picture import Picture
@@ -24,13 +24,16 @@ __all__ = ["EncodeOptions", "compress"]
 
 @dataclass(frozen=True)
 class EncodeOptions:
-    """What `compress` was asked for: a quality, or one target; and what to keep beside the samples."""
+    """Options of `compress`: a quality or one target, the effort, and the metadata to keep.
 
-    quality: int | None = None
-    effort: int | None = None
-    bpp: float | None = None  # targets, for the whole file
-    size: int | None = None  # bytes
-    psnr: float | None = None  # dB
+    Raises `UsageError` if more than one of quality and targets is given, or a target is not a positive number.
+    """
+
+    quality: int | None = None  # from 1; None: the model's default
+    effort: int | None = None  # None: `DEFAULT_EFFORT`
+    bpp: float | None = None  # target: bits per pixel of the whole file
+    size: int | None = None  # target: bytes of the whole file
+    psnr: float | None = None  # target: dB
     keep: Keep = field(default_factory=Keep)
 
     def __post_init__(self) -> None:
@@ -41,7 +44,7 @@ class EncodeOptions:
                 raise UsageError(f"a target must be more than 0, not {value:g}")
 
     def target(self, picture: Picture) -> Target | None:
-        """The target in the search's terms. Raises `UsageError`."""
+        """The target for `rate_control`; None if no target is given. Raises `UsageError`."""
         from vqcodec.codec.rate_control import Target
 
         if self.psnr is not None:
@@ -52,7 +55,7 @@ class EncodeOptions:
 
 
 def compress(codec: Codec, picture: Picture, options: EncodeOptions, progress: Progress | None = None) -> bytes:
-    """The bytes of a .vq file of a picture. Raises `UsageError` where the model cannot do what was asked for."""
+    """Compress a picture to the bytes of a .vq file. Raises `UsageError` if the model cannot meet the options."""
     from vqcodec.codec.codec import DEFAULT_EFFORT
     from vqcodec.codec.rate_control import compress_to
 

@@ -1,8 +1,10 @@
-"""A picture and its codes -> the weights of the post-filter that make the decoded picture most like it.
+"""A picture and its codes -> the post-filter weights that minimise the error of the decoded picture.
 
-In: pixels [H, W, 3] and codes [G, h, w]. Out: `Weights`, or None where none are worth their bytes. The squared error is
-a quadratic function of the weights, so the best ones are the solution of K linear equations (Tsai et al. 2013, section
-III); how finely they are told is chosen with the price of a bit.
+In: pixels [H, W, 3] and codes [G, h, w]. Out: `Weights`, or None if no weights are worth their bytes.
+
+The squared error is a quadratic function of the weights, so the best weights solve a system of K linear equations (Tsai
+et al. 2013, section III). The precision of the weights is chosen by rate-distortion cost, with lambda as the price of a
+bit.
 """
 
 from __future__ import annotations
@@ -23,21 +25,22 @@ __all__ = ["fit_weights"]
 Samples = npt.NDArray[np.uint8]
 Doubles = npt.NDArray[np.float64]
 
-CHUNK_BYTES = 7  # of a file beside the weights: number of chunks, type, length, checksum
-RIDGE = 1e-7  # of the mean response, on the diagonal: kernels may do the same, or nothing, to a flat picture
+CHUNK_BYTES = 7  # overhead in the file: number of chunks, type, length, checksum
+# Added to the diagonal, relative to its mean. On a flat picture, several kernels may have the same response, or none.
+RIDGE = 1e-7
 
 
 def fit_weights(networks: Tiled, pixels: Samples, codes: Codes) -> Weights | None:
-    """The best weights for pixels [H, W, 3] and codes [G, h, w]; None where the picture is better off without."""
-    gram, lacking = networks.normal_equations(codes, pixels)
+    """The best weights for pixels [H, W, 3] and codes [G, h, w]; None if no weights lower the rate-distortion cost."""
+    gram, correlation = networks.normal_equations(codes, pixels)
     gram[np.diag_indices_from(gram)] += RIDGE * np.trace(gram) / len(gram)
     try:
         # Upper triangular: gram = factor factor^T.
         factor: Doubles = np.asarray(np.linalg.cholesky(gram[::-1, ::-1])[::-1, ::-1], np.float64)
-        target: Doubles = np.asarray(np.linalg.solve(factor, lacking), np.float64)
+        target: Doubles = np.asarray(np.linalg.solve(factor, correlation), np.float64)
     except np.linalg.LinAlgError:
-        return None  # kernels that do nothing to this picture
-    best, least = None, 0.0
+        return None  # the kernels have no response to this picture
+    best, best_change = None, 0.0
     for exponent in range(MAX_EXPONENT + 1):
         numbers = _numbers(factor, target, exponent)
         if not 0 < np.abs(numbers).max() <= MAX_NUMBER:
@@ -45,19 +48,20 @@ def fit_weights(networks: Tiled, pixels: Samples, codes: Codes) -> Weights | Non
         values = numbers / 2.0**exponent
         weights = Weights(tuple(numbers.astype(int).tolist()), exponent)
         bits = 8 * (len(pack_weights(weights)) + CHUNK_BYTES)
-        change = float(values @ gram @ values - 2 * lacking @ values) + networks.price * bits
-        if change < least:
-            best, least = weights, change
+        change = float(values @ gram @ values - 2 * correlation @ values) + networks.price * bits
+        if change < best_change:
+            best, best_change = weights, change
     return best
 
 
 def _numbers(factor: Doubles, target: Doubles, exponent: int) -> Doubles:
-    """Whole numbers [K] of the unit 2^-exponent near the solution w of factor^T w = target.
+    """Integers [K], in units of 2^-exponent, near the solution w of factor^T w = target.
 
-    One after another is rounded, and those after it make up for that (Babai 1986, the nearest plane).
+    The numbers are rounded one at a time; later numbers compensate for the rounding of the earlier ones (Babai 1986,
+    the nearest-plane algorithm).
     """
     numbers = np.zeros(len(target))
     for k in range(len(numbers)):
-        rest = target[k] * 2.0**exponent - factor[:k, k] @ numbers[:k]
-        numbers[k] = (rest / factor[k, k]).round()
+        remainder = target[k] * 2.0**exponent - factor[:k, k] @ numbers[:k]
+        numbers[k] = (remainder / factor[k, k]).round()
     return numbers

@@ -1,6 +1,6 @@
-"""Parts of a file: a region of the picture, or what is left of a damaged one.
+"""Partial decoding: a region of the picture, or the intact parts of a damaged file.
 
-In: the bytes of a .vq file. Out: a `Picture`, from those units of coding alone that are needed, or sound.
+In: the bytes of a .vq file. Out: a `Picture`. Only the units of coding that are needed, or intact, are decoded.
 """
 
 from __future__ import annotations
@@ -36,13 +36,13 @@ __all__ = ["Region", "Salvaged", "decompress_region", "salvage"]
 Samples = npt.NDArray[np.uint8]
 Mask = npt.NDArray[np.bool_]
 Floats = npt.NDArray[np.float32]
-CODING_SHARE = 0.7  # of the time, as progress is told
-FILL_WINDOW, FILL_REACH = 64, 2  # cells: of a window, and around it that its made-up pixels depend on
+CODING_SHARE = 0.7  # share of the time that entropy decoding takes, for progress reports
+FILL_WINDOW, FILL_REACH = 64, 2  # in cells: side of a window, and the margin that its interpolated pixels depend on
 
 
 @dataclass(frozen=True)
 class Region:
-    """A rectangle of pixels; right and lower edge are exclusive."""
+    """A rectangle of pixels: its top left pixel and its size."""
 
     left: int
     top: int
@@ -52,17 +52,18 @@ class Region:
 
 @dataclass(frozen=True)
 class Salvaged:
-    """A picture of which parts may be made up, and what was lost, in words."""
+    """A picture, parts of which may be interpolated, and one line of text for each loss."""
 
     picture: Picture
     damage: tuple[str, ...]
 
 
 def decompress_region(codec: Codec, data: bytes, region: Region, progress: Progress | None = None) -> Picture:
-    """The region of the picture in a .vq file; the time grows with the region, not with the picture.
+    """Decode a region of the picture in a .vq file. The time depends on the size of the region, not of the picture.
 
-    Its pixels are those that `Codec.decompress` gives there (but for the last bit of a float). Raises `BadFile` where
-    a unit that it needs is damaged, `UsageError` for a region that is not within the picture.
+    The pixels equal those of `Codec.decompress`, except for differences in the last bit of a float. Raises `BadFile` if
+    a unit that the region needs is damaged, `UsageError` for a region that is not within the picture, and
+    `LimitExceeded` for a region beyond the codec's limits.
     """
     header = read_header(data, ANY_SIZE)
     bounds = unit_bounds(header, codec.model)
@@ -81,12 +82,12 @@ def decompress_region(codec: Codec, data: bytes, region: Region, progress: Progr
         for index, (top, low, left, far) in enumerate(bounds)
         if top < bottom_row and low > top_row and left < right_col and far > left_col
     ]
-    y, x = bounds[wanted[0]][0], bounds[wanted[0]][2]  # what is read begins here
+    y, x = bounds[wanted[0]][0], bounds[wanted[0]][2]  # top left position of the units that are read
     low, far = (max(bounds[index][side] for index in wanted) for side in (1, 3))
     shape = (min(header.height - y * stride, (low - y) * stride), min(header.width - x * stride, (far - x) * stride))
-    # Transparency is one PNG of the whole picture, however small the region.
+    # Alpha is one PNG of the whole picture: it is decoded as a whole, however small the region.
     codec.refuse_beyond_limits(*((header.height, header.width) if header.alpha_bytes else shape))
-    # The units around the region are a smaller picture: the whole may be too large for memory, even if left empty.
+    # Treat the units of the region as a picture of their own: the whole grid may not fit into memory.
     grid = grid_shape(*shape, stride * header.unit)
     block = Frame(header.model_digest, shape[1], shape[0], header.mode, header.quality, header.unit, *grid)
     payloads = {place: unit_payload(data, header, index) for place, index in enumerate(wanted)}
@@ -104,10 +105,10 @@ def decompress_region(codec: Codec, data: bytes, region: Region, progress: Progr
 
 
 def salvage(codec: Codec, data: bytes, progress: Progress | None = None) -> Salvaged:
-    """All that can be had of a damaged .vq file whose header is sound.
+    """Decode the intact parts of a damaged .vq file.
 
-    What was lost is filled smoothly with the colours around it; lost transparency becomes none. Raises `BadFile` where
-    the header is damaged, or every unit.
+    Lost units are filled by smooth interpolation of the colours around them. A picture that lost its transparency is
+    returned without alpha. Raises `BadFile` if the header or every unit is damaged.
     """
     header = read_header(data, codec.limits, partial=True)
     bounds = unit_bounds(header, codec.model)
@@ -116,7 +117,7 @@ def salvage(codec: Codec, data: bytes, progress: Progress | None = None) -> Salv
         with suppress(DamagedFile):
             payloads[index] = unit_payload(data, header, index)
     if not payloads:
-        raise DamagedFile("every unit of the file is damaged; nothing can be saved")
+        raise DamagedFile("every unit of the file is damaged; nothing can be recovered")
     damage = _losses([index for index in range(len(bounds)) if index not in payloads], header.cols)
     codes = read_part(header, codec.model, payloads, codec.prior, share_of(progress, 0, CODING_SHARE))
     lost = np.ones(codes.shape[1:], bool)
@@ -130,7 +131,7 @@ def salvage(codec: Codec, data: bytes, progress: Progress | None = None) -> Salv
     try:
         weights = codec.weights(postfilter_payload(data, header))
     except BadFile:
-        damage.append("the weights of its post-filter were lost; the picture is there, a little less exact")
+        damage.append("the weights of its post-filter were lost; the picture is slightly less accurate")
     pixels = codec.render(codes, header.quality + 1, shape, header.mode, share_of(progress, CODING_SHARE, 1), weights)
     if lost.any():
         _fill(pixels, lost, codec.model.config.vqvae.stride)
@@ -150,43 +151,44 @@ def salvage(codec: Codec, data: bytes, progress: Progress | None = None) -> Salv
 
 
 def _losses(lost: list[int], cols: int) -> list[str]:
-    """A line for each run of lost units: a cut file has few, however large it is."""
+    """One line for each run of lost units, so that a truncated file gives few lines, however large it is."""
     lines = []
     for _, run in groupby(enumerate(lost), lambda pair: pair[1] - pair[0]):
         indices = [index for _, index in run]
         where = f"{indices[0]} (row {indices[0] // cols}, column {indices[0] % cols})"
         several = f"{len(indices)} units from {where} on were lost"
         what = several if len(indices) > 1 else f"unit {where} was lost"
-        lines.append(f"{what}; what is there now is made up")
+        lines.append(f"{what}; the area is filled with interpolated colours")
     return lines
 
 
 def _spread(codes: Codes, lost: Mask) -> Codes:
-    """Codes [G, h, w] with those of the nearest sound cell where they were lost, so that edges decode undisturbed.
+    """Replace lost codes by the codes of the nearest intact cell: codes [G, h, w], `lost` [h, w].
 
-    Nearest by rows and columns added up. Found in two passes, along the columns and then along the rows, so that the
-    time grows with the grid and not with the holes.
+    This keeps the decoded pixels next to a hole free of artefacts. "Nearest" is by Manhattan distance. Two passes,
+    along the columns and then along the rows, find it in time proportional to the grid, whatever the size of the holes.
     """
     height, width = lost.shape
     rows, columns = np.arange(height, dtype=np.int64)[:, None], np.arange(width, dtype=np.int64)
     far = 2 * (height + width)
     above = np.maximum.accumulate(np.where(lost, -far, rows), axis=0)
     below = np.minimum.accumulate(np.where(lost, far, rows)[::-1], axis=0)[::-1]
-    row = np.where(rows - above <= below - rows, above, below)  # of the nearest sound cell in the same column
-    away = np.abs(row - rows)
-    # The least of away[i, k] + |j - k| over all columns k; k itself travels in the last digits.
-    before = np.minimum.accumulate((away - columns) * width + columns, axis=1)
-    after = np.minimum.accumulate(((away + columns) * width + columns)[:, ::-1], axis=1)[:, ::-1]
+    row = np.where(rows - above <= below - rows, above, below)  # row of the nearest intact cell in the same column
+    distance = np.abs(row - rows)
+    # Minimise distance[i, k] + |j - k| over all columns k. Each number is distance * width + k, which carries k along.
+    before = np.minimum.accumulate((distance - columns) * width + columns, axis=1)
+    after = np.minimum.accumulate(((distance + columns) * width + columns)[:, ::-1], axis=1)[:, ::-1]
     column = np.where(before // width + columns <= after // width - columns, before, after) % width
     return codes[:, row[rows, column], column]
 
 
 def _fill(pixels: Samples, lost: Mask, stride: int) -> None:
-    """Make up, in pixels [H, W, 3], the cells that were lost [h, w] from what is around them, smoothly.
+    """Fill the lost cells [h, w] of pixels [H, W, 3] in place, by smooth interpolation of the colours around them.
 
-    By a pyramid over the colours of the cells (the pull-push of Gortler et al. 1996, "The Lumigraph", section 3.4):
-    means of what is known, at half the size again and again until nothing is missing; then back up, into what is
-    missing only, and there on to pixels, window by window.
+    Uses a pyramid over the mean colours of the cells, the pull-push algorithm (Gortler et al. 1996, "The Lumigraph",
+    section 3.4). Going down, each level has half the size and averages the known cells, until no cell is missing. Going
+    up, each level fills its missing cells from the coarser one. The last step interpolates from cells to pixels, one
+    window at a time.
     """
     weight = (~lost).astype(np.float32)[:, :, None]
     colour = _cell_means(pixels, stride) * weight
@@ -210,7 +212,7 @@ def _fill(pixels: Samples, lost: Mask, stride: int) -> None:
 
 
 def _cell_means(pixels: Samples, stride: int) -> Floats:
-    """The mean colours of the cells of pixels [H, W, 3]: [h, w, 3]; cells at the edge may be cut."""
+    """The mean colour of each cell of pixels [H, W, 3]: [h, w, 3]; cells at the right and lower edge may be smaller."""
     height, width, _ = pixels.shape
     rows, columns = np.arange(0, height, stride), np.arange(0, width, stride)
     sums = np.add.reduceat(np.add.reduceat(pixels, rows, axis=0, dtype=np.uint16), columns, axis=1, dtype=np.float32)
@@ -228,7 +230,7 @@ def _halved(values: Floats) -> Floats:
 
 
 def _doubled(values: Floats) -> Floats:
-    """Twice the size, by linear interpolation: [H, W, C] -> [2 H, 2 W, C]."""
+    """Upsample by 2 with linear interpolation: [H, W, C] -> [2 H, 2 W, C]."""
     for axis in (0, 1):
         values = values.repeat(2, axis)
         padded = np.pad(values, [(1, 1) if a == axis else (0, 0) for a in range(3)], mode="edge")

@@ -1,8 +1,10 @@
-"""Encoding to a wanted size or PSNR: which quality's codebooks, and which lambda.
+"""Rate control: encoding to a target size or PSNR, by choosing a quality and adjusting its lambda.
 
-In: a picture and a `Target`. Out: the bytes of a .vq file like any other. Size and PSNR fall with lambda, by and large:
-qualities are tried with their own lambda until none should be nearer to the target, then lambda moves. Every trial is a
-real encoding.
+In: a picture and a `Target`. Out: the bytes of an ordinary .vq file.
+
+Size and PSNR fall as lambda rises, with rare exceptions. The search first tries qualities with their own lambda, until
+no other quality is expected to be nearer to the target. It then adjusts lambda at the nearest quality, with secant
+steps and bisection. Every trial is a complete encoding.
 """
 
 from __future__ import annotations
@@ -20,19 +22,20 @@ from vqcodec.progress import Progress
 
 __all__ = ["Target", "compress_to"]
 
-TRIALS = 16
-LAMBDA_RANGE = math.log(8.0)  # how far lambda may go from that of a quality, each way
-FINEST = 0.004  # of log lambda: steps that are not worth a trial
-# How the figures fall with log lambda, to begin with, and about how far they lie apart from quality to quality.
-SLOPES = {"bytes": -0.17, "psnr": -0.65}  # log bytes; dB
-STEPS = {"bytes": 0.33, "psnr": 1.35}
+TRIALS = 16  # at most
+LAMBDA_RANGE = math.log(8.0)  # largest change of log lambda from that of a quality, up or down
+FINEST = 0.004  # smallest interval of log lambda that is worth another trial
+# Initial estimates. A figure is the log of the bytes, or the PSNR in dB.
+SLOPES = {"bytes": -0.17, "psnr": -0.65}  # change of the figure per unit of log lambda
+STEPS = {"bytes": 0.33, "psnr": 1.35}  # difference of the figure between neighbouring qualities
 
 
 @dataclass(frozen=True)
 class Target:
-    """A size that is not to be exceeded, or a PSNR that is to be reached, and met closely from that side.
+    """An upper bound of the file size, or a lower bound of the PSNR; the result should lie close to the bound.
 
-    Where the codes of a small picture leave no figure so close, the nearest on that side will do.
+    `misses_by` defines "close". A small picture has few possible sizes and PSNRs, perhaps none of them so close; then
+    the nearest one that keeps the bound is accepted. Raises `UsageError` for a value that is not a positive number.
     """
 
     kind: Literal["bytes", "psnr"]
@@ -43,10 +46,10 @@ class Target:
             raise UsageError(f"a target must be more than 0, not {self.value:g}")
 
     def misses_by(self, figure: float) -> float:
-        """0 where the figure meets the target, else a positive (too good, too large) or negative distance.
+        """0 if the figure (bytes or dB) meets the target, else its distance: positive if it is too large.
 
-        The unit is that of `SLOPES`. A size must lie within 2 % (or 16 bytes) below its target, a PSNR within 0.05 dB
-        above.
+        The distance is in log bytes or dB, as in `SLOPES`. A size meets the target from 2 % (or 16 bytes, if that is
+        more) below it up to the target itself, a PSNR from the target up to 0.05 dB above it.
         """
         if self.kind == "psnr":
             low, high = self.value, self.value + 0.05
@@ -55,7 +58,7 @@ class Target:
         return 0.0 if low <= figure <= high else math.log(figure) - math.log(0.99 * high)
 
     def holds(self, miss: float) -> bool:
-        """Whether a figure that misses by so much is on the right side."""
+        """Whether a figure with that distance, from `misses_by`, keeps the bound."""
         return miss >= 0 if self.kind == "psnr" else miss <= 0
 
     def text(self, figure: float) -> str:
@@ -65,26 +68,29 @@ class Target:
 
 @dataclass(frozen=True)
 class Trial:
-    """An encoding that was tried."""
+    """The result of one trial encoding."""
 
     quality: int  # from 1
-    shift: float  # log lambda beside that of the quality
-    figure: float
-    miss: float
+    shift: float  # difference of log lambda from that of the quality
+    figure: float  # bytes or dB
+    miss: float  # from `Target.misses_by`
 
 
 def compress_to(
     codec: Codec, picture: Picture, target: Target, progress: Progress | None = None, effort: int = DEFAULT_EFFORT
 ) -> bytes:
-    """The bytes of a .vq file that meets the target. Raises `UsageError` where the model cannot meet it."""
+    """Compress a picture to the bytes of a .vq file that meets the target.
+
+    Raises `UsageError` if the model cannot meet it, `LimitExceeded` for a picture beyond the codec's limits.
+    """
     if min(codec.model.config.vqvae.lambdas) <= 0:
-        raise UsageError(f"the model {codec.model.name} has no rate to choose; a target needs another model")
+        raise UsageError(f"the model {codec.model.name} has no rate term and cannot meet a target; use another model")
     search = _Search(codec, picture, target, effort)
     for count in range(TRIALS):
-        place = search.next()
-        if place is None:
+        point = search.next()
+        if point is None:
             break
-        search.visit(*place)
+        search.run_trial(*point)
         if progress:
             progress(0.9 * (1 - 0.75 ** (count + 1)))
     if search.best is None or search.one_sided():
@@ -97,45 +103,50 @@ def compress_to(
 
 
 class _Search:
-    """Trials of one picture."""
+    """The trials for one picture."""
 
     def __init__(self, codec: Codec, picture: Picture, target: Target, effort: int) -> None:
         self.codec, self.picture, self.target, self.effort = codec, picture, target, effort
         self.qualities = codec.model.config.vqvae.qualities
         self.trials: list[Trial] = []
-        self.best: tuple[Trial, Codes] | None = None  # the nearest on the right side
+        self.best: tuple[Trial, Codes] | None = None  # the nearest trial that keeps the bound
 
     def next(self) -> tuple[int, float] | None:
-        """The quality and the shift to try; None where the target is met, or nothing is left to try."""
+        """The quality and the shift to try next; None if the target is met or nothing is left to try."""
         if self.best is not None and self.best[0].miss == 0:
             return None
-        plain = {trial.quality: trial for trial in self.trials if trial.shift == 0}
-        if not plain:
+        unshifted = {trial.quality: trial for trial in self.trials if trial.shift == 0}
+        if not unshifted:
             return self.codec.quality(None), 0.0
-        nearest = min(plain.values(), key=lambda trial: abs(trial.miss))
+        nearest = min(unshifted.values(), key=lambda trial: abs(trial.miss))
         steps = round(max(-self.qualities, min(self.qualities, nearest.miss / STEPS[self.target.kind])))
-        beyond = nearest.quality + (-1 if nearest.miss > 0 else 1)  # towards the target
-        wanted = min(max(nearest.quality - steps, 1), self.qualities)
-        if wanted not in plain:
-            return wanted, 0.0
-        for quality in (nearest.quality, beyond):  # if lambda does not reach so far, the next quality's may
+        neighbour = nearest.quality + (-1 if nearest.miss > 0 else 1)  # towards the target
+        expected = min(max(nearest.quality - steps, 1), self.qualities)
+        if expected not in unshifted:
+            return expected, 0.0
+        # If no lambda of the nearest quality reaches the target, one of the next quality may.
+        for quality in (nearest.quality, neighbour):
             if 1 <= quality <= self.qualities:
-                shift = self._shift(quality) if quality in plain else 0.0
+                shift = self._shift(quality) if quality in unshifted else 0.0
                 if shift is not None:
                     return quality, shift
         return None
 
     def _shift(self, quality: int) -> float | None:
-        """Where the miss of a quality should be 0: between trials on both sides, or farther out, along their secant."""
-        mine = [trial for trial in self.trials if trial.quality == quality]
-        over = max((t for t in mine if t.miss > 0), key=lambda t: t.shift, default=None)  # lambda must be higher
-        under = min((t for t in mine if t.miss < 0), key=lambda t: t.shift, default=None)
+        """The shift at which the miss of a quality is expected to be 0; None if no shift is left to try.
+
+        Interpolates between the trials on both sides of the target by secant or bisection. If all trials are on one
+        side, extrapolates along the secant, at most to `LAMBDA_RANGE`.
+        """
+        trials = [trial for trial in self.trials if trial.quality == quality]
+        over = max((t for t in trials if t.miss > 0), key=lambda t: t.shift, default=None)  # lambda must be higher
+        under = min((t for t in trials if t.miss < 0), key=lambda t: t.shift, default=None)
         if over and under:
             gap = under.shift - over.shift
             if gap < FINEST:
                 return None
             share = over.miss / (over.miss - under.miss)
-            if not 0.1 < share < 0.9 or len(mine) % 3 == 0:  # a secant that hardly moves finds nothing
+            if not 0.1 < share < 0.9 or len(trials) % 3 == 0:  # bisect, in case the secant makes too little progress
                 share = 0.5
             return over.shift + share * gap
         edge = over or under
@@ -143,14 +154,14 @@ class _Search:
         if abs(edge.shift) == LAMBDA_RANGE:
             return None
         slope = SLOPES[self.target.kind]
-        near = min((t for t in mine if t is not edge), key=lambda t: abs(t.shift - edge.shift), default=None)
+        near = min((t for t in trials if t is not edge), key=lambda t: abs(t.shift - edge.shift), default=None)
         if near and math.isfinite(edge.miss - near.miss):
             slope = min((edge.miss - near.miss) / (edge.shift - near.shift), slope / 8)
         step = max(abs(edge.miss / slope), 0.05)
         return max(-LAMBDA_RANGE, min(LAMBDA_RANGE, edge.shift + math.copysign(step, edge.miss)))
 
-    def visit(self, quality: int, shift: float) -> None:
-        """Try an encoding."""
+    def run_trial(self, quality: int, shift: float) -> None:
+        """Encode once and record the result."""
         codec, picture = self.codec, self.picture
         codes = codec.to_codes(picture.pixels, quality, None, self.effort, math.exp(shift))
         if self.target.kind == "psnr":
@@ -165,15 +176,17 @@ class _Search:
             self.best = trial, codes
 
     def one_sided(self) -> bool:
-        """Whether all that the model makes of the picture is too much, or all too little."""
+        """Whether all trials miss the target on the same side."""
         return all(t.miss > 0 for t in self.trials) or all(t.miss < 0 for t in self.trials)
 
     def explanation(self) -> str:
-        """Why the target cannot be met."""
+        """The error message for a target that cannot be met."""
         nearest = min(self.trials, key=lambda t: abs(t.miss))
-        too_much, too_little = ("least", "most") if self.target.kind == "bytes" else ("lowest", "highest")
+        least, most = (
+            ("smallest size", "largest size") if self.target.kind == "bytes" else ("lowest PSNR", "highest PSNR")
+        )
         return (
             f"the target of {self.target.text(self.target.value)} cannot be met: the "
-            f"{too_much if nearest.miss > 0 else too_little} that the model {self.codec.model.name} makes of this "
+            f"{least if nearest.miss > 0 else most} that the model {self.codec.model.name} reaches for this "
             f"picture is {self.target.text(nearest.figure)}"
         )

@@ -1,10 +1,10 @@
-"""Codes as data: the codes of pictures <-> one safetensors file, for those who train on codes.
+"""Codes as data: the codes of pictures <-> one safetensors file, for example to train other models on codes.
 
-In: `Tokens`, the codes of pictures under one model. Out: a file, and back. Needs no torch.
+In: `Tokens`, the codes of pictures from one model. Out: a file, and back. Needs no torch.
 
-The file holds a tensor for each picture, named "0", "1" and so on: its codes [G, h, w], uint8 where no codebook of the
-model has more than 256 codes, uint16 otherwise. The metadata has one entry, "vqcodec.tokens": JSON of the fields of
-`_Head`. Checksums cover the codes of each picture and the JSON, since safetensors itself notices no flipped bit.
+The file holds one tensor for each picture, named "0", "1" and so on: its codes [G, h, w]. They are uint8 if no codebook
+of the model has more than 256 codes, otherwise uint16. The metadata has one entry, "vqcodec.tokens": the fields of
+`_Header` as JSON. Checksums cover the codes of each picture and the JSON, because safetensors itself has none.
 """
 
 from __future__ import annotations
@@ -47,32 +47,35 @@ VERSION = 1
 Vocabulary = tuple[tuple[int, ...], ...]
 
 
-@dataclass(frozen=True, eq=False)  # a comparison of arrays has no single truth value
+@dataclass(frozen=True, eq=False)  # comparing arrays gives no single truth value
 class PictureTokens:
-    """The codes of a picture, and what else it takes to make the picture of them."""
+    """The codes of a picture, and everything else that decoding them needs."""
 
-    name: str  # of its file, without a folder
+    name: str  # of the picture's file, without the folder
     width: int
     height: int
     mode: Literal["RGB", "L"]
     quality: int  # from 1
-    codes: npt.NDArray[np.integer]  # [G, h, w]; uint8 or uint16 in what `read_tokens` gives
+    codes: npt.NDArray[np.integer]  # [G, h, w]; uint8 or uint16 when read by `read_tokens`
 
 
 @dataclass(frozen=True, eq=False)
 class Tokens:
-    """Pictures under one model. `vocabulary[q - 1][g]` codes of codebook g are in use at quality q: 0 and up."""
+    """The tokens of pictures from one model.
+
+    At quality q, codebook g uses the codes 0 to `vocabulary[q - 1][g]` - 1.
+    """
 
     model: str  # its name
-    digest: str  # hexadecimal
-    stride: int  # pixels of a position, each way
+    digest: str  # of the model, hexadecimal
+    stride: int  # height and width of a latent position in pixels
     vocabulary: Vocabulary
     wide: bool  # uint16: some codebook has more than 256 codes, used or not
     pictures: tuple[PictureTokens, ...] = ()
 
     @classmethod
     def of(cls, model: Model, pictures: Sequence[PictureTokens] = ()) -> Tokens:
-        """The codes of pictures that `model` made."""
+        """The tokens of pictures that `model` encoded."""
         stride = model.config.vqvae.stride
         return cls(model.name, model.digest.hex(), stride, vocabulary(model), is_wide(model), tuple(pictures))
 
@@ -88,7 +91,7 @@ class _Entry:
 
 
 @dataclass(frozen=True)
-class _Head:
+class _Header:
     version: int
     model: str
     digest: str
@@ -100,28 +103,28 @@ class _Head:
 
 
 def is_wide(model: Model) -> bool:
-    """Whether a code of the model may take more than a byte."""
+    """Whether a code of the model may need more than one byte."""
     return max(size for size, _ in model.config.vqvae.codebooks) > 256
 
 
-@lru_cache(maxsize=8)  # it takes all priors
+@lru_cache(maxsize=8)  # loads every prior of the model, which takes time
 def vocabulary(model: Model) -> Vocabulary:
-    """How many codes of each codebook a model uses at each quality: the first ones. Raises `ModelError`."""
-    found = []
+    """How many codes (the first ones) of each codebook a model uses at each quality. Raises `ModelError`."""
+    sizes = []
     for quality in range(model.config.vqvae.qualities):
         prior = model.prior(quality)
-        state = np.zeros((1, prior.layout.channels), np.float32)  # any will do: a cell has a count for each code
-        found.append(tuple(prior.counts(g, state).shape[1] for g in range(len(prior.layout.sizes))))
-    return tuple(found)
+        state = np.zeros((1, prior.layout.channels), np.float32)  # any state gives one count for each code
+        sizes.append(tuple(prior.counts(g, state).shape[1] for g in range(len(prior.layout.sizes))))
+    return tuple(sizes)
 
 
 def write_tokens(path: str | Path, tokens: Tokens, *, force: bool = False) -> None:
-    """Write a file that appears whole or not at all. Raises `UsageError` where `tokens` contradict themselves."""
+    """Write a file of tokens atomically. Raises `UsageError` if `tokens` are inconsistent."""
     write_atomic(Path(path), pack_tokens(tokens), force=force)
 
 
 def pack_tokens(tokens: Tokens) -> bytes:
-    """The bytes of a file of tokens. Raises `UsageError` where they contradict themselves."""
+    """The bytes of a file of tokens. Raises `UsageError` if the tokens are inconsistent."""
     from safetensors.numpy import save
 
     try:
@@ -133,16 +136,18 @@ def pack_tokens(tokens: Tokens) -> bytes:
         _Entry(p.name, p.width, p.height, p.mode, p.quality, _checksum(codes))
         for p, codes in zip(tokens.pictures, arrays, strict=True)
     )
-    head = _Head(VERSION, tokens.model, tokens.digest, tokens.stride, tokens.vocabulary, tokens.wide, entries, crc32=0)
-    head = replace(head, crc32=zlib.crc32(to_json(head).encode()))
-    data: bytes = save({str(index): codes for index, codes in enumerate(arrays)}, metadata={KEY: to_json(head)})
+    header = _Header(
+        VERSION, tokens.model, tokens.digest, tokens.stride, tokens.vocabulary, tokens.wide, entries, crc32=0
+    )
+    header = replace(header, crc32=zlib.crc32(to_json(header).encode()))
+    data: bytes = save({str(index): codes for index, codes in enumerate(arrays)}, metadata={KEY: to_json(header)})
     return data
 
 
 def read_tokens(path: str | Path) -> Tokens:
-    """Read and check a file of tokens. Raises `BadFile`: another kind of file, or a damaged one."""
+    """Read and check a file of tokens. Raises `BadFile` for another kind of file or a damaged one."""
     path = Path(path)
-    if not path.is_file():  # what a device or a pipe gives may have no end
+    if not path.is_file():  # reading from a device or a pipe might never end
         raise BadFile(f"{path}: {'not a file' if path.exists() else 'there is no such file'}")
     try:
         return _read(path)
@@ -152,56 +157,57 @@ def read_tokens(path: str | Path) -> Tokens:
         raise BadFile(f"{path}: cannot be read ({error.strerror or error})") from None
     except MemoryError:
         raise
-    except Exception as error:  # types that numpy lacks and sizes beyond its integers fail in many ways
-        raise BadFile(f"{path}: not a whole safetensors file ({error or type(error).__name__})") from None
+    except Exception as error:  # safetensors and numpy raise many types for invalid types, shapes and sizes
+        raise BadFile(f"{path}: not a complete safetensors file ({error or type(error).__name__})") from None
 
 
 def _read(path: Path) -> Tokens:
     from safetensors import safe_open
 
     with safe_open(path, framework="numpy") as file:
-        head = _read_head((file.metadata() or {}).get(KEY))
-        names = [str(index) for index in range(len(head.pictures))]
+        header = _read_header((file.metadata() or {}).get(KEY))
+        names = [str(index) for index in range(len(header.pictures))]
         if set(file.keys()) != set(names):
-            raise DamagedFile("its tensors are not those of its pictures; the file is damaged")
+            raise DamagedFile("its tensors do not match its list of pictures; the file is damaged")
         arrays = [file.get_tensor(name) for name in names]
     pictures = tuple(
         PictureTokens(entry.name, entry.width, entry.height, entry.mode, entry.quality, codes)
-        for entry, codes in zip(head.pictures, arrays, strict=True)
+        for entry, codes in zip(header.pictures, arrays, strict=True)
     )
-    tokens = Tokens(head.model, head.digest, head.stride, head.vocabulary, head.wide, pictures)
-    for entry, codes in zip(head.pictures, arrays, strict=True):
+    tokens = Tokens(header.model, header.digest, header.stride, header.vocabulary, header.wide, pictures)
+    for entry, codes in zip(header.pictures, arrays, strict=True):
         if codes.dtype != _dtype(tokens) or _checksum(codes) != entry.crc32:
             raise DamagedFile(f"the codes of {entry.name} are damaged")
     _check(tokens)
     return tokens
 
 
-def _read_head(text: str | None) -> _Head:
+def _read_header(text: str | None) -> _Header:
+    """Parse and check the JSON in the metadata. Raises `BadFile`."""
     if text is None:
-        raise BadFile("not a file of tokens: its metadata has no entry of vqcodec's")
+        raise BadFile("not a file of tokens: its metadata has no entry vqcodec.tokens")
     try:
         value = json.loads(text)
         version = value.get("version") if isinstance(value, dict) else None
-        if isinstance(version, int) and version > VERSION:  # the fields may be others
-            raise UnsupportedFile(f"a file of tokens of version {version}; please upgrade vqcodec")
-        head = from_json(_Head, text)
+        if isinstance(version, int) and version > VERSION:  # its fields may differ
+            raise UnsupportedFile(f"version {version} of files of tokens is not supported; please upgrade vqcodec")
+        header = from_json(_Header, text)
     except (ValueError, RecursionError, ModelError) as error:
         raise DamagedFile(f"its description of the pictures is damaged: {error}") from None
-    if head.version != VERSION:
-        raise DamagedFile(f"there is no version {head.version} of files of tokens")
-    if zlib.crc32(to_json(replace(head, crc32=0)).encode()) != head.crc32:
+    if header.version != VERSION:
+        raise DamagedFile(f"there is no version {header.version} of files of tokens; the file is damaged")
+    if zlib.crc32(to_json(replace(header, crc32=0)).encode()) != header.crc32:
         raise DamagedFile("its description of the pictures is damaged")
-    return head
+    return header
 
 
 def _check(tokens: Tokens) -> None:
-    """Raise `DamagedFile` where tokens contradict themselves, or name files that cannot be."""
+    """Raise `DamagedFile` if tokens are inconsistent, or contain an invalid file name."""
     most = 1 << (16 if tokens.wide else 8)
-    sound = all(sizes and min(sizes) >= 1 and max(sizes) <= most for sizes in tokens.vocabulary)
-    sound = sound and re.fullmatch("[0-9a-f]{16}", tokens.digest) is not None
-    if tokens.stride < 1 or not sound or len({len(sizes) for sizes in tokens.vocabulary}) != 1:
-        raise DamagedFile("there can be no model of that digest, stride and vocabulary")
+    valid = all(sizes and min(sizes) >= 1 and max(sizes) <= most for sizes in tokens.vocabulary)
+    valid = valid and re.fullmatch("[0-9a-f]{16}", tokens.digest) is not None
+    if tokens.stride < 1 or not valid or len({len(sizes) for sizes in tokens.vocabulary}) != 1:
+        raise DamagedFile("invalid digest, stride or vocabulary")
     seen: dict[str, str] = {}
     for picture in tokens.pictures:
         name, codes = picture.name, picture.codes
@@ -215,25 +221,26 @@ def _check(tokens: Tokens) -> None:
         shape = (len(sizes), *grid_shape(picture.height, picture.width, tokens.stride))
         if min(picture.width, picture.height) < 1 or codes.shape != shape or codes.dtype.kind not in "iu":
             found = f"{codes.dtype} {list(codes.shape)}"
-            raise DamagedFile(f"{name}: {found} are no codes of a picture of {picture.width}x{picture.height} pixels")
+            raise DamagedFile(f"{name}: {found} does not fit a picture of {picture.width}x{picture.height} pixels")
         for g, size in enumerate(sizes):
             if codes[g].min() < 0 or codes[g].max() >= size:
-                raise DamagedFile(f"{name}: codebook {g + 1} has the codes 0 to {size - 1} at that quality, not others")
+                raise DamagedFile(f"{name}: a code is outside the range 0 to {size - 1} of codebook {g + 1}")
 
 
 def file_name(name: str) -> str:
-    """The name of the PNG file that a picture becomes. Raises `DamagedFile` for a name that leads elsewhere."""
+    """The name of the PNG file of a picture. Raises `DamagedFile` for a name that contains a path or is not valid."""
     if name in ("", ".", "..") or "\0" in name or Path(name).name != name or os.path.isabs(name):
         raise DamagedFile(f"{name!r} is not the name of a file")
     return Path(name).with_suffix(".png").name
 
 
 def render(codec: Codec, tokens: Tokens, picture: PictureTokens, progress: Progress | None = None) -> Picture:
-    """One of the pictures of `tokens`. Raises `UnknownModel`, `DamagedFile` or `LimitExceeded`."""
+    """Decode one of the pictures of `tokens`. Raises `UnknownModel`, `DamagedFile` or `LimitExceeded`."""
     model = codec.model
     if tokens.digest != model.digest.hex():
         raise UnknownModel(
-            f"the tokens are those of another model (digest {tokens.digest}) than {model.name} ({model.digest.hex()})"
+            f"the tokens are from another model (digest {tokens.digest}), "
+            f"not from {model.name} (digest {model.digest.hex()})"
         )
     if tokens.stride != model.config.vqvae.stride or tokens.vocabulary != vocabulary(model):
         raise DamagedFile("the tokens do not fit their model; the file is damaged")

@@ -1,6 +1,7 @@
-"""Codes <-> payloads, in integers: the prior and the range coder. Nothing here is rounded, so all machines agree.
+"""Entropy coding: codes <-> payloads, with an integer prior and a range coder.
 
-In: codes [G, h, w] of a unit of coding and the integers of a prior. Out: its payload, and back.
-Read `rangecoder` first, then `wavefront` (the order of coding) and `integer_prior` (codes -> counts). `formats` holds
-the number formats, `filter_weights` packs the weights of the post-filter.
+In: codes [G, h, w] of a unit of coding, and the integer tensors of a prior. Out: the payload of the unit. The same in
+the other direction. All arithmetic is exact, so the results are identical on every machine.
+Read `rangecoder` first, then `wavefront` (the coding order) and `integer_prior` (codes -> counts). `formats` defines
+the number formats, and `filter_weights` packs the weights of the post-filter.
 """

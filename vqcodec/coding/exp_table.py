@@ -1,6 +1,6 @@
-"""exp(-d/16) for d = 0..255, in units of 2^-23, rounded to nearest: the only exponentials of the format.
+"""Table of exp(-d/16) for d = 0..255, in units of 2^-23, rounded to nearest. Part of the file format.
 
-Committed as numbers, because `exp` of different C libraries differs in its last bit. Part of the file format.
+The format uses no other exponentials. The values are stored because the last bit of `exp` differs between C libraries.
 """
 
 from __future__ import annotations

@@ -1,15 +1,16 @@
-"""Codes -> counts: the PixelCNN prior in integers, the same on every machine.
+"""Codes -> counts: the PixelCNN prior in integer arithmetic, with identical results on every machine.
 
-In: codes already known, as gathered contexts. Out: for each cell and codebook, K counts (float32 integers from 1
-up, whose sum is a little below 2^22 at most) that the range coder takes as probabilities.
+In: the features of cells that are already coded, gathered as contexts. Out: for each cell and codebook, K counts that
+the range coder takes as probabilities. Counts are integers of at least 1 in float32; their sum is below 2^22 + K.
 
-All values are integers held in float32; `vqcodec.coding.formats` has their ranges. A product of 8-bit values whose sum
-of magnitudes stays below 2^24 is exact in float32 in any order, on any BLAS, with or without fused multiply-add, so
-a plain matrix product is a reproducible one. `IntegerPrior` refuses weights that could break that bound. Requantising
-is a floor after a multiplication by a power of two, done to the weights beforehand (their products and sums are the
-same integers, times that power), `exp` is a committed table: nothing is ever rounded.
+All values are integers stored in float32; `vqcodec.coding.formats` has their ranges. A sum of products of 8-bit values
+is exact in float32 if the sum of its magnitudes is below 2^24. This holds for any order of summation, on any BLAS, with
+or without fused multiply-add, so a plain matrix product is reproducible. `IntegerPrior` rejects weights that could
+exceed the bound. Requantisation is a multiplication by a power of two, followed by a floor. The multiplication is
+folded into the weights in advance, where it changes only the exponents of the products and sums. `exp` is a stored
+table. No operation ever rounds.
 
-In real numbers this is `vqcodec.nn.pixelcnn.GatedPixelCNN` with `exact=True`; see there for the sources.
+In real numbers, this is `vqcodec.nn.pixelcnn.GatedPixelCNN` with `exact=True`; see there for the sources.
 """
 
 from __future__ import annotations
@@ -34,20 +35,20 @@ from vqcodec.errors import ModelError
 
 __all__ = ["IntegerPrior", "Layout", "clamp", "gather_taps"]
 
-Floats = npt.NDArray[np.float32]  # integers in float32
+Floats = npt.NDArray[np.float32]  # integers stored as float32
 Codes = npt.NDArray[np.int32]
 Tensors = Mapping[str, npt.NDArray[np.generic]]
 
 _EXP = np.array(EXP, np.float32)
 MAX_SHIFT = 30
-ROWS = 128  # of counts that are computed at once: larger arrays take new memory from the system every time
+ROWS = 128  # rows of counts computed at once: larger arrays are newly allocated from the system every time
 
 
 @dataclass(frozen=True)
 class Layout:
-    """What the tensors of a prior must look like."""
+    """The sizes that determine the shapes of a prior's tensors."""
 
-    sizes: tuple[int, ...]  # K of each codebook; a quality may use fewer codes, the first ones
+    sizes: tuple[int, ...]  # K of each codebook; a quality may use only the first few codes
     qualities: int
     channels: int
     head_channels: int
@@ -57,7 +58,11 @@ class Layout:
 
 @dataclass(frozen=True)
 class Product:
-    """floor(x @ weight + bias): integers times a power of two for each output; bias contains the half that rounds."""
+    """floor(x @ weight + bias).
+
+    Weight and bias are integers times one power of two per output. The bias includes the 1/2 that turns the floor into
+    rounding to nearest.
+    """
 
     weight: Floats  # [I, O]
     bias: Floats  # [O]
@@ -71,13 +76,13 @@ class Product:
 
 @dataclass(frozen=True)
 class Block:
-    """A gated block: clamp(u) * clamp(v + 1/2), then a 1x1 product."""
+    """A gated block: clamp(u) * clamp(v + 1/2), followed by a 1x1 product."""
 
     gate: Product
     project: Product
 
     def __call__(self, context: Floats) -> Floats:
-        """[N, taps * C] -> [N, C], within the trunk's range."""
+        """[N, taps * C] -> [N, C], clamped to the range of the trunk."""
         y = self.gate(context)
         half = y.shape[1] // 2
         u = y[:, :half].clip(-GATE_MAX, GATE_MAX)
@@ -91,11 +96,15 @@ class IntegerPrior:
     """The prior at one quality and label: entry, blocks, state and heads as functions of gathered contexts."""
 
     def __init__(self, tensors: Tensors, layout: Layout, quality: int, label: int | None = None) -> None:
-        """Raises `ModelError` where a tensor is missing, misshapen or may break the bound of exact sums."""
+        """Load the prior of one quality (0-based), and of one class label if `label` is not None.
+
+        Raises `ModelError` if the quality or label does not exist, or if a tensor is missing, has a wrong shape or
+        dtype, or could exceed the bound of exact sums.
+        """
         if not 0 <= quality < layout.qualities:
-            raise ModelError(f"quality {quality + 1} is not among the {layout.qualities} of this prior")
+            raise ModelError(f"quality {quality + 1} is not among the {layout.qualities} qualities of this prior")
         if label is not None and not 0 <= label < layout.labels:
-            raise ModelError(f"label {label} is not among the {layout.labels} of this prior")
+            raise ModelError(f"label {label} is not among the {layout.labels} labels of this prior")
         self.layout = layout
         load = _Loader(tensors, quality, label)
         channels, head = layout.channels, layout.head_channels
@@ -105,37 +114,37 @@ class IntegerPrior:
             for i in range(layout.blocks - 1)
         ]
         self._to_state = load.product("state", channels, channels, labels=layout.labels)
-        self._embeddings, self._updates, self._heads, self._outs = [], [], [], []
-        for g, most in enumerate(layout.sizes):
+        self._embeddings, self._updates, self._heads, self._outputs = [], [], [], []
+        for g, max_rows in enumerate(layout.sizes):
             name = f"codes.{g}.{quality}"
-            size = load.rows(f"{name}.embedding", most)
+            size = load.rows(f"{name}.embedding", max_rows)
             self._embeddings.append(load.table(f"{name}.embedding", (size, channels)))
             if g < len(layout.sizes) - 1:
                 self._updates.append(load.table(f"{name}.state", (size, channels)))
             self._heads.append(load.product(f"head.{g}", channels, head))
-            self._outs.append(load.product(f"{name}.out", head, size, conditioned=False))
+            self._outputs.append(load.product(f"{name}.out", head, size, conditioned=False))
 
     def constant(self, g: int) -> bool:
-        """Whether codebook g has a single code in use: then it is 0 everywhere and costs nothing."""
+        """Whether codebook g uses a single code. Then its codes are 0 everywhere and are not coded."""
         return self.size(g) == 1
 
     def size(self, g: int) -> int:
-        """How many codes of codebook g are in use, the first ones."""
+        """Number of codes in use of codebook g. They are the first ones."""
         return len(self._embeddings[g])
 
     def embed(self, codes: Codes) -> Floats:
-        """Codes [N, G] -> the cells' embeddings [N, C]."""
+        """Codes [N, G] -> embeddings [N, C] of the cells."""
         total = self._embeddings[0][codes[:, 0]]
         for g in range(1, codes.shape[1]):
             total += self._embeddings[g][codes[:, g]]
         return clamp(total)
 
     def state(self, trunk: Floats) -> Floats:
-        """The trunk's last features [N, C] -> the state [N, C] that the heads read."""
+        """Last features of the trunk [N, C] -> state [N, C], the input of the heads."""
         return clamp(self._to_state(trunk))
 
     def counts(self, g: int, state: Floats) -> Floats:
-        """The state [N, C] -> counts [N, K] of the codes in use of codebook g, integers, none of them zero."""
+        """State [N, C] -> counts [N, K] of the codes in use of codebook g: integers of at least 1."""
         logits = self.logits(g, state)
         counts = np.empty_like(logits)
         for first in range(0, len(logits), ROWS):
@@ -143,21 +152,21 @@ class IntegerPrior:
         return counts
 
     def logits(self, g: int, state: Floats) -> Floats:
-        """The state [N, C] -> logits [N, K] of the codes in use of codebook g, in units of 2^-LOGIT_EXPONENT nats."""
-        return self._outs[g](self._heads[g](clamp(state)).clip(0, WEIGHT_MAX))
+        """State [N, C] -> logits [N, K] of the codes in use of codebook g, in units of 2^-LOGIT_EXPONENT nats."""
+        return self._outputs[g](self._heads[g](clamp(state)).clip(0, WEIGHT_MAX))
 
     def advance(self, g: int, state: Floats, codes: Codes) -> Floats:
-        """The state [N, C] after the codes [N] of codebook g are known."""
+        """Update the state [N, C] with the codes [N] of codebook g, for the codebooks after it."""
         if g < len(self._updates):
             state = state + self._updates[g][codes]
         return state
 
     def evaluate(self, codes: Codes) -> list[Floats]:
-        """Counts [H * W, K] of every codebook for a whole grid of known codes [G, H, W], all cells at once."""
+        """Counts [H * W, K] of every codebook for a complete grid of codes [G, H, W], all cells at once."""
         return self.evaluate_cells(self.states(codes), codes.reshape(len(codes), -1))
 
     def states(self, codes: Codes) -> Floats:
-        """The state [H * W, C] that the heads read at every cell of a whole grid of known codes [G, H, W]."""
+        """State [H * W, C] of every cell of a complete grid of codes [G, H, W]."""
         count, height, width = codes.shape
         x = self.embed(codes.reshape(count, -1).T).reshape(height, width, -1)
         h = self.entry(gather_taps(x, ENTRY_TAPS))
@@ -167,7 +176,7 @@ class IntegerPrior:
         return self.state(h)
 
     def evaluate_cells(self, state: Floats, codes: Codes) -> list[Floats]:
-        """Counts [N, K] of every codebook at cells of the state [N, C] whose codes [G, N] are known."""
+        """Counts [N, K] of every codebook at cells with the state [N, C] and the codes [G, N]."""
         counts = []
         for g, known in enumerate(codes):
             counts.append(self.counts(g, state))
@@ -176,7 +185,10 @@ class IntegerPrior:
 
 
 def gather_taps(x: Floats, taps: tuple[tuple[int, int], ...]) -> Floats:
-    """The neighbours at offsets (rows, columns) of every cell: [H, W, C] -> [H * W, taps * C], zeros outside."""
+    """Gather the neighbours of every cell at the offsets (rows, columns): [H, W, C] -> [H * W, taps * C].
+
+    Neighbours outside the grid are zeros.
+    """
     height, width, channels = x.shape
     padded = np.pad(x, ((2, 0), (2, 2), (0, 0)))
     shifted = [padded[2 + di : 2 + di + height, 2 + dj : 2 + dj + width] for di, dj in taps]
@@ -184,7 +196,7 @@ def gather_taps(x: Floats, taps: tuple[tuple[int, int], ...]) -> Floats:
 
 
 class _Loader:
-    """Reads tensors by name, with every check."""
+    """Reads tensors by name and validates them. Every method raises `ModelError`."""
 
     def __init__(self, tensors: Tensors, quality: int, label: int | None) -> None:
         self.tensors, self.quality, self.label = tensors, quality, label
@@ -203,7 +215,10 @@ class _Loader:
         labels: int = 0,
         conditioned: bool = True,
     ) -> Product:
-        """`limit`: largest magnitude of an input. `conditioned`: the bias has a row for each quality."""
+        """Load a product [N, inputs] -> [N, outputs].
+
+        `limit`: largest magnitude of an input. `conditioned`: the bias has one row per quality.
+        """
         weight = self._get(f"{name}.weight", (outputs, inputs), np.int8).astype(np.int64)
         shift = self._get(f"{name}.shift", (outputs,), np.int8).astype(np.int64)
         if conditioned:
@@ -214,42 +229,44 @@ class _Loader:
             bias = bias + self._get(f"{name}.label", (labels, outputs), np.int32)[self.label]
         largest = int((np.abs(weight).sum(axis=1) * limit + np.abs(bias)).max())
         if largest >= SUM_BOUND:
-            raise ModelError(f"the model's {name} may sum to {largest}, beyond the 2^24 that is exact everywhere")
+            raise ModelError(f"the model's {name} may sum to {largest}, beyond the 2^24 up to which sums are exact")
         if weight.min() < -WEIGHT_MAX or shift.min() < 0 or shift.max() > MAX_SHIFT:
             raise ModelError(f"the model's {name} has weights or shifts out of range")
         scale = np.ldexp(np.float32(1), -shift)
         return Product(np.ascontiguousarray(weight.T, np.float32) * scale, bias.astype(np.float32) * scale)
 
-    def rows(self, name: str, most: int) -> int:
-        """How many codes the table knows."""
+    def rows(self, name: str, max_rows: int) -> int:
+        """Number of rows of a table of codes, at most `max_rows`."""
         tensor = self.tensors.get(name)
         if tensor is None:
             raise ModelError(f"the model lacks the tensor {name}")
-        if tensor.ndim != 2 or not 1 <= tensor.shape[0] <= most:
-            raise ModelError(f"the model's {name} is not a table of 1 to {most} codes")
+        if tensor.ndim != 2 or not 1 <= tensor.shape[0] <= max_rows:
+            raise ModelError(f"the model's {name} is not a table of 1 to {max_rows} codes")
         return int(tensor.shape[0])
 
     def table(self, name: str, shape: tuple[int, int]) -> Floats:
+        """Load a table of 8-bit integers."""
         return self._get(name, shape, np.int8).astype(np.float32)
 
-    def _get(self, name: str, shape: tuple[int | None, ...], kind: type) -> npt.NDArray[np.generic]:
+    def _get(self, name: str, shape: tuple[int | None, ...], dtype: type) -> npt.NDArray[np.generic]:
+        """A tensor of this shape and dtype; None as the first size: any size above the quality."""
         tensor = self.tensors.get(name)
         if tensor is None:
             raise ModelError(f"the model lacks the tensor {name}")
         fits = len(tensor.shape) == len(shape) and all(
             b is None or a == b for a, b in zip(tensor.shape, shape, strict=True)
         )
-        if not fits or tensor.dtype != kind or (shape[0] is None and tensor.shape[0] <= self.quality):
-            raise ModelError(f"the model's {name} is {tensor.dtype} {tensor.shape}, not {kind.__name__} {shape}")
+        if not fits or tensor.dtype != dtype or (shape[0] is None and tensor.shape[0] <= self.quality):
+            raise ModelError(f"the model's {name} is {tensor.dtype} {tensor.shape}, not {dtype.__name__} {shape}")
         return tensor
 
 
 def _exponentials(logits: Floats, counts: Floats) -> None:
-    """Logits [N, K] -> counts [N, K], which are written into an array that is there."""
+    """Logits [N, K] -> counts [N, K], written into the array `counts`."""
     below = logits.max(axis=1, keepdims=True) - logits
     np.minimum(below, len(EXP) - 1, out=below)
     _EXP.take(below.astype(np.uint8), out=counts, mode="clip")
-    # Sums in float64 are exact here; a power of two brings them below 2^COUNT_BITS, flooring only lowers them.
+    # float64 sums are exact here. A power of two scales them below 2^COUNT_BITS; the floor can only reduce them.
     _, exponent = np.frexp(counts.sum(axis=1, dtype=np.float64))
     counts *= np.ldexp(np.float32(1), COUNT_BITS - exponent)[:, None]
     np.floor(counts, out=counts)
@@ -257,5 +274,5 @@ def _exponentials(logits: Floats, counts: Floats) -> None:
 
 
 def clamp(x: Floats) -> Floats:
-    """Within the range of the trunk's features."""
+    """Clamp to the range of the trunk's features."""
     return x.clip(-WEIGHT_MAX, WEIGHT_MAX)

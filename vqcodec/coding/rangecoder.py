@@ -1,66 +1,83 @@
-"""Counts and codes <-> bytes: units of the latent grid, each a range-coded stream of its own.
+"""Range coder: codes and counts <-> bytes. Each unit of the latent grid is a separate stream.
 
-In: grids of codes [G, H, W] and the integer prior. Out: one payload per unit, little-endian 32-bit words whose last
-word may lack trailing zero bytes. The coder is constriction's range coder (Martin 1979) with 24 bits of precision;
-the counts go in as float32, which is part of the format: float64 counts would give other words.
+In: grids of codes [G, H, W] and the integer prior. Out: one payload per unit, in little-endian 32-bit words. Trailing
+zero bytes of the last word are not stored. The coder is constriction's range coder (Martin 1979) with 24 bits of
+precision. It takes the counts as float32, which is part of the format: float64 counts would produce different words.
+Where constriction is not installed, range_coder.py writes and reads the same words, more slowly.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
-import constriction
 import numpy as np
 
+from vqcodec.coding import range_coder
 from vqcodec.coding.integer_prior import Codes, Floats, IntegerPrior
 from vqcodec.coding.wavefront import sweep, traverse
 from vqcodec.errors import DamagedFile, VqError
 from vqcodec.progress import Progress, share_of
 
-__all__ = ["Reader", "Writer", "read_units", "write_units"]
+try:
+    import constriction
+except ImportError:  # there are platforms without a wheel
+    constriction = None
 
-BATCH = 16  # units that go through their waves together: enough to keep two cores busy, little memory
-_WORD = 4
+__all__ = ["Reader", "Writer", "implementation", "read_units", "write_units"]
+
+BATCH = 16  # units whose waves are processed together: enough to keep two cores busy, with little memory
+_WORD = 4  # bytes
+
+
+def implementation() -> str:
+    """Which range coder is in use: "constriction" or "python". Both write and read the same words."""
+    return "python" if constriction is None else "constriction"
 
 
 class Writer:
-    """Codes -> words, for several units at once."""
+    """Encoder: codes -> words, for several units in parallel."""
 
     def __init__(self, units: int) -> None:
-        self._model = constriction.stream.model.Categorical(perfect=False)
-        self._coders = [constriction.stream.queue.RangeEncoder() for _ in range(units)]
+        queue = range_coder if constriction is None else constriction.stream.queue
+        self._coders = [queue.RangeEncoder() for _ in range(units)]
+        self._model = _categorical()
 
     def code(self, unit: int, symbols: Codes, counts: Floats) -> Codes:
-        """Append symbols [N] with counts [N, K]; returns them."""
-        self._coders[unit].encode(symbols, self._model, counts)
+        """Encode symbols [N] of a unit with counts [N, K]. Returns the symbols."""
+        self._coders[unit].encode(symbols, *self._model, counts)
         return symbols
 
     def payloads(self) -> list[bytes]:
-        """The finished streams."""
+        """The finished streams, one per unit."""
         return [_trim(coder.get_compressed().astype("<u4").tobytes()) for coder in self._coders]
 
 
 class Reader:
-    """Words -> codes, for several units at once."""
+    """Decoder: words -> codes, for several units in parallel."""
 
     def __init__(self, payloads: Sequence[bytes]) -> None:
-        self._model = constriction.stream.model.Categorical(perfect=False)
+        queue = range_coder if constriction is None else constriction.stream.queue
         self._coders = []
+        self._model = _categorical()
         for payload in payloads:
             padded = payload + bytes(-len(payload) % _WORD)
             words = np.frombuffer(padded, "<u4").astype(np.uint32)
-            self._coders.append(constriction.stream.queue.RangeDecoder(words))
+            self._coders.append(queue.RangeDecoder(words))
 
     def code(self, unit: int, symbols: Codes, counts: Floats) -> Codes:
-        """Read as many symbols as there are rows of counts [N, K]; `symbols` is not looked at."""
+        """Decode one symbol per row of counts [N, K]. Returns them; the values of `symbols` are ignored.
+
+        Raises `DamagedFile` if the stream is invalid.
+        """
         try:
-            read: Codes = self._coders[unit].decode(self._model, counts)
+            read: Codes = self._coders[unit].decode(*self._model, counts)
         except (AssertionError, ValueError) as error:
             raise DamagedFile(f"a unit's codes cannot be read ({error}); the file is damaged") from None
         return read
 
     def finish(self) -> None:
-        """Raises `DamagedFile` where a stream holds more than was read."""
+        """Raises `DamagedFile` if a stream contains more data than was read."""
         if not all(coder.maybe_exhausted() for coder in self._coders):
             raise DamagedFile("a unit holds more data than its codes need; the file is damaged")
 
@@ -73,15 +90,18 @@ def write_units(
     *,
     prove: bool = True,
 ) -> list[bytes]:
-    """Payloads of the grids [G, H, W] of codes. They are read back before they are returned, unless not to `prove`.
+    """Encode grids of codes [G, H, W], one payload per grid.
 
-    Raises `VqError` for a code that the prior does not know, and where what was read differs from what was written,
-    which only a broken machine or library can cause.
+    With `prove`, the payloads are decoded again and compared. `batch`: number of units processed together; it does not
+    change the payloads.
+
+    Raises `VqError` for a code out of the prior's range, and if the decoded codes differ from the input, which only a
+    faulty machine or library can cause.
     """
     for g in range(len(prior.layout.sizes)):
         if not all(((grid[g] >= 0) & (grid[g] < prior.size(g))).all() for grid in grids):
             raise VqError(
-                f"codebook {g} has {prior.size(g)} codes at this quality, and there are others; nothing was saved"
+                f"codebook {g} has {prior.size(g)} codes at this quality, and a code is out of range; nothing was saved"
             )
     payloads: list[bytes] = []
     total = len(grids)
@@ -97,8 +117,8 @@ def write_units(
             continue
         shapes = [(grid.shape[1], grid.shape[2]) for grid in group]
         middle, end = (first + len(group) / 2) / total, (first + len(group)) / total
-        proof = read_units(prior, written, shapes, share_of(progress, middle, end))
-        if not all(np.array_equal(a, b) for a, b in zip(proof, group, strict=True)):
+        read_back = read_units(prior, written, shapes, share_of(progress, middle, end))
+        if not all(np.array_equal(a, b) for a, b in zip(read_back, group, strict=True)):
             raise VqError("the codes read back differ from those written; nothing was saved")
     return payloads
 
@@ -110,20 +130,25 @@ def read_units(
     progress: Progress | None = None,
     batch: int = BATCH,
 ) -> list[Codes]:
-    """Grids [G, H, W] of codes of payloads with the given (H, W). Raises `DamagedFile`."""
+    """Decode payloads to grids of codes [G, H, W]; `shapes`: (H, W) of each. Raises `DamagedFile`."""
     grids: list[Codes] = []
     for first in range(0, len(payloads), batch):
-        some = slice(first, first + batch)
-        group = [np.zeros((len(prior.layout.sizes), *shape), np.int32) for shape in shapes[some]]
-        reader = Reader(payloads[some])
-        done, more = first / len(payloads), len(group) / len(payloads)
-        traverse(prior, group, reader, share_of(progress, done, done + more))
+        members = slice(first, first + batch)
+        group = [np.zeros((len(prior.layout.sizes), *shape), np.int32) for shape in shapes[members]]
+        reader = Reader(payloads[members])
+        start, share = first / len(payloads), len(group) / len(payloads)
+        traverse(prior, group, reader, share_of(progress, start, start + share))
         reader.finish()
         grids += group
     return grids
 
 
 def _trim(stream: bytes) -> bytes:
-    """Without the zero bytes at the end of the last word, which the reader adds again."""
+    """Remove the zero bytes at the end of the last word. The reader adds them again."""
     shortest = max(0, len(stream) - _WORD + 1)
     return stream[:shortest] + stream[shortest:].rstrip(b"\0")
+
+
+def _categorical() -> tuple[Any, ...]:
+    """The argument between symbols and counts that constriction takes: how counts become probabilities."""
+    return () if constriction is None else (constriction.stream.model.Categorical(perfect=False),)

@@ -1,22 +1,24 @@
-"""The order in which the cells of grids are coded: a traversal where codes are to come, a sweep where they are known.
+"""The coding order of the cells of grids, in two implementations: `traverse` for reading, `sweep` for writing.
 
-In: an integer prior, grids of codes [G, H, W] (to be filled by the traversal) and a coder, which is handed the same
-counts in the same order by both.
+In: an integer prior, grids of codes [G, H, W] (filled by `traverse`, complete for `sweep`) and a coder. Both functions
+pass the same counts to the coder in the same order.
 
-Cells with equal t = j + 2i depend only on cells with smaller t (row i, column j), so all of them are coded at once:
+Cells with equal t = j + 2i (row i, column j) depend only on cells with smaller t, so they form a wave that is coded at
+once:
 
         j  0  1  2  3  4
     i 0    0  1  2  3  4
       1    2  3  4  5  6      t = j + 2i
       2    4  5  6  7  8
 
-A grid takes W + 2(H - 1) waves instead of W * H steps; several grids go through their waves together. Features are
-kept sheared: those of one wave are one slab, row i of grid u at slot u * rows + i, so the neighbour (di, dj) lies in
-the slab of wave t + dj + 2di at slot + di. Only the last few slabs are ever needed: they form a ring.
+A grid takes W + 2(H - 1) waves instead of W * H steps. `traverse` processes the waves of several grids together. The
+features are stored sheared: the features of one wave form one slab, with row i of grid u at slot u * rows + i. The
+neighbour (di, dj) is therefore in the slab of wave t + dj + 2di, at slot + di. Only the last few slabs are needed, so
+they are stored in a ring.
 
-Who knows all codes need not go by waves to get the counts: products over all cells at once give the same integers. So a
-writer sweeps, which is faster (nearly twice for a picture of few units, whose waves are short), and the proof that
-follows, a traversal, checks one way by the other.
+`sweep` needs all codes in advance. It computes the features of all cells at once, which gives the same integers. This
+is faster: nearly twice as fast for a picture of few units, whose waves are short. The verification after encoding uses
+`traverse`, so it checks the two implementations against each other.
 """
 
 from __future__ import annotations
@@ -35,44 +37,44 @@ from vqcodec.progress import Progress
 
 __all__ = ["Coder", "Wave", "sweep", "traverse", "waves"]
 
-ABOVE = 2  # rows of zeros above every grid: the taps reach two rows up
-SWEPT = 256  # cells whose counts a sweep holds at a time, about: few enough for the caches
+ROWS_ABOVE = 2  # rows of zeros above every grid, because the taps reach two rows up
+SWEEP_CELLS = 256  # approximate number of cells whose counts `sweep` holds at a time: few enough for the CPU caches
 
 
 class Coder(Protocol):
-    """A writer or a reader: takes the symbols that are known, returns the symbols that are coded."""
+    """A writer or a reader of range-coded streams."""
 
     def code(self, unit: int, symbols: Codes, counts: Floats) -> Codes:
-        """Code symbols [N] of a unit with counts [N, K]; a writer returns them, a reader returns what it read."""
+        """Code symbols [N] of a unit with counts [N, K]. A writer returns them, a reader the decoded symbols."""
 
 
 @dataclass(frozen=True)
 class Wave:
-    """The cells of one wave. The cells of a grid are neighbours in the lists, from `starts[u]` to `starts[u + 1]`."""
+    """The cells of one wave. Those of grid u are contiguous in the arrays, from `starts[u]` to `starts[u + 1]`."""
 
     t: int
-    slots: npt.NDArray[np.intp]  # [N], where a cell's features are in a slab
+    slots: npt.NDArray[np.intp]  # [N], index of each cell in a slab
     rows: npt.NDArray[np.intp]  # [N]
     columns: npt.NDArray[np.intp]  # [N]
-    starts: tuple[int, ...]  # one more than there are grids
+    starts: tuple[int, ...]  # number of grids + 1 entries
 
 
 def waves(shapes: Sequence[tuple[int, int]]) -> Iterator[Wave]:
-    """The waves of grids with the given (height, width), in order."""
-    slots_per_grid = max(height for height, _ in shapes) + ABOVE
+    """The waves of grids with the given (height, width), in coding order. Some may have no cells."""
+    slots_per_grid = max(height for height, _ in shapes) + ROWS_ABOVE
     for t in range(max(width + 2 * (height - 1) for height, width in shapes)):
         rows = []
         for height, width in shapes:
             first = max(0, -((width - 1 - t) // 2))  # the smallest i with t - 2i < width
             rows.append(np.arange(first, max(first, min(height, t // 2 + 1)), dtype=np.intp))
         starts = np.cumsum([0, *map(len, rows)])
-        slots = np.concatenate([r + ABOVE + u * slots_per_grid for u, r in enumerate(rows)])
+        slots = np.concatenate([r + ROWS_ABOVE + u * slots_per_grid for u, r in enumerate(rows)])
         flat = np.concatenate(rows)
         yield Wave(t, slots, flat, t - 2 * flat, tuple(int(s) for s in starts))
 
 
 class Slabs:
-    """A ring of the features of the last waves: [depth, slots, C]."""
+    """Ring buffer of the features of the last waves: [depth, slots, C]."""
 
     def __init__(self, taps: tuple[tuple[int, int], ...], slots: int, channels: int) -> None:
         self.taps = taps
@@ -86,7 +88,7 @@ class Slabs:
         slab[wave.slots] = features
 
     def context(self, wave: Wave) -> Floats:
-        """The neighbours of the wave's cells: [N, taps * C]."""
+        """Gather the neighbours of the cells of a wave: [N, taps * C]."""
         out = np.empty((len(wave.slots), len(self.taps), self.ring.shape[2]), np.float32)
         for k, (di, dj) in enumerate(self.taps):
             out[:, k] = self.ring[(wave.t + dj + 2 * di) % self.depth, wave.slots + di]
@@ -94,19 +96,19 @@ class Slabs:
 
 
 def sweep(prior: IntegerPrior, grid: Codes, coder: Coder, unit: int, progress: Progress | None = None) -> None:
-    """Code a grid [G, H, W] of known codes as the given unit of the coder."""
+    """Encode a complete grid of codes [G, H, W] as the given unit of the coder."""
     books, height, width = grid.shape
     in_order = list(waves([(height, width)]))
     cells = np.concatenate([wave.rows * width + wave.columns for wave in in_order])
-    ends = sorted(set(np.cumsum([len(wave.rows) for wave in in_order]).tolist()))  # some waves have no cell
+    ends = sorted(set(np.cumsum([len(wave.rows) for wave in in_order]).tolist()))  # some waves have no cells
     states = prior.states(grid)[cells]
     codes = grid.reshape(books, -1)[:, cells]
     coded = [g for g in range(books) if not prior.constant(g)]
     begin = 0
-    group: list[slice] = []  # of waves
+    group: list[slice] = []  # the waves of the current group, relative to `begin`
     for first, last in pairwise([0, *ends]):
         group.append(slice(first - begin, last - begin))
-        if last - begin < SWEPT and last < len(cells):
+        if last - begin < SWEEP_CELLS and last < len(cells):
             continue
         known = codes[:, begin:last]
         counts = prior.evaluate_cells(states[begin:last], known)
@@ -119,23 +121,26 @@ def sweep(prior: IntegerPrior, grid: Codes, coder: Coder, unit: int, progress: P
 
 
 def traverse(prior: IntegerPrior, grids: Sequence[Codes], coder: Coder, progress: Progress | None = None) -> None:
-    """Code grids [G, H, W] wave by wave; each grid is a unit of its own for the coder."""
+    """Code grids of codes [G, H, W] wave by wave; grid u is unit u of the coder.
+
+    The grids are filled in place with the symbols that the coder returns.
+    """
     shapes = [(grid.shape[1], grid.shape[2]) for grid in grids]
-    slots = len(grids) * (max(height for height, _ in shapes) + ABOVE)
+    slots = len(grids) * (max(height for height, _ in shapes) + ROWS_ABOVE)
     channels = prior.layout.channels
-    seen = Slabs(ENTRY_TAPS, slots, channels)
+    embeddings = Slabs(ENTRY_TAPS, slots, channels)
     features = [Slabs(BLOCK_TAPS, slots, channels) for _ in prior.blocks]
     total = sum(height * width for height, width in shapes)
     done = 0
     for wave in waves(shapes):
-        h = prior.entry(seen.context(wave))
+        h = prior.entry(embeddings.context(wave))
         for block, slabs in zip(prior.blocks, features, strict=True):
             slabs.put(wave, h)
             h = clamp(h + block(slabs.context(wave)))
         state = prior.state(h)
         codes = np.zeros((len(wave.slots), len(prior.layout.sizes)), np.int32)
         for g in range(codes.shape[1]):
-            if prior.constant(g):  # nothing to code: 0 everywhere
+            if prior.constant(g):  # its codes are 0 everywhere and are not coded
                 state = prior.advance(g, state, codes[:, g])
                 continue
             counts = prior.counts(g, state)
@@ -146,7 +151,7 @@ def traverse(prior: IntegerPrior, grids: Sequence[Codes], coder: Coder, progress
                 rows, columns = wave.rows[cells], wave.columns[cells]
                 grid[g, rows, columns] = codes[cells, g] = coder.code(unit, grid[g, rows, columns], counts[cells])
             state = prior.advance(g, state, codes[:, g])
-        seen.put(wave, prior.embed(codes))
+        embeddings.put(wave, prior.embed(codes))
         done += len(wave.slots)
         if progress:
             progress(done / total)

@@ -1,7 +1,7 @@
-"""Many jobs -> their outcomes: one after the other, in processes of this machine, or on a Ray cluster.
+"""Jobs -> outcomes: sequentially, in worker processes on this machine, or on a Ray cluster.
 
-A picture costs its own outcome and no more, whatever happens to it: a process that dies over it is replaced, and it is
-tried once more before that counts as an error. The bytes of a result do not depend on where it was made.
+A picture that fails never affects the others. If a worker process dies, it is replaced and its picture is tried once
+more; then the picture counts as failed. The bytes of a result do not depend on where it was computed.
 """
 
 from __future__ import annotations
@@ -18,12 +18,15 @@ from vqcodec.files.work import Compressor, Decompressor
 
 __all__ = ["Where", "outcomes"]
 
-TRIES = 2  # how often a picture is given to a process that may die
+TRIES = 2  # attempts per picture if worker processes die
 
 
 @dataclass(frozen=True)
 class Where:
-    """Who does the work: so many processes (0: one for each processor), here or on the cluster at an address."""
+    """Where the jobs run: in `jobs` processes (0: one per core, None: default), here or on the Ray cluster at `ray`.
+
+    Raises `UsageError`.
+    """
 
     jobs: int | None = None
     ray: str | None = None
@@ -34,7 +37,7 @@ class Where:
 
     @property
     def alone(self) -> bool:
-        """Whether this process does the work itself."""
+        """Whether this process runs the jobs itself."""
         return self.ray is None and self.jobs in (None, 1)
 
 
@@ -45,9 +48,10 @@ def outcomes(
     where: Where,
     progress: Callable[[int, int], Callable[[float], None]],
 ) -> Generator[tuple[int, Outcome], None, None]:
-    """(index, outcome) of each job: in order where this process does the work, otherwise as they come.
+    """(index, outcome) of each job: in order if this process runs the jobs, otherwise as they finish.
 
-    Those that are `refused` are not begun. `progress` gives what is told the fraction done of one of so many parts.
+    Jobs in `refused` (index -> error) are not started. `progress(index, count)` returns the function that is called
+    with the fraction done of part `index` of `count`. Raises `VqError` for what concerns all jobs.
     """
     if where.alone:
         for index, job in enumerate(jobs):
@@ -61,16 +65,17 @@ def outcomes(
     if not todo:
         return
     tasks = (replace(jobs[index], accept_identical=True) for index in todo)
-    with closing(_answers(worker, tasks, len(todo), where)) as answers:
+    with closing(_run_remotely(worker, tasks, len(todo), where)) as answers:
         for count, (number, answer) in enumerate(answers, len(refused)):
             outcome = failed(VqError(answer.reason)) if isinstance(answer, Lost) else answer
             progress(count, len(jobs))(1.0)
             yield todo[number], outcome
 
 
-def _answers(
+def _run_remotely(
     worker: Compressor | Decompressor, tasks: Generator[Job, None, None], count: int, where: Where
 ) -> Generator[tuple[int, Outcome | Lost], None, None]:
+    """(index of the task, answer) of `count` tasks, from worker processes or a cluster, as they finish."""
     if where.ray is not None:
         from vqcodec.files.cluster import on_cluster
 
@@ -79,7 +84,7 @@ def _answers(
 
 
 def prepare(worker: Compressor | Decompressor) -> Callable[[Job], Outcome]:
-    """What does the jobs in a process of its own, where no surprise with one picture may end the others."""
+    """The function that a worker process runs for each job. An unexpected exception fails that job only."""
     worker.open()
 
     def work(job: Job) -> Outcome:

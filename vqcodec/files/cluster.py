@@ -1,8 +1,8 @@
-"""Jobs -> outcomes on a Ray cluster: Ray Data with one model for each actor.
+"""Jobs -> outcomes on a Ray cluster: Ray Data, with one loaded model per actor.
 
-The jobs go out in chunks, so that this process never holds more than a chunk of rows, and outcomes come back in any
-order. All nodes need vqcodec, the same model, and the files under the same names. Ray starts actors anew that died, and
-gives them their blocks again; pictures whose block was lost for good are tried once more, each in a block of its own.
+Jobs are submitted in chunks to bound the memory of this process. Outcomes arrive in any order. All nodes need vqcodec,
+the same model, and the files under the same paths. Ray restarts actors that died and retries their blocks. Pictures
+whose block failed for good are tried once more, each in its own block.
 """
 
 from __future__ import annotations
@@ -29,47 +29,47 @@ from vqcodec.files.work import Compressor, Decompressor, Record
 __all__ = ["on_cluster"]
 
 CHUNK = 20_000  # jobs
-BLOCK = 8  # jobs: so many outcomes come back together
+BLOCK = 8  # jobs per block: their outcomes arrive together
 LOCAL = "local"
-_PATIENCE = 120  # seconds, for the first answer of a cluster
-_LOST = "the processes that worked on it ended; perhaps there is not enough memory"
+_TIMEOUT = 120  # seconds, for the first answer of a cluster
+_LOST = "its worker processes died; perhaps there is not enough memory"
 
 
 def on_cluster(
     address: str, worker: Compressor | Decompressor, jobs: Iterable[Job], actors: int | None
 ) -> Generator[tuple[int, Outcome | Lost], None, None]:
-    """(index, outcome) of every job as it comes back; `actors` None is one for each processor of the cluster.
+    """(index, outcome) of every job as it finishes. `actors`: their number; None is one per CPU of the cluster.
 
-    The worker has been opened. Raises `UsageError` where there is no Ray or no such cluster, `VqError` where its nodes
-    cannot do the work, and `ModelError` where they have another model.
+    `worker` must be open. Raises `UsageError` if Ray is not installed or the cluster cannot be reached, `VqError` if
+    its nodes cannot run vqcodec or the cluster fails, and `ModelError` if they have a different model.
     """
-    with _connected(address) as processors:
-        count = actors or processors
+    with _connection(address) as cpus:
+        count = actors or cpus
         numbered = enumerate(jobs)
         while chunk := dict(islice(numbered, CHUNK)):
-            for most in (BLOCK, 1):
-                rows = [{"index": index, "job": _packed(job)} for index, job in chunk.items()]
-                blocks = -(-len(rows) // max(1, min(most, len(rows) // (4 * count))))
-                with closing(_passed(rows, blocks, worker, min(count, blocks))) as answers:
+            for block_size in (BLOCK, 1):
+                rows = [{"index": index, "job": _job_to_json(job)} for index, job in chunk.items()]
+                blocks = -(-len(rows) // max(1, min(block_size, len(rows) // (4 * count))))
+                with closing(_run_rows(rows, blocks, worker, min(count, blocks))) as answers:
                     for index, text in answers:
                         job = chunk.pop(index, None)
                         if job is not None:
-                            yield index, _unpacked(text, job)
+                            yield index, _outcome_from_json(text, job)
                 if not chunk:
                     break
             yield from ((index, Lost(_LOST)) for index in chunk)
 
 
 class Actor:
-    """A process on a node: the model is loaded once."""
+    """A worker process on a node. It loads the model once."""
 
     def __init__(self, worker: Compressor | Decompressor, settings: Mapping[str, Any]) -> None:
         self.worker = worker
-        self.fault: str | None = None  # that of this node: it ends the run, where an exception would be tried again
+        self.fault: str | None = None  # reported with each row and ends the run; Ray would retry an exception
         try:
             worker.open()
             if worker.settings() != settings:
-                raise ModelError("the model is not that of the machine where the command was given")
+                raise ModelError("its model differs from that of the machine where the command runs")
         except VqError as error:
             self.fault = str(error)
 
@@ -85,14 +85,15 @@ class Actor:
         return {"index": row["index"], "outcome": json.dumps(dataclasses.asdict(outcome))}
 
 
-def _packed(job: Job) -> str:
-    """As JSON in ASCII, which holds any name; absolute, since a worker has a folder of its own."""
+def _job_to_json(job: Job) -> str:
+    """Job -> JSON in ASCII, which can hold any file name. Paths are absolute: workers have another current folder."""
     assert job.source is not None
     assert job.target is not None
     return json.dumps([os.path.abspath(job.source), os.path.abspath(job.target), job.make_folder, job.ours])
 
 
-def _unpacked(text: str, job: Job) -> Outcome:
+def _outcome_from_json(text: str, job: Job) -> Outcome:
+    """JSON from an actor -> the outcome of `job`. Raises `ModelError` if the node reported a fault."""
     found = json.loads(text)
     if "fault" in found:
         raise ModelError(found["fault"])
@@ -104,43 +105,45 @@ def _unpacked(text: str, job: Job) -> Outcome:
     return Outcome(**found)
 
 
-def _passed(
+def _run_rows(
     rows: list[dict[str, Any]], blocks: int, worker: Compressor | Decompressor, actors: int
 ) -> Generator[tuple[int, str], None, None]:
-    """(index, outcome as text) of the rows, without those whose block was lost."""
+    """(index, outcome as JSON) of the rows, except those whose block failed. Raises `VqError`."""
     import ray.data
 
     compute = ray.data.ActorPoolStrategy(size=actors, max_tasks_in_flight_per_actor=2 if blocks < len(rows) else 1)
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", DeprecationWarning)  # of the last two, which Ray 2.64 will no longer take
+        warnings.simplefilter("ignore", DeprecationWarning)  # for the last two arguments, which Ray 2.64 will remove
         data = ray.data.from_items(rows, override_num_blocks=blocks).map(
             Actor,
             fn_constructor_args=(worker, worker.settings()),
             compute=compute,
             num_cpus=1,
             max_restarts=-1,
-            max_task_retries=1,  # a picture that kills whoever works on it must not do so for ever
+            max_task_retries=1,  # limits the retries of a picture that kills its worker
         )
     try:
         for batch in data.iter_batches(batch_size=None, prefetch_batches=0):
             yield from zip(batch["index"].tolist(), batch["outcome"].tolist(), strict=True)
-    except Exception as error:  # of many kinds
-        raise VqError(f"the cluster failed ({_reason(error)}); with --manifest the same command goes on") from None
+    except Exception as error:  # Ray raises many types
+        raise VqError(
+            f"the cluster failed ({_reason(error)}); with --manifest, repeat the command to continue"
+        ) from None
 
 
 @contextmanager
-def _connected(address: str) -> Iterator[int]:
-    """The number of processors of the cluster, while there is a connection. Raises `UsageError` or `VqError`."""
-    os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")  # what matters comes back as an error
-    if address != LOCAL:  # which needs a while to come up
-        os.environ.setdefault("RAY_NUM_REDIS_GET_RETRIES", "1")  # or it would look for an absent cluster for minutes
+def _connection(address: str) -> Iterator[int]:
+    """Connect to a cluster; yields its number of CPUs. Raises `UsageError` or `VqError`."""
+    os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")  # relevant failures are raised as errors
+    if address != LOCAL:  # a local cluster needs time to start
+        os.environ.setdefault("RAY_NUM_REDIS_GET_RETRIES", "1")  # else Ray tries for minutes to reach a missing cluster
     try:
         import ray
         import ray.data
     except ImportError:
         raise UsageError("--ray needs Ray: pip install 'vqcodec[ray]'") from None
     if address == LOCAL:
-        os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # it would tell its makers
+        os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # no usage reports to the makers of Ray
     handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
     options: dict[str, Any] = {"include_dashboard": False} if address == LOCAL else {}
     try:
@@ -152,18 +155,18 @@ def _connected(address: str) -> Iterator[int]:
                 logging_level=logging.CRITICAL,
                 **options,
             )
-        except Exception as error:  # of many kinds
-            raise UsageError(f"--ray {address}: there is no such cluster ({_reason(error)})") from None
-        for number, handler in handlers.items():  # Ray has put its own in their place
+        except Exception as error:  # Ray raises many types
+            raise UsageError(f"--ray {address}: cannot connect to the cluster ({_reason(error)})") from None
+        for number, handler in handlers.items():  # Ray has replaced them
             signal.signal(number, handler)
-        _quiet()
-        yield _probed(address)
+        _configure_ray_data()
+        yield _count_cpus(address)
     finally:
         ray.shutdown()
 
 
-def _quiet() -> None:
-    """What goes wrong with pictures is told by outcomes; and pictures must not end the run."""
+def _configure_ray_data() -> None:
+    """Make Ray Data silent, and tolerant of failed blocks: outcomes report what failed."""
     from ray.data import DataContext
 
     context = DataContext.get_current()
@@ -173,21 +176,22 @@ def _quiet() -> None:
     logging.getLogger("ray.data").setLevel(logging.CRITICAL)
 
 
-def _probed(address: str) -> int:
-    """The number of processors; VqError if a node cannot run vqcodec."""
+def _count_cpus(address: str) -> int:
+    """The number of CPUs of the cluster. Raises `VqError` if a node cannot run vqcodec."""
     import ray
 
     try:
-        ray.get(ray.remote(num_cpus=0)(_hello).remote(), timeout=_PATIENCE)
+        ray.get(ray.remote(num_cpus=0)(_import_on_node).remote(), timeout=_TIMEOUT)
         return max(1, int(ray.cluster_resources().get("CPU", 1)))
     except Exception as error:
         raise VqError(f"--ray {address}: its nodes cannot run vqcodec ({_reason(error)})") from None
 
 
-def _hello() -> str:
+def _import_on_node() -> str:
+    """Run on a node: unpickling it there imports vqcodec."""
     return __name__
 
 
 def _reason(error: Exception) -> str:
-    """The last line of what Ray says, which is the cause: the first ones are about its own machinery."""
+    """The last line of an error of Ray, which states the cause; the lines before it describe Ray's internals."""
     return str(error).strip().rpartition("\n")[2].strip() or type(error).__name__

@@ -1,8 +1,9 @@
-"""A manifest: what became of every picture, a line of JSON each, so that a run that was stopped can go on.
+"""The manifest: a JSON-lines file with the outcome of every picture, from which an interrupted run can continue.
 
-In: the jobs of a run, then outcomes. Out: the jobs that are left to do, and the file. A line is appended in one write
-as soon as its picture is finished; a run that is killed leaves at most one torn line, the last, which the next run
-removes. Of several lines about one output the last one counts. Paths are absolute, times are those of the file system.
+In: the jobs of a run, then their outcomes. Out: the jobs that are left to do, and the file.
+Each line is appended in one write as soon as its picture is finished. A run that is killed leaves at most one
+incomplete line, the last, which the next run removes. If several lines name the same output, the last one counts.
+Paths are absolute; times are modification times of the file system.
 """
 
 from __future__ import annotations
@@ -22,23 +23,26 @@ from vqcodec.files.plan import Job, seen, size_of
 
 __all__ = ["Manifest"]
 
-_START = b'{"input": "'  # of every line
+_START = b'{"input": "'  # every line starts with this
 
 
 class _Entry(NamedTuple):
-    """What counts of a line. There may be millions."""
+    """The fields of a line that are kept in memory. There may be millions of entries."""
 
-    input: str | None  # None: it failed
-    seen: tuple[int, int]
-    options: str
-    size: int | None  # of the output, if that is ours
+    input: str | None  # path; None: the job failed
+    seen: tuple[int, int]  # size and modification time (ns) of the input
+    options: str  # digest of the options; "": other options than now
+    size: int | None  # bytes of the output; None: no run with this manifest wrote it
 
 
 class Manifest:
-    """An open manifest, which no other run may use at the same time. Close it, or use it in `with`."""
+    """An open manifest. It is locked against other runs. Close it, or use it in `with`."""
 
     def __init__(self, path: Path, settings: Mapping[str, Any]) -> None:
-        """Open `path`, made if absent. Raises `OutputError`, or `UsageError` for what is no manifest."""
+        """Open `path`, created if needed. `settings`: all options that the results depend on.
+
+        Raises `OutputError`, or `UsageError` if the file is not a manifest or is in use.
+        """
         self.path = path
         text = json.dumps(settings, sort_keys=True)
         self.options = hashlib.sha256(text.encode()).hexdigest()[:16]
@@ -64,10 +68,12 @@ class Manifest:
         os.close(self._file)
 
     def left(self, jobs: Sequence[Job]) -> list[Job]:
-        """The jobs that are not done: as these options ask for it, of the input as it is, with the output still there.
+        """The jobs that are not done yet.
 
-        What is there of an earlier run may be replaced. An output that no line is about may come from a run that was
-        killed before it could write the line: it is made again, and is right if it comes out the same.
+        A job is done if a line has the same input, unchanged since then, and the same options, and if its output still
+        exists with the same size. The remaining jobs may replace outputs of earlier runs (`ours`). An output without a
+        line may come from a run that was killed before it wrote the line. Such a job runs again, and succeeds if the
+        result is identical (`accept_identical`).
         """
         found = []
         for job in jobs:
@@ -84,7 +90,7 @@ class Manifest:
         return found
 
     def add(self, job: Job, outcome: Outcome) -> None:
-        """Append what became of a job. Raises `OutputError`."""
+        """Append the outcome of a job. Raises `OutputError`."""
         assert job.source is not None
         assert job.target is not None
         size, time = outcome.seen or (None, None)
@@ -107,9 +113,9 @@ class Manifest:
             raise OutputError(f"cannot write {self.path}: {error.strerror}") from None
 
     def _lock(self) -> None:
-        """Until the file is closed, or the process dies."""
+        """Lock the file until it is closed or the process ends. Raises `UsageError`."""
         if not stat.S_ISREG(os.fstat(self._file).st_mode):
-            raise UsageError(f"{self.path} is not a file, as a manifest must be")
+            raise UsageError(f"{self.path} is not a regular file; a manifest must be one")
         try:
             import fcntl
         except ImportError:  # Windows
@@ -122,6 +128,7 @@ class Manifest:
             return
 
     def _read(self) -> None:
+        """Read all lines, and cut off an incomplete last line. Raises `UsageError`."""
         good = 0  # bytes
         with open(self.path, "rb") as stream:
             for number, line in enumerate(stream, 1):
@@ -129,14 +136,16 @@ class Manifest:
                     os.ftruncate(self._file, good)
                     return
                 try:
-                    self._take(json.loads(line))
+                    self._add_entry(json.loads(line))
                 except (ValueError, KeyError, TypeError):
-                    raise UsageError(f"{self.path} is no manifest: see its line {number}; name another file") from None
+                    raise UsageError(
+                        f"{self.path} is not a manifest: line {number} is invalid; name another file"
+                    ) from None
                 good += len(line)
 
-    def _take(self, line: dict[str, Any]) -> None:
+    def _add_entry(self, line: dict[str, Any]) -> None:
         before = (line["input_size"], line["input_mtime_ns"])
-        # Millions of equal texts would take their memory each.
+        # Share one string: there may be millions of entries.
         options = self.options if line["options"] == self.options else ""
         self.entries[line["output"]] = _Entry(
             line["input"] if line["error"] is None else None, before, options, line["output_size"]

@@ -1,4 +1,4 @@
-"""How a job ended. In: a job, and who does it. Out: an `Outcome`, whatever is wrong with the files."""
+"""Running one job. In: a job and a worker. Out: an `Outcome`; errors of the files are part of it, not raised."""
 
 from __future__ import annotations
 
@@ -16,17 +16,17 @@ NO_MEMORY = "there is not enough memory"
 
 @dataclass(frozen=True)
 class Outcome:
-    """How a job ended: with a record, or with an error."""
+    """The result of a job: a record, or an error."""
 
     record: Record | None
     error: str | None = None
-    exit_code: int = 0  # what that of the command would be, if it were the only one
-    seen: tuple[int, int] | None = None  # size and time (ns) of the input, before it was read
-    size: int | None = None  # of the output
+    exit_code: int = 0  # exit code of the command if this is its only job
+    seen: tuple[int, int] | None = None  # size and modification time (ns) of the input, before it was read
+    size: int | None = None  # bytes of the output
 
 
 def attempt(worker: Compressor | Decompressor, job: Job, progress: Callable[[float], None]) -> Outcome:
-    """Do one job, whatever may be wrong with its files."""
+    """Run one job. A `VqError` or a lack of memory becomes an outcome with an error."""
     before = seen(job.source)
     try:
         record = worker.work(job, progress)
@@ -36,4 +36,5 @@ def attempt(worker: Compressor | Decompressor, job: Job, progress: Callable[[flo
 
 
 def failed(error: VqError, before: tuple[int, int] | None = None) -> Outcome:
+    """The outcome of a job that failed. `before`: size and modification time (ns) of its input."""
     return Outcome(None, str(error), error.exit_code, before)

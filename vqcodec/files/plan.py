@@ -1,6 +1,6 @@
-"""Which file goes where. In: the inputs and -o of a command. Out: jobs, an input and an output each.
+"""Planning: the inputs and -o of a command -> jobs, each with one input and one output.
 
-`plan` settles every name before anything is done; `check` refuses what can be refused without slow work.
+`plan` determines all file names before any work starts. `check` finds errors of a job that need no slow work.
 """
 
 from __future__ import annotations
@@ -21,36 +21,38 @@ STREAM = "-"  # standard input or standard output
 SUFFIX = ".vq"
 
 
-@dataclass(frozen=True, slots=True)  # there may be millions
+@dataclass(frozen=True, slots=True)  # slots: there may be millions of jobs
 class Job:
-    """One file to make of another. `None` stands for standard input and for standard output."""
+    """One input file and the output file to make from it. `None` is standard input or standard output."""
 
     source: Path | None
     target: Path | None
-    make_folder: bool = False  # the target's folder, if it is absent
-    ours: int | None = None  # the size of an earlier result of ours, which may be replaced
-    accept_identical: bool = False  # a target that holds the very bytes of the result counts as written
+    make_folder: bool = False  # create the folder of the target if needed
+    ours: int | None = None  # bytes of an earlier result: a target of this size may be replaced
+    accept_identical: bool = False  # an existing target with the same bytes counts as written
 
     @property
     def input(self) -> str:
+        """The input as records name it."""
         return STREAM if self.source is None else str(self.source)
 
     @property
     def label(self) -> str:
-        """What a message calls the input."""
+        """The input as messages name it."""
         return "standard input" if self.source is None else str(self.source)
 
     @property
     def output(self) -> str:
+        """The output as records and messages name it."""
         return STREAM if self.target is None else str(self.target)
 
 
 def plan(inputs: Sequence[str], out: str | None, suffix: str, recursive: bool = False) -> tuple[Job, ...]:
-    """The jobs that make a file with `suffix` (".vq": compress; else decompress) of each input.
+    """One job per input file. Outputs get `suffix`: ".vq" for compressing, another one for decompressing.
 
-    A folder stands for the files of the right kind in it and, with `recursive`, in those below, which are mirrored
-    under `out`. Raises `UsageError` where the request is ambiguous: two outputs of one name, an output that is an
-    input, several results for one file.
+    A folder is replaced by the files of the right kind in it and, with `recursive`, in its subfolders, which are
+    mirrored under `out`. Raises `UsageError` if two outputs have the same name, if an output is an input, or if several
+    results would go to one file.
     """
     if STREAM in inputs:
         return (_from_stream(inputs, out),)
@@ -58,12 +60,12 @@ def plan(inputs: Sequence[str], out: str | None, suffix: str, recursive: bool = 
     if several and out == STREAM:
         raise UsageError("several files cannot go to standard output; name a folder with -o")
     if several and out is not None and os.path.exists(out) and not os.path.isdir(out):
-        raise UsageError(f"{out} is not a folder, and several files are to go there")
-    wanted = pictures_in if suffix == SUFFIX else _vq_files_in
+        raise UsageError(f"{out} is not a folder; for several files, -o must name a folder")
+    list_folder = pictures_in if suffix == SUFFIX else _vq_files_in
     make_folder = out is not None and (several or names_folder(out))
     jobs: list[Job] = []
     for name in inputs:
-        found = wanted(Path(name), recursive) if os.path.isdir(name) else [Path(name)]
+        found = list_folder(Path(name), recursive) if os.path.isdir(name) else [Path(name)]
         top = Path(name) if recursive and os.path.isdir(name) else None
         jobs += [Job(source, _target(source, out, make_folder, suffix, top), make_folder) for source in found]
     _refuse_clashes(jobs)
@@ -71,7 +73,10 @@ def plan(inputs: Sequence[str], out: str | None, suffix: str, recursive: bool = 
 
 
 def sources(names: Sequence[str]) -> list[Path | None]:
-    """The .vq files that arguments stand for: files, folders of them, or - for standard input (None)."""
+    """The .vq files that the arguments name: files, folders of them, or - for standard input (None).
+
+    Raises `UsageError`.
+    """
     found: list[Path | None] = []
     for name in names:
         if name == STREAM:
@@ -84,11 +89,11 @@ def sources(names: Sequence[str]) -> list[Path | None]:
 
 
 def pictures_in(folder: Path, recursive: bool = False) -> list[Path]:
-    """The files in `folder` whose suffix is that of a format Pillow reads, in order; recursive: also below it."""
+    """The files in `folder`, or also below it, with the suffix of a format that Pillow reads. Raises `UsageError`."""
     from PIL import Image
 
     suffixes = {suffix for suffix, kind in Image.registered_extensions().items() if kind in Image.OPEN}
-    # vqcodec itself may be a format of Pillow's
+    # vqcodec may have registered .vq with Pillow
     return _files_in(folder, frozenset(suffixes - {SUFFIX}), "pictures", recursive)
 
 
@@ -97,9 +102,10 @@ def _vq_files_in(folder: Path, recursive: bool = False) -> list[Path]:
 
 
 def _files_in(folder: Path, suffixes: frozenset[str], what: str, recursive: bool) -> list[Path]:
-    """Each folder's files by name, then what is below it. Links to folders are not followed: they may go in circles.
+    """The files with one of the suffixes: those of each folder, sorted by name, then those of its subfolders.
 
-    Names that begin with a dot are left out, such as the ._NAME files of macOS.
+    Links to folders are not followed, since they may form cycles. Names that begin with a dot are skipped, such as the
+    ._NAME files of macOS. Raises `UsageError` if a folder cannot be read or no file is found.
     """
     found: list[Path] = []
     waiting = [folder]
@@ -125,12 +131,12 @@ def _from_stream(inputs: Sequence[str], out: str | None) -> Job:
     if out is None or out == STREAM:
         return Job(None, None)
     if names_folder(out):
-        raise UsageError(f"standard input has no name to use in the folder {out}; -o must name a file")
+        raise UsageError(f"standard input has no file name; -o must name a file, not the folder {out}")
     return Job(None, Path(out))
 
 
 def names_folder(out: str) -> bool:
-    """Whether -o means a folder: one that is there, or a name that ends like one."""
+    """Whether -o names a folder: an existing one, or a name that ends with a slash."""
     return out.endswith(("/", os.sep)) or os.path.isdir(out)
 
 
@@ -146,33 +152,33 @@ def _target(source: Path, out: str | None, in_folder: bool, suffix: str, top: Pa
 
 
 def _refuse_clashes(jobs: Sequence[Job]) -> None:
-    """Raise `UsageError` if a job would write over the result of another one, or over an input."""
-    folders: dict[Path, str] = {}  # their real paths: a look at each of its parts is dear
+    """Raise `UsageError` if a job would overwrite the result of another job, or an input."""
+    folders: dict[Path, str] = {}  # real paths, cached: resolving one is slow
 
-    def place_of(path: Path) -> str:
+    def real_path(path: Path) -> str:
         folder = folders.get(path.parent)
         if folder is None:
             folder = folders[path.parent] = os.path.realpath(path.parent)
-        place = os.path.join(folder, path.name)
-        return os.path.realpath(place) if path.name in ("", "..") or os.path.islink(place) else place
+        path_key = os.path.join(folder, path.name)
+        return os.path.realpath(path_key) if path.name in ("", "..") or os.path.islink(path_key) else path_key
 
-    sources = {place_of(job.source) for job in jobs if job.source}
-    makers: dict[str, Job] = {}
+    sources = {real_path(job.source) for job in jobs if job.source}
+    writers: dict[str, Job] = {}
     for job in jobs:
         if job.target is None:
             continue
-        place = place_of(job.target)
-        if place in sources:
+        path_key = real_path(job.target)
+        if path_key in sources:
             raise UsageError(f"{job.output} is an input and would be overwritten; name another -o")
-        if place in makers:
-            raise UsageError(f"{makers[place].input} and {job.input} would both be written to {job.output}")
-        makers[place] = job
+        if path_key in writers:
+            raise UsageError(f"{writers[path_key].input} and {job.input} would both be written to {job.output}")
+        writers[path_key] = job
 
 
 def check(job: Job, force: bool, missing: type[VqError]) -> None:
-    """Raise what stands in the way of `job`, as far as that shows without the slow work.
+    """Raise `VqError` for each error of `job` that can be found without slow work.
 
-    missing: the error for an input that is not there.
+    missing: the type of error for an input that does not exist.
     """
     from vqcodec.output import check_destination
 
@@ -191,7 +197,7 @@ def check(job: Job, force: bool, missing: type[VqError]) -> None:
 
 
 def seen(source: Path | None) -> tuple[int, int] | None:
-    """Size and time of change (ns) of a file; None if there is none."""
+    """Size (bytes) and modification time (ns) of a file; None if it does not exist."""
     try:
         found = None if source is None else os.stat(source)
     except (OSError, ValueError):
@@ -200,6 +206,6 @@ def seen(source: Path | None) -> tuple[int, int] | None:
 
 
 def size_of(target: Path | None) -> int | None:
-    """Bytes of a file; None if there is none."""
+    """Size of a file in bytes; None if it does not exist."""
     found = seen(target)
     return None if found is None else found[0]

@@ -1,8 +1,8 @@
-"""Tasks -> answers, in several processes, in any order.
+"""A pool of worker processes: tasks -> answers, in any order.
 
-Each process is a fresh interpreter that prepares itself once and then takes one task after another. One that dies, for
-want of memory say, costs its task and no more. Whatever happens, none outlives this one for long: they are ended when
-the iteration ends, and they end themselves when their parent is gone, in both cases without leaving half a file.
+Each worker is a new interpreter that prepares itself once and then runs one task after another. If a worker dies, for
+example when memory runs out, only its task is lost. Workers never outlive the parent for long: they are terminated when
+the iteration ends, and they exit when the parent has died. In both cases they remove their temporary files first.
 """
 
 from __future__ import annotations
@@ -24,24 +24,24 @@ from vqcodec.errors import VqError
 
 __all__ = ["THREADS", "Lost", "cores", "in_processes"]
 
-A = TypeVar("A")  # what a process prepares itself with
+A = TypeVar("A")  # argument of `prepare`
 T = TypeVar("T")  # a task
 R = TypeVar("R")  # its answer
 
 THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "VECLIB_MAXIMUM_THREADS")
-_GRACE = 10  # seconds for a process to unwind
-MAX_FAILED_STARTS = 3  # processes that die while they start, in a row, are enough
+_GRACE = 10  # seconds for a process to clean up
+MAX_FAILED_STARTS = 3  # after this many processes in a row died while starting, give up
 
 
 @dataclass(frozen=True)
 class Lost:
-    """No answer: the process died over the task."""
+    """No answer: the process died while it ran the task."""
 
     reason: str
 
 
 def cores() -> int:
-    """How many processors this process may use."""
+    """The number of CPUs that this process may use."""
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
@@ -56,24 +56,24 @@ def in_processes(
     *,
     tries: int = 1,
 ) -> Generator[tuple[int, R | Lost], None, None]:
-    """(index, answer) of every task as it is done: `prepare(argument)(task)`, in up to `jobs` processes.
+    """(index, answer) of every task as it finishes: `prepare(argument)(task)`, in up to `jobs` processes.
 
-    `prepare` is a function at the top of a module; `threads` is what the libraries in each process may use, unless the
-    environment says otherwise. jobs 0: in this process, one after the other. An exception in a process is raised here.
-    `tasks` are taken one by one, when a process is free. A task that a process died over is tried again, each time in a
-    fresh one, until it was given `tries` times. Raises `VqError` where processes die before they take a task.
+    `prepare` must be a function at the top level of a module. `threads` is the number of threads that libraries use in
+    each process, unless the environment sets it. With jobs 0, the tasks run in this process, sequentially. An exception
+    in a process is raised here. A task is taken from `tasks` only when a process is free. If a process dies, its task
+    runs again in a fresh process, up to `tries` times in total. Raises `VqError` if processes die while starting.
     """
     if jobs == 0:
         work = prepare(argument)
         yield from ((index, work(task)) for index, task in enumerate(tasks))
         return
-    fresh = ((index, task, 1) for index, task in enumerate(tasks))
-    again: list[tuple[int, T, int]] = []  # (index, task, which try this is)
+    new_tasks = ((index, task, 1) for index, task in enumerate(tasks))
+    retries: list[tuple[int, T, int]] = []  # (index, task, number of the attempt)
     workers: list[_Worker[A, T, R]] = []
     failed_starts = 0  # in a row
     try:
         while True:
-            while len(workers) < jobs and (item := again.pop() if again else next(fresh, None)) is not None:
+            while len(workers) < jobs and (item := retries.pop() if retries else next(new_tasks, None)) is not None:
                 workers.append(_Worker(prepare, argument, threads))
                 workers[-1].give(item)
             if not workers:
@@ -84,62 +84,65 @@ def in_processes(
                 if isinstance(answer, _Ready):
                     failed_starts = 0
                     continue
-                index, task, turn = worker.item
-                if not isinstance(answer, Lost) and (item := next(fresh, None)) is not None:
+                index, task, attempt = worker.item
+                if not isinstance(answer, Lost) and (item := next(new_tasks, None)) is not None:
                     worker.give(item)
                 else:
                     workers.remove(worker)
                     worker.end()
-                if isinstance(answer, Lost) and not worker.ready:  # that is no fault of the task
+                if isinstance(answer, Lost) and not worker.ready:  # the task did not cause that
                     failed_starts += 1
                     if failed_starts >= MAX_FAILED_STARTS:
-                        raise VqError(f"no process can be started: {answer.reason}")
-                    again.append((index, task, turn))
-                elif isinstance(answer, Lost) and turn < tries:
-                    again.append((index, task, turn + 1))
+                        raise VqError(f"worker processes cannot start: {answer.reason}")
+                    retries.append((index, task, attempt))
+                elif isinstance(answer, Lost) and attempt < tries:
+                    retries.append((index, task, attempt + 1))
                 else:
                     yield index, answer
     finally:
         for worker in workers:
-            worker.process.terminate()  # all of them, before the first is waited for
+            worker.process.terminate()  # terminate all before waiting for any
         for worker in workers:
             worker.end()
 
 
 class _Ready:
-    """What a process says once it is prepared."""
+    """The first message of a process: `prepare` is done."""
 
 
 class _Worker(Generic[A, T, R]):
-    """A process, seen from outside."""
+    """The parent's handle of a worker process."""
 
     def __init__(self, prepare: Callable[[A], Callable[[T], R]], argument: A, threads: int) -> None:
-        context = multiprocessing.get_context("spawn")  # a fork would take locks and threads along
+        context = multiprocessing.get_context("spawn")  # a fork would copy locks that other threads hold
         self.pipe, other = context.Pipe()
         self.process = context.Process(target=_serve, args=(other, prepare, argument), daemon=True)
         self.ready = False
         with _environment(threads), _interrupts_blocked():
             self.process.start()
-        other.close()  # so that its end is noticed
+        other.close()  # else `recv` would not notice that the process ended
 
     def give(self, item: tuple[int, T, int]) -> None:
+        """Send a task: (index, task, number of the attempt)."""
         self.item = item
-        with suppress(OSError):  # it is dead already: `answer` will find that out
+        with suppress(OSError):  # the process is dead already; `answer` reports that
             self.pipe.send(item[1])
 
     def answer(self) -> R | Lost | _Ready:
+        """Receive the next message; waits for it. Raises the exception that the process sent, if any."""
         try:
             answer = self.pipe.recv()
         except (EOFError, OSError):
             self.process.join()
             code = self.process.exitcode
-            return Lost(f"the process that worked on it ended (exit code {code}); perhaps there is not enough memory")
+            return Lost(f"its worker process died (exit code {code}); perhaps there is not enough memory")
         if isinstance(answer, Exception):
             raise answer
         self.ready = True
         return cast("R | _Ready", answer)
 
     def end(self) -> None:
+        """Terminate the process, and kill it if it does not exit in time."""
         self.process.terminate()
         self.process.join(_GRACE)
         self.process.kill()
@@ -148,42 +151,43 @@ class _Worker(Generic[A, T, R]):
 
 
 def _serve(pipe: Connection, prepare: Callable[[A], Callable[[T], R]], argument: A) -> None:
-    """The life of a process."""
-    for name in ("SIGINT", "SIGHUP"):  # the parent gets them too, and ends this process; not every system has both
+    """The main loop of a worker process."""
+    for name in ("SIGINT", "SIGHUP"):  # the parent gets them too and terminates this process; Windows has no SIGHUP
         if hasattr(signal, name):
             signal.signal(getattr(signal, name), signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, _unwind)
+    signal.signal(signal.SIGTERM, _exit_cleanly)
     parent = multiprocessing.parent_process()
     assert parent is not None
-    threading.Thread(target=_die_with, args=(parent.sentinel,), daemon=True).start()
+    threading.Thread(target=_exit_with_parent, args=(parent.sentinel,), daemon=True).start()
     try:
         work = prepare(argument)
         pipe.send(_Ready())
         while True:
             pipe.send(work(pipe.recv()))
-    except (EOFError, BrokenPipeError):  # the parent is gone
+    except (EOFError, BrokenPipeError):  # the parent has died
         return
     except Exception as error:
         pipe.send(error)
 
 
-def _unwind(number: int, _: object) -> None:
-    """End, but remove temporary files first."""
+def _exit_cleanly(number: int, _: object) -> None:
+    """Signal handler: exit by an exception, so that temporary files are removed."""
     signal.signal(number, signal.SIG_IGN)
     sys.exit(128 + number)
 
 
-def _die_with(sentinel: int) -> None:
+def _exit_with_parent(sentinel: int) -> None:
+    """Wait for the end of the parent, then terminate this process."""
     wait([sentinel])
     with suppress(OSError):
-        os.kill(os.getpid(), signal.SIGTERM)  # to the main thread, which may be at work for long
+        os.kill(os.getpid(), signal.SIGTERM)  # interrupts the main thread, which may be busy
     time.sleep(_GRACE)
     os._exit(1)
 
 
 @contextmanager
 def _environment(threads: int) -> Iterator[None]:
-    """Numbers of threads for a new process; libraries read them when they are loaded."""
+    """Set the numbers of threads that a new process inherits; libraries read them when they are loaded."""
     added = [name for name in THREADS if name not in os.environ]
     os.environ.update(dict.fromkeys(added, str(threads)))
     try:
@@ -195,11 +199,11 @@ def _environment(threads: int) -> Iterator[None]:
 
 @contextmanager
 def _interrupts_blocked() -> Iterator[None]:
-    """A new process inherits that Ctrl-C is held back, and so cannot die of it with a traceback while it starts."""
+    """Block SIGINT: a new process inherits that, so that Ctrl-C cannot kill it with a traceback while it starts."""
     if not hasattr(signal, "pthread_sigmask"):
         yield
         return
-    resource_tracker.ensure_running()  # whose start would let interrupts through again
+    resource_tracker.ensure_running()  # starting it later would unblock SIGINT
     before = signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT])
     try:
         yield

@@ -1,6 +1,6 @@
-"""Bytes of .vq files in, results out: files, or standard input and output.
+"""Reading .vq files and writing results: from and to files, or standard input and output.
 
-In: where a job reads from and writes to. Out: bytes, or a file that is written atomically.
+In: the source or the target of a job. Out: bytes, or a file that is written atomically.
 """
 
 from __future__ import annotations
@@ -16,9 +16,10 @@ __all__ = ["read", "write_output"]
 
 
 def read(source: Path | None) -> bytes:
-    """All bytes of a .vq file, or of standard input, which may have no end. Raises `BadFile`.
+    """All bytes of a .vq file, or of standard input (None). Raises `BadFile`.
 
-    Of a file longer than any header no more is read than its header declares, and one byte that would be too much.
+    `MOST_HEADER` bytes are read first. If there is more, reading stops at the length that the header declares, plus
+    one byte that shows whether the file is longer. So an endless input does not exhaust memory.
     """
     from vqcodec.format.container import read_header
     from vqcodec.limits import ANY_SIZE, MOST_HEADER
@@ -27,7 +28,7 @@ def read(source: Path | None) -> bytes:
         with nullcontext(sys.stdin.buffer) if source is None else source.open("rb") as stream:
             pieces = [stream.read(MOST_HEADER)]
             if len(pieces[0]) == MOST_HEADER:
-                # How large a picture may be is decided when it is decoded.
+                # Limits on the size of the picture apply when it is decoded.
                 left = read_header(pieces[0], ANY_SIZE, partial=True).total_bytes + 1 - MOST_HEADER
                 while left > 0 and (piece := stream.read(min(left, MOST_HEADER))):
                     pieces.append(piece)
@@ -39,7 +40,10 @@ def read(source: Path | None) -> bytes:
 
 
 def write_output(job: Job, data: bytes, force: bool) -> None:
-    """Write `data` where `job` wants it: a file that appears whole or not at all, or standard output."""
+    """Write the result of `job` to standard output, or atomically to its target. Raises `OutputError`.
+
+    Without `force`, an existing file is replaced only if it has the size of an earlier result (`job.ours`).
+    """
     from vqcodec.output import make_folder, write_atomic
 
     if job.target is None:
@@ -51,12 +55,12 @@ def write_output(job: Job, data: bytes, force: bool) -> None:
     try:
         write_atomic(job.target, data, force=force or (job.ours is not None and size_of(job.target) == job.ours))
     except OutputError:
-        # A process that was killed may have come as far as that, only without saying so.
-        if not (job.accept_identical and _holds(job.target, data)):
+        # An earlier process may have written the result and been killed before it could report that.
+        if not (job.accept_identical and _has_content(job.target, data)):
             raise
 
 
-def _holds(path: Path, data: bytes) -> bool:
+def _has_content(path: Path, data: bytes) -> bool:
     try:
         return size_of(path) == len(data) and path.read_bytes() == data
     except OSError:

@@ -1,4 +1,4 @@
-"""Doing a job: a picture -> a .vq file, or back. In: a `Job`. Out: the file, and a `Record` about it."""
+"""Doing one job: picture <-> .vq file. In: a `Job`. Out: the file, and a `Record` about it."""
 
 from __future__ import annotations
 
@@ -26,10 +26,10 @@ __all__ = ["Compressor", "Decompressor", "Record", "check_file", "limits_for", "
 
 @dataclass(frozen=True)
 class Record:
-    """What was done for one job.
+    """The result of one job, as --json prints it.
 
-    `bytes`, and the figures taken from it, are those of the .vq file, header included. `seconds` is
-    coding alone, without reading or writing files; at the first file of a model it includes loading that.
+    `bytes`, `bpp`, `bits_per_dim` and `ratio` are those of the whole .vq file, header included. `seconds` is the time
+    of coding, without reading and writing files. For the first file of a model it includes loading the model.
     """
 
     input: str
@@ -45,11 +45,11 @@ class Record:
     digest: str  # hexadecimal
     seconds: float
     notices: tuple[str, ...]
-    damage: tuple[str, ...] = ()  # what was lost and made up, where a damaged file was salvaged
+    damage: tuple[str, ...] = ()  # what was lost and replaced when a damaged file was salvaged
 
 
 class Compressor:
-    """Pictures -> .vq files, with one model and the same options for all."""
+    """Pictures -> .vq files, with one model and one set of options."""
 
     bad_input = BadPicture
 
@@ -59,17 +59,17 @@ class Compressor:
         self.codec: Codec | None = None
 
     def __reduce__(self) -> tuple[Any, ...]:
-        """Another process gets it unopened."""
+        """Pickle only the settings: the receiving process loads the model itself."""
         return Compressor, (self.model, self.options, self.force, self.max_pixels)
 
     def open(self) -> None:
-        """Load the model. Raises `ModelError`, or `UsageError` for a quality that it does not have."""
+        """Load the model. Raises `ModelError`, or `UsageError` if it does not have the quality."""
         self.codec = open_codec(self.model, self.max_pixels)
-        self.model = _absolute(self.model, self.codec.model)
+        self.model = _absolute_folder(self.model, self.codec.model)
         self.codec.quality(self.options.quality)
 
     def settings(self) -> dict[str, Any]:
-        """What the bytes of a result depend on, beside the picture."""
+        """All settings that the bytes of a result depend on, in a form that JSON can store."""
         from vqcodec.codec.codec import DEFAULT_EFFORT
 
         assert self.codec is not None, "open() comes first"
@@ -80,7 +80,7 @@ class Compressor:
         return {"command": "compress", "model": self.codec.model.digest.hex(), **asdict(options)}
 
     def work(self, job: Job, progress: Callable[[float], None]) -> Record:
-        """Do one job. `progress` is told the fraction done, 0 to 1. Raises `VqError`."""
+        """Run one job. `progress` is called with the fraction done, 0 to 1. Raises `VqError`."""
         from vqcodec.picture.read import read_picture
 
         assert self.codec is not None, "open() comes first"
@@ -96,8 +96,9 @@ class Compressor:
 class Decompressor:
     """.vq files -> pictures in the format of the target's suffix (PNG on standard output).
 
-    Each file names its model by digest; a model is loaded once, at the first file that needs it. With `region` (left,
-    top, width, height) that part of the picture alone, with `salvage_damaged` what can be had of damaged files.
+    Each file names its model by digest. A model is loaded once, at the first file that needs it. `region` (left, top,
+    width, height in pixels) decodes only that part of the picture. `salvage_damaged` decodes the intact parts of
+    damaged files. Raises `UsageError` if both are given.
     """
 
     bad_input = BadFile
@@ -111,29 +112,29 @@ class Decompressor:
         max_pixels: int | None = None,
     ) -> None:
         if salvage_damaged and region is not None:
-            raise UsageError("give one of --salvage and --crop")
+            raise UsageError("--salvage and --crop cannot be combined")
         self.model, self.force, self.region, self.salvage_damaged = model, force, region, salvage_damaged
         self.max_pixels, self.limits = max_pixels, limits_for(max_pixels)
         self.given: Codec | None = None
         self.loaded: dict[bytes, Codec] = {}
 
     def __reduce__(self) -> tuple[Any, ...]:
-        """Another process gets it unopened."""
+        """Pickle only the settings: the receiving process loads the model itself."""
         return Decompressor, (self.model, self.force, self.region, self.salvage_damaged, self.max_pixels)
 
     def open(self) -> None:
         """Load the model, if one was named. Raises `ModelError`."""
         if self.model is not None:
             self.given = open_codec(self.model, self.max_pixels)
-            self.model = _absolute(self.model, self.given.model)
+            self.model = _absolute_folder(self.model, self.given.model)
 
     def settings(self) -> dict[str, Any]:
-        """What the bytes of a result depend on, beside the .vq file and the name of the output."""
+        """All settings that the bytes of a result depend on, except the suffix of the output."""
         model = None if self.given is None else self.given.model.digest.hex()
         return {"command": "decompress", "model": model, "region": self.region, "salvage_damaged": self.salvage_damaged}
 
     def work(self, job: Job, progress: Callable[[float], None]) -> Record:
-        """Do one job. `progress` is told the fraction done, 0 to 1. Raises `VqError`."""
+        """Run one job. `progress` is called with the fraction done, 0 to 1. Raises `VqError`."""
         from vqcodec.codec.partial import Region, decompress_region, salvage
         from vqcodec.picture.write import fitted, format_for, image_file
 
@@ -155,11 +156,11 @@ class Decompressor:
         return _record(job, data, codec.model.name, seconds, picture, damage)
 
     def codec_for(self, data: bytes) -> Codec:
-        """The codec with the model that a file names, or the given one. Raises `BadFile` or `UnknownModel`."""
+        """The given codec, or that of the model that a file names. Raises `BadFile` or `ModelError`."""
         from vqcodec.codec.codec import Codec, model_for
 
         if self.given is not None:
-            return self.given  # it refuses a file of another model itself
+            return self.given  # it rejects files of other models itself
         model = model_for(data, partial=self.salvage_damaged)
         if model.digest not in self.loaded:
             self.loaded[model.digest] = Codec(model, self.limits)
@@ -167,7 +168,7 @@ class Decompressor:
 
 
 def check_file(source: Path | None, reader: Decompressor | None, progress: Callable[[float], None]) -> str | None:
-    """What is wrong with a .vq file, or None. All its checksums are tried; with a `reader` it is decoded, too."""
+    """The error of a .vq file, or None. All checksums are verified; with a `reader` the file is decoded too."""
     from vqcodec.format.container import unpack
     from vqcodec.limits import ANY_SIZE
 
@@ -182,13 +183,13 @@ def check_file(source: Path | None, reader: Decompressor | None, progress: Calla
     return None
 
 
-def _absolute(name: str | None, model: Model) -> str | None:
-    """A model's name, or its folder from wherever it is asked for."""
+def _absolute_folder(name: str | None, model: Model) -> str | None:
+    """A model's folder as an absolute path; a name stays as it is."""
     return os.path.abspath(name) if name is not None and Path(name) == model.path else name
 
 
 def open_codec(model: str | None, max_pixels: int | None = None) -> Codec:
-    """A model by its name or folder, None for the default one, ready to work. Raises `ModelError`."""
+    """The codec of a model, given by its name or folder; None is the default model. Raises `ModelError`."""
     from vqcodec.codec.codec import Codec
     from vqcodec.model.store import DEFAULT_MODEL, open_model
 
@@ -196,14 +197,14 @@ def open_codec(model: str | None, max_pixels: int | None = None) -> Codec:
 
 
 def limits_for(max_pixels: int | None) -> Limits:
-    """The limits of a run of the command line, where the user may know better."""
+    """The limits of a run: the defaults, or `max_pixels` from the user. Adapts Pillow's own limit as well."""
     from PIL import Image
 
     from vqcodec.limits import DEFAULT_LIMITS, Limits
 
     if max_pixels is None:
         return DEFAULT_LIMITS
-    if Image.MAX_IMAGE_PIXELS is not None:  # Pillow has a limit of its own
+    if Image.MAX_IMAGE_PIXELS is not None:  # Pillow's own limit
         Image.MAX_IMAGE_PIXELS = max(Image.MAX_IMAGE_PIXELS, max_pixels)
     return Limits(pixels=max_pixels)
 

@@ -1,7 +1,8 @@
-"""The header of a .vq file <-> named numbers. The layout is drawn in container.py.
+"""The header of a .vq file <-> named numbers. The docstring of container.py shows the layout.
 
-In: a `Frame` and the payloads that follow it. Out: the bytes of the header, and back a `Header`, which says where each
-part of the file is. Only the standard library is used.
+Writing: a `Frame` and the payloads that follow -> the bytes of the header.
+Reading: the bytes of a file -> a `Header`, which has the offset and length of each part.
+Only the standard library is used.
 """
 
 from __future__ import annotations
@@ -29,21 +30,21 @@ CRC = struct.Struct("<I")
 
 @dataclass(frozen=True)
 class Frame:
-    """What a file says about its picture."""
+    """The fixed fields of a header: the model, the picture and the grid of units."""
 
     model_digest: bytes  # 8 bytes
     width: int  # pixels
     height: int
-    mode: Literal["RGB", "L"]  # what the picture is given back as
-    quality: int  # on the model's own scale, from 0
+    mode: Literal["RGB", "L"]  # mode of the decoded picture
+    quality: int  # index on the model's scale, from 0
     unit: int  # side of a unit of coding, in latent positions
-    rows: int  # of the grid of units
+    rows: int  # rows and columns of the grid of units
     cols: int
 
 
 @dataclass(frozen=True)
 class Header(Frame):
-    """What is known before any payload is read; lengths and offsets are in bytes.
+    """Everything that is known before a payload is read. Lengths and offsets are in bytes.
 
     lengths[i] and offsets[i] describe the payload of part i (units row-major, then chunks);
     chunk_types[i] is the type of part rows * cols + i.
@@ -56,25 +57,27 @@ class Header(Frame):
 
     @property
     def header_bytes(self) -> int:
-        """Length of the header with its checksum."""
+        """Length of the header, including its checksum."""
         return self.offsets[0] - CRC.size
 
     @property
     def unit_lengths(self) -> tuple[int, ...]:
+        """Lengths of the unit payloads, row-major."""
         return self.lengths[: self.rows * self.cols]
 
     @property
     def chunk_lengths(self) -> tuple[int, ...]:
+        """Lengths of the chunk payloads, in file order."""
         return self.lengths[self.rows * self.cols :]
 
     @property
     def alpha_bytes(self) -> int:
-        """Length of the alpha payload; 0 where there is none."""
+        """Length of the alpha payload; 0 if there is none."""
         return self._lengths_by_type.get(ALPHA, 0)
 
     @property
     def postfilter_bytes(self) -> int:
-        """Length of the post-filter's weights; 0 where there are none."""
+        """Length of the packed post-filter weights; 0 if there are none."""
         return self._lengths_by_type.get(POSTFILTER, 0)
 
     @property
@@ -83,7 +86,7 @@ class Header(Frame):
 
     @property
     def metadata_bytes(self) -> dict[str, int]:
-        """Lengths of the metadata payloads that are there, by kind."""
+        """Lengths of the (deflated) metadata payloads that are present, by kind."""
         lengths = self._lengths_by_type
         return {kind: lengths[TYPES[kind]] for kind in KINDS if TYPES[kind] in lengths}
 
@@ -94,7 +97,10 @@ class Header(Frame):
 
 
 def write_header(frame: Frame, units: Sequence[bytes], chunks: Sequence[tuple[int, bytes]]) -> tuple[bytes, int]:
-    """The bytes of a header with its checksum, and the checksum; ValueError for numbers that do not fit the format."""
+    """Serialise a header. Returns its bytes, including the checksum, and the checksum.
+
+    Raises `ValueError` for numbers that do not fit the format.
+    """
     flags = (_GREY if frame.mode == "L" else 0) | (_CHUNKS if chunks else 0)
     header = bytearray(MAGIC + bytes([_VERSION]) + frame.model_digest + bytes([flags]))
     for number in (frame.width, frame.height, frame.quality, frame.unit, frame.rows, frame.cols):
@@ -110,10 +116,12 @@ def write_header(frame: Frame, units: Sequence[bytes], chunks: Sequence[tuple[in
 
 
 def read_header(data: bytes, limits: Limits = DEFAULT_LIMITS, *, partial: bool = False) -> Header:
-    """Read and check the header alone, and that the file has exactly the length the header declares.
+    """Parse and check the header, and check that the file has exactly the length that the header declares.
 
-    With `partial` the length does not matter: the sound units of a cut file can still be had, one by one.
-    Memory and time are bounded by len(data) and by `limits`, whatever the header says.
+    With `partial`, the length is not checked, so that intact units of a truncated file can still be read one by one.
+    Memory and time are bounded by len(data) and by `limits`, whatever the header declares.
+
+    Raises `NotAVqFile`, `DamagedFile`, `UnsupportedFile` (a newer version, flag or critical chunk) or `LimitExceeded`.
     """
     check_magic(data)
     reader = _Reader(data, len(MAGIC))
@@ -125,9 +133,9 @@ def read_header(data: bytes, limits: Limits = DEFAULT_LIMITS, *, partial: bool =
         raise _too_new(f"flags {flags:#04x}")
     width, height, quality, unit, rows, cols = (reader.varint() for _ in range(6))
     frame = Frame(digest, width, height, "L" if flags & _GREY else "RGB", quality, unit, rows, cols)
-    if wrong := contradiction(frame):
-        raise damaged(wrong)
-    # The table of units is the one thing allocated before the checksum can be checked: cap it first.
+    if fault := contradiction(frame):
+        raise damaged(fault)
+    # The table of lengths must be read before the checksum can be checked, so limit its size first.
     _check_limit(f"{rows} x {cols} units", rows * cols, "units", limits)
     lengths = [reader.varint() for _ in range(rows * cols)]
     types = _read_chunk_table(reader, lengths) if flags & _CHUNKS else ()
@@ -141,10 +149,10 @@ def read_header(data: bytes, limits: Limits = DEFAULT_LIMITS, *, partial: bool =
         raise _too_new(f"a chunk of type {unknown[0]}")
     if doubled := [name for kind, name in NAMES_BY_TYPE.items() if types.count(kind) > 1]:
         raise damaged(f"it has more than one {doubled[0]}")
-    # The checksum of a part begins where the part before it ends.
+    # The checksum of a part follows the payload of the previous part.
     *starts, end = accumulate((CRC.size + length for length in lengths), initial=reader.at)
     if not partial and len(data) < end:
-        raise DamagedFile(f"the file is truncated: {len(data)} of {end} bytes are there")
+        raise DamagedFile(f"the file is truncated: {len(data)} of {end} bytes are present")
     if not partial and len(data) > end:
         raise damaged(f"{len(data) - end} bytes follow its end")
     offsets = tuple(start + CRC.size for start in starts)
@@ -152,7 +160,7 @@ def read_header(data: bytes, limits: Limits = DEFAULT_LIMITS, *, partial: bool =
 
 
 def _read_chunk_table(reader: _Reader, lengths: list[int]) -> tuple[int, ...]:
-    """The types of the chunks; their lengths go to the end of `lengths`."""
+    """Read the table of chunks. Returns the types and appends the lengths to `lengths`. Raises `DamagedFile`."""
     count = reader.varint()
     if not 1 <= count <= _MAX_CHUNKS:
         raise damaged(f"it declares {count} chunks")
@@ -164,6 +172,7 @@ def _read_chunk_table(reader: _Reader, lengths: list[int]) -> tuple[int, ...]:
 
 
 def damaged(reason: str) -> DamagedFile:
+    """The exception for a damaged file; `reason` completes its message."""
     return DamagedFile(f"the file is damaged: {reason}")
 
 
@@ -179,11 +188,11 @@ def _check_limit(what: str, size: int, name: str, limits: Limits) -> None:
 
 
 def contradiction(frame: Frame) -> str | None:
-    """Why no picture can be so, in words, or None."""
+    """Why the fields of a header contradict each other, as text for a message, or None if they do not."""
     for name in ("width", "height", "unit", "rows", "cols"):
         if getattr(frame, name) < 1:
             return f"{name} is below 1"
-    # A latent position stands for one pixel at least, and only the last unit of a row may be partly filled.
+    # A latent position covers at least one pixel, and only the last unit of a row or column may be partly filled.
     if frame.rows > -(-frame.height // frame.unit) or frame.cols > -(-frame.width // frame.unit):
         return f"{frame.rows} x {frame.cols} units are too many for {frame.width} x {frame.height} pixels"
     return None
@@ -200,14 +209,14 @@ def _varint(number: int) -> bytes:
 
 
 class _Reader:
-    """A position in the header; running off the end is a DamagedFile."""
+    """Reads a header from a position on. Raises `DamagedFile` at the end of the data and for malformed numbers."""
 
     def __init__(self, data: bytes, at: int) -> None:
         self.data, self.at = data, at
 
     def take(self, count: int) -> bytes:
         if count > len(self.data) - self.at:
-            raise DamagedFile(f"the file is truncated: its {len(self.data)} bytes end within the header")
+            raise DamagedFile(f"the file is truncated: its {len(self.data)} bytes end inside the header")
         self.at += count
         return self.data[self.at - count : self.at]
 

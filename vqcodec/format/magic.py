@@ -1,4 +1,7 @@
-"""Whether bytes are a .vq file at all, from how they begin; if not, what they are, so that an error can help."""
+"""Recognises .vq files by their first bytes.
+
+For other data, the error says what the data probably is: another format, or a .vq file that was transferred as text.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +11,7 @@ __all__ = ["MAGIC", "check_magic"]
 
 MAGIC = b"\x89VQ\n"
 
-_MANGLED = {  # what is left of the magic after a transfer as text
+_MANGLED = {  # the magic after a transfer as text
     b"\x89VQ\r": "its line ends were translated",
     b"\x09VQ\n": "its top bits were removed",
     b"\xef\xbf\xbdVQ": "it was converted to UTF-8",
@@ -23,13 +26,13 @@ _FOREIGN = {
 
 
 def check_magic(data: bytes) -> None:
-    """Raise `NotAVqFile`, or `DamagedFile`, for data that does not begin with the magic."""
+    """Check that data begins with the magic. Raises `DamagedFile` for a damaged magic, `NotAVqFile` for other data."""
     if data.startswith(MAGIC):
         return
     if not data:
         raise NotAVqFile("not a .vq file: it is empty")
     if MAGIC.startswith(data):
-        raise DamagedFile(f"the file is truncated: only {len(data)} bytes are there")
+        raise DamagedFile(f"the file is truncated: only {len(data)} bytes are present")
     for start, damage in _MANGLED.items():
         if data.startswith(start):
             raise DamagedFile(f"the file was transferred as text and {damage}: transfer it again as binary")

@@ -1,5 +1,5 @@
-"""Named models: configuration, files and digest of each. The weights that ship are in `bundled/`.
+"""Named models: configuration, files and digest. The models that ship with the package are in `bundled/`.
 
 In: a name, a folder or a digest. Out: a `Model`.
-Read `store` first; `config` describes what a model is made of.
+Read `store` first. `config` defines the configuration of a model.
 """

@@ -1,6 +1,7 @@
-"""Frozen settings <-> JSON. In: a model's `config.json`. Out: dataclasses; an unknown or missing key is an error.
+"""Model configuration <-> JSON.
 
-The JSON text is part of what a model's digest is taken over, so `to_json` is canonical: sorted keys, one form.
+In: a model's `config.json`. Out: frozen dataclasses. The same in the other direction. An unknown or missing key raises
+`ModelError`. The digest of a model covers the JSON text, so `to_json` is canonical: sorted keys and a fixed layout.
 """
 
 from __future__ import annotations
@@ -18,37 +19,45 @@ from vqcodec.errors import ModelError
 __all__ = ["MAX_KERNELS", "ModelConfig", "PriorConfig", "VQVAEConfig", "from_json", "to_json"]
 
 T = TypeVar("T")
-MAX_KERNELS = 64  # of a post-filter
-_LATER: dict[str, Any] = {"rate_shares": (), "postfilter": 0}  # settings of later versions, where they change nothing
+MAX_KERNELS = 64  # largest number of kernels of a post-filter
+# Settings that were added later, with the values that have no effect. `to_json` omits them at these values.
+_LATER_SETTINGS: dict[str, Any] = {"rate_shares": (), "postfilter": 0}
 
 
 @dataclass(frozen=True)
 class VQVAEConfig:
     """The autoencoder and its quantiser (van den Oord et al. 2017, sections 3 and 4.1).
 
-    `stem` "conv" is the paper's: strided convolutions down, transposed convolutions up. `stem` "patch" is a
-    linear transform of stride x stride blocks (started as their PCA) with convolutional branches around it. "scaled" is
-    "patch" with branches that are multiplied by a number for each quality, about the root of its lambda: what a branch
-    corrects is as large as the error of the quantiser, and so qualities far apart can share the networks.
-    `lambdas` holds one Lagrange multiplier per quality, worst picture first: latent squared error per bit of a code
-    (ECVQ, Chou, Lookabaugh & Gray 1989); 0 is the plain nearest code. `rate_shares` says, for each quality and
-    codebook, what share of the zero-order bits the prior will leave, which is what lambda is then meant for.
-    `postfilter` is how many kernels a file may weight its last filter with (nn/postfilter.py).
+    `stem`: "conv" is the architecture of the paper: strided convolutions in the encoder, transposed convolutions in the
+    decoder. "patch" is a linear transform of stride x stride blocks (initialised with their PCA) with convolutional
+    branches around it. "scaled" is "patch" with branches multiplied by one factor per quality, about the square root of
+    its lambda. The correction that a branch makes is as large as the quantisation error, so the factors allow distant
+    qualities to share the networks.
+
+    `lambdas`: one Lagrange multiplier per quality, worst picture first: latent squared error per bit of a code (ECVQ,
+    Chou, Lookabaugh & Gray 1989). 0 selects the nearest code.
+
+    `rate_shares`: for each quality and codebook, the share of the zero-order bits that remains after coding with the
+    prior. Lambda then applies to these remaining bits.
+
+    `postfilter`: the number of kernels of the post-filter, each of which a file can weight (nn/postfilter.py).
+
+    Raises `ModelError` for values out of range.
     """
 
     stem: Literal["conv", "patch", "scaled"]
     stride: int  # pixels per latent position, each way: 4, 8 or 16
-    width: int  # channels of the networks
+    width: int  # channels of the encoder and decoder networks
     residual_width: int  # channels inside a residual block
     encoder_blocks: int
     decoder_blocks: int
     codebooks: tuple[tuple[int, int], ...]  # (K, dim) of each codebook of the product quantiser
     lambdas: tuple[float, ...] = (0.0,)
-    commitment: float = 0.25  # beta
+    commitment: float = 0.25  # beta, the weight of the commitment loss
     codebook_learning: Literal["ema", "gradient"] = "ema"
     restart_dead_codes: bool = False
     rate_shares: tuple[tuple[float, ...], ...] = ()  # [qualities][codebooks]; empty: all 1
-    postfilter: int = 0  # kernels; 0: no post-filter
+    postfilter: int = 0  # number of kernels; 0: no post-filter
 
     def __post_init__(self) -> None:
         _require(self.stem in ("conv", "patch", "scaled"), f"stem {self.stem!r} is not 'conv', 'patch' or 'scaled'")
@@ -71,7 +80,7 @@ class VQVAEConfig:
 
     @property
     def transform(self) -> bool:
-        """Whether latents measure pixels: a linear block transform with branches around it."""
+        """Whether the stem is a linear block transform with branches, whose latents are on the scale of the pixels."""
         return self.stem != "conv"
 
     @property
@@ -81,23 +90,26 @@ class VQVAEConfig:
 
     @property
     def qualities(self) -> int:
-        """Number of qualities; they are called 1 (smallest file) to this."""
+        """Number of qualities. They are numbered from 1 (smallest file) to this number."""
         return len(self.lambdas)
 
     @property
     def naive_bits(self) -> float:
-        """Bits of one latent position when every index is stored as it is: the sum of log2 K."""
+        """Bits per latent position with fixed-length coding of every index: the sum of log2 K."""
         return sum(math.log2(size) for size, _ in self.codebooks)
 
 
 @dataclass(frozen=True)
 class PriorConfig:
-    """The PixelCNN prior over the codes (van den Oord et al. 2016, section 2)."""
+    """The PixelCNN prior over the codes (van den Oord et al. 2016, section 2).
 
-    channels: int = 96  # of the trunk
-    blocks: int = 5  # gated blocks
-    head_channels: int = 48  # hidden channels of the head of each codebook
-    labels: int = 0  # class labels; 0: unconditional
+    Raises `ModelError` for values out of range.
+    """
+
+    channels: int = 96  # channels of the trunk
+    blocks: int = 5  # number of gated blocks
+    head_channels: int = 48  # hidden channels of each codebook's head
+    labels: int = 0  # number of class labels; 0: unconditional
 
     def __post_init__(self) -> None:
         _require(1 <= self.channels <= 1024 and 1 <= self.head_channels <= 1024, "channels must be 1 to 1024")
@@ -107,7 +119,7 @@ class PriorConfig:
 
 @dataclass(frozen=True)
 class ModelConfig:
-    """All that describes a model besides its weights."""
+    """The complete configuration of a model, without its weights. Raises `ModelError` for values out of range."""
 
     name: str
     vqvae: VQVAEConfig
@@ -120,13 +132,14 @@ class ModelConfig:
         _require(self.name.isprintable() and 1 <= len(self.name) <= 100, "name must be 1 to 100 printable characters")
         _require(self.format == 1, f"model format {self.format} is newer than this vqcodec; please upgrade")
         _require(1 <= self.unit <= 1024, "unit must be 1 to 1024")
-        _require(1 <= self.default_quality <= self.vqvae.qualities, "default_quality is not among the qualities")
+        _require(1 <= self.default_quality <= self.vqvae.qualities, "default_quality is not one of the qualities")
 
 
 def to_json(config: Any) -> str:
-    """Canonical JSON of a config: sorted keys, two spaces, a final newline.
+    """Canonical JSON of a config: sorted keys, two spaces of indentation, a final newline.
 
-    Settings that came after the first models are left out where they have no effect: so earlier digests stay.
+    Settings that were added after the first models are omitted if they have no effect, so that the digests of earlier
+    models do not change.
     """
     return json.dumps(_plain(config), indent=2, sort_keys=True) + "\n"
 
@@ -134,13 +147,13 @@ def to_json(config: Any) -> str:
 def _plain(value: Any) -> Any:
     if dataclasses.is_dataclass(value):
         names = [f.name for f in dataclasses.fields(value)]
-        kept = [name for name in names if name not in _LATER or getattr(value, name) != _LATER[name]]
+        kept = [name for name in names if name not in _LATER_SETTINGS or getattr(value, name) != _LATER_SETTINGS[name]]
         return {name: _plain(getattr(value, name)) for name in kept}
     return [_plain(item) for item in value] if isinstance(value, (list, tuple)) else value
 
 
 def from_json(cls: type[T], text: str) -> T:
-    """Read a config. Raises `ModelError` for broken JSON, unknown or missing keys, wrong types or values."""
+    """Parse a config. Raises `ModelError` for invalid JSON, unknown or missing keys, and wrong types or values."""
     try:
         value = json.loads(text)
     except (ValueError, RecursionError) as error:

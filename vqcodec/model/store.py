@@ -1,9 +1,9 @@
 """Named models: a folder with config.json, weights.safetensors (floats) and prior.safetensors (integers).
 
-In: a model's name, its folder, or the digest that a file carries. Out: a `Model` whose parts are loaded when they are
-asked for. Names and digests are looked up in the package, then in the folders that the environment variable
-VQCODEC_MODELS lists, each of which holds folders of models. The digest is the first 8 bytes of the SHA-256 over the
-three files; one changed bit makes another model.
+In: a model's name, its folder, or the digest in the header of a .vq file. Out: a `Model`, whose parts are loaded on
+demand. Names and digests are looked up first in the package, then in the folders listed in the environment variable
+VQCODEC_MODELS, which contain one folder per model. The digest is the first 8 bytes of the SHA-256 over the three files,
+so a single changed bit makes a different model.
 """
 
 from __future__ import annotations
@@ -31,15 +31,15 @@ __all__ = [
 DEFAULT_MODEL = "photo"
 MODELS_PATH = "VQCODEC_MODELS"  # the environment variable
 DIGEST_BYTES = 8
-MAX_FILE = 1 << 28  # bytes of a model's file
-MAX_CONFIG = 1 << 20  # JSON takes far more memory once it is read
+MAX_FILE = 1 << 28  # bytes of any file of a model
+MAX_CONFIG = 1 << 20  # bytes; parsed JSON takes far more memory than its text
 _MODELS = Path(__file__).parent / "bundled"
 CONFIG, WEIGHTS, PRIOR, _CARD = "config.json", "weights.safetensors", "prior.safetensors", "README.md"
 
 
 @dataclass(frozen=True)
 class Model:
-    """A model in a folder."""
+    """A model in a folder. Its prior is loaded on first use."""
 
     path: Path
     config: ModelConfig
@@ -47,27 +47,27 @@ class Model:
 
     @property
     def name(self) -> str:
-        """What the model calls itself."""
+        """The name in the model's configuration."""
         return self.config.name
 
     @property
     def size(self) -> int:
-        """Bytes on disk, without the model card."""
+        """Size of the three files in bytes, without the model card."""
         return sum((self.path / name).stat().st_size for name in (CONFIG, WEIGHTS, PRIOR))
 
     @cached_property
     def prior_tensors(self) -> dict[str, npt.NDArray[np.generic]]:
-        """The integers of the prior, at all qualities."""
+        """The integer tensors of the prior, for all qualities. Raises `ModelError`."""
         from safetensors.numpy import load
 
         data = read_file(self.path / PRIOR)
         try:
             return load(data)
-        except Exception as error:  # types that numpy lacks and sizes beyond its integers fail in many ways
+        except Exception as error:  # unsupported dtypes and huge sizes raise various exception types
             raise ModelError(f"{self.path / PRIOR}: not usable as a prior ({error or type(error).__name__})") from None
 
     def prior(self, quality: int, label: int | None = None) -> IntegerPrior:
-        """The prior at one quality (0-based). Raises `ModelError` where its weights break a bound."""
+        """The prior at one quality (0-based) and class label. Raises `ModelError` for unusable weights."""
         vqvae, prior = self.config.vqvae, self.config.prior
         sizes = tuple(size for size, _ in vqvae.codebooks)
         layout = Layout(sizes, vqvae.qualities, prior.channels, prior.head_channels, prior.blocks, prior.labels)
@@ -75,13 +75,16 @@ class Model:
 
 
 def bundled() -> tuple[str, ...]:
-    """Names of the models inside the package, the default one first."""
+    """Names of the models that ship with the package, the default one first."""
     names = sorted(path.parent.name for path in _MODELS.glob(f"*/{CONFIG}"))
     return tuple(sorted(names, key=lambda name: name != DEFAULT_MODEL))
 
 
 def added() -> dict[str, Path]:
-    """Names and folders of the models below the folders in VQCODEC_MODELS, which are separated as those in PATH."""
+    """Names and folders of the models in the folders of VQCODEC_MODELS, a list with the separator of PATH.
+
+    Earlier folders take precedence. Names of bundled models are skipped.
+    """
     found: dict[str, Path] = {}
     for folder in filter(None, os.environ.get(MODELS_PATH, "").split(os.pathsep)):
         for path in sorted(Path(folder).glob(f"*/{CONFIG}")):
@@ -91,14 +94,14 @@ def added() -> dict[str, Path]:
 
 
 def open_model(name: str | Path = DEFAULT_MODEL) -> Model:
-    """A model by its name, or the model in a folder. Raises `UnknownModel` or `ModelError`."""
+    """Open a model by its name, or the model in a folder. Raises `UnknownModel` or `ModelError`."""
     if name in bundled():
         return _open_bundled(str(name))
     return _open(model_folder(name))
 
 
 def model_folder(name: str | Path) -> Path:
-    """The folder of a model with a name, or the folder itself. Raises `UnknownModel` where there is no model."""
+    """The folder of a named model, or the given folder itself. Raises `UnknownModel` if there is no model."""
     if name in bundled():
         return _MODELS / name
     others = added()
@@ -107,33 +110,34 @@ def model_folder(name: str | Path) -> Path:
     if (Path(name) / CONFIG).is_file():
         return Path(name)
     known = ", ".join([f"a folder with a {CONFIG}", *bundled(), *others])
-    raise UnknownModel(f"there is no model {str(name)!r}; give one of: {known}")
+    raise UnknownModel(f"unknown model {str(name)!r}; choose one of: {known}")
 
 
 def find(digest: bytes) -> Model:
-    """The model with that digest. Raises `UnknownModel`."""
+    """The model with this digest. Raises `UnknownModel`, or `ModelError` if a bundled model is damaged."""
     for name in (*bundled(), *added()):
         try:
             model = open_model(name)
         except ModelError:
             if name in bundled():
                 raise
-            continue  # a broken model beside the right one
+            continue  # a broken model must not hide the right one
         if model.digest == digest:
             return model
     raise UnknownModel(
-        f"the file was written with a model (digest {digest.hex()}) that is not here; get its folder from where the "
-        f"file was made (vqcodec models --export NAME), then give --model FOLDER or put it below {MODELS_PATH}"
+        f"the file needs the model with digest {digest.hex()}, which is not installed; export its folder where the "
+        f"file was made (vqcodec models --export NAME), then give --model FOLDER or put it into a {MODELS_PATH} folder"
     )
 
 
 def export_model(name: str, folder: Path, *, force: bool) -> Model:
-    """Copy a model and its card into `folder`, made if absent: all that is needed to decode its files for ever.
+    """Copy a model and its card into `folder`, which is created if necessary.
 
-    Raises `UnknownModel`, `ModelError` where the model is damaged, or `OutputError`.
+    The copy is all that is needed to decode the model's files at any later time. Raises `UnknownModel`, `ModelError` if
+    the model is damaged, or `OutputError`.
     """
     model = open_model(name)
-    names = [WEIGHTS, PRIOR, _CARD, CONFIG]  # the last one makes it a model
+    names = [WEIGHTS, PRIOR, _CARD, CONFIG]  # config.json last: it marks the folder as a model
     files = {name: read_file(model.path / name) for name in names if name != _CARD or (model.path / name).is_file()}
     for name in files:
         if folder.is_dir():
@@ -144,7 +148,7 @@ def export_model(name: str, folder: Path, *, force: bool) -> Model:
     return _open(folder)
 
 
-@cache  # what is inside the package does not change, and hashing it takes a moment
+@cache  # bundled models do not change, and hashing them takes time
 def _open_bundled(name: str) -> Model:
     return _open(_MODELS / name)
 
@@ -153,17 +157,18 @@ def _open(path: Path) -> Model:
     config_text = read_file(path / CONFIG, MAX_CONFIG).decode("utf-8", "replace")
     config = from_json(ModelConfig, config_text)
     digest = hashlib.sha256()
-    # The configuration counts in its canonical form: line ends may change in a checkout.
+    # Hash the canonical form of the configuration, because line ends may change in a checkout.
     for part in (to_json(config).encode(), read_file(path / WEIGHTS), read_file(path / PRIOR)):
         digest.update(struct.pack("<Q", len(part)) + part)
     return Model(path, config, digest.digest()[:DIGEST_BYTES])
 
 
-def read_file(path: Path, most: int = MAX_FILE) -> bytes:
+def read_file(path: Path, max_bytes: int = MAX_FILE) -> bytes:
+    """Read a file of a model. Raises `ModelError` if it is unreadable, not a regular file, or larger than the limit."""
     try:
-        if path.stat().st_size > most:
-            raise ModelError(f"{path}: larger than the {most >> 20} MiB that this file of a model may have")
-        if not path.is_file():  # what a device or a pipe gives may have no end
+        if path.stat().st_size > max_bytes:
+            raise ModelError(f"{path}: larger than the limit of {max_bytes >> 20} MiB for this file of a model")
+        if not path.is_file():  # a device or a pipe may be endless
             raise ModelError(f"{path}: not a file")
         return path.read_bytes()
     except OSError as error:

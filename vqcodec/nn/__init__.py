@@ -1,6 +1,9 @@
-"""Pictures <-> codes, in floats (torch): encoder, vector quantiser, decoder, post-filter; and the prior in training.
+"""Neural networks (torch, floats): pictures <-> codes, and the prior in its trainable form.
 
 In: pictures [B, 3, H, W]. Out: codes [B, G, h, w], and back.
-Read `vqvae` first, then `quantizer`. `tiled` runs the networks over pictures of any size, `weights` loads and saves
-them, `postfilter` corrects decoded pictures, `pixelcnn` is the float prior whose integers `coding` uses.
+
+Read `vqvae` (encoder and decoder) first, then `quantizer` (choice of codes) and `codebooks` (their vectors and
+statistics). `tiled` runs the networks on pictures of any size, `weights` loads and saves them, `postfilter` corrects
+decoded pictures, `precision` decides where bf16 is used. `pixelcnn` is the float prior, from which the integer prior of
+`coding` is exported.
 """

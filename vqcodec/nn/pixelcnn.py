@@ -1,21 +1,21 @@
-"""Codes -> probabilities of codes: the gated PixelCNN prior, in floats, trained with the arithmetic of integers.
+"""Codes -> probabilities of codes: the gated PixelCNN prior, in floats, with simulated integer arithmetic.
 
-In: codes [B, G, H, W]. Out: G tensors of logits [B, H, W, K], each of which depends on the codes of earlier positions
-and, at its own position, of the codebooks before it (van den Oord et al. 2016, "Conditional Image Generation with
-PixelCNN Decoders", section 2; here without a blind spot, because the masked convolutions are written as products over
-a list of earlier neighbours, the same product that the integer inference in `vqcodec.coding` computes).
+In: codes [B, G, H, W]. Out: G tensors of logits [B, H, W, K]. The logits of a code depend on the codes of earlier
+positions and, at the same position, on those of the codebooks before it (van den Oord et al. 2016, "Conditional Image
+Generation with PixelCNN Decoders", section 2). Each masked convolution is a matrix product over a list of earlier
+neighbours, as in the integer inference of `vqcodec.coding`. So the network has no blind spot.
 
 Number formats, shared with `vqcodec.coding.integer_prior` (real value = integer * 2^-exponent):
 
-    what                              exponent   integers
+    value                             exponent   integers
     sum of embeddings, trunk, state       5      -127..127
     gate inputs u, v and product          6      -64..64
     hidden units of a head                5      0..127
     logits, in nats                       4      any
-    weights                     own per row      -127..127
+    weights                     one per row      -127..127
 
-With `exact=True` every value is rounded to its format (straight-through gradients); float32 then computes without any
-further rounding, so the logits are exactly those of the integers and the loss is the size of the file.
+With `exact=True` every value is rounded to its format, with straight-through gradients. All further float32 operations
+are then exact. So the logits equal those of the integer prior, and the loss is the size of the file.
 """
 
 from __future__ import annotations
@@ -41,17 +41,17 @@ __all__ = ["GatedPixelCNN"]
 
 TRUNK_LIMIT = WEIGHT_MAX / 2**TRUNK_EXPONENT
 MAX_WEIGHT_EXPONENT = 12
-CODE_FEATURES = 64  # hidden channels of the network that describes a code
-SINE_DIMS = 3  # codes of few dimensions are also described by sines, which tell close values apart
-WAVELENGTHS = (2.0, 4.0, 8.0, 16.0, 64.0)  # in quantiser steps, of those sines
+CODE_FEATURES = 64  # hidden channels of the network over the features of a code
+SINE_DIMS = 3  # codes of up to so many dimensions also have sines as features, which separate close values
+WAVELENGTHS = (2.0, 4.0, 8.0, 16.0, 64.0)  # of those sines, in quantiser steps
 
 
 class GatedPixelCNN(nn.Module):
     """The prior over the codes of one autoencoder, at all of its qualities.
 
-    What a code means differs from quality to quality, but its vector says what it means. So the tables of embeddings
-    and output weights are functions of the codes' vectors (plus a free part each): qualities and neighbouring codes
-    learn from one another.
+    A code index has a different meaning at each quality; the meaning is in the code's vector. So the embeddings and
+    output weights are functions of the code vectors, plus a free part for each code. This shares what is learned
+    between qualities and between similar codes.
     """
 
     def __init__(self, config: VQVAEConfig, prior: PriorConfig) -> None:
@@ -69,16 +69,16 @@ class GatedPixelCNN(nn.Module):
 
     @torch.no_grad()
     def describe_codes(self, quantizer: VectorQuantizer) -> None:
-        """Tell the prior the codes' vectors, and start it at their zero-order probabilities."""
+        """Set the features of the codes from the quantiser; the initial prior is their zero-order frequencies."""
         for g, tables in enumerate(self.codes):
             assert isinstance(tables, CodeTables)
             tables.describe(quantizer.vectors(g), quantizer.bits(g), quantizer.lambdas)
             tables.live.copy_(quantizer.live(g))
 
     def forward(self, codes: Tensor, quality: int, label: Tensor | None = None, *, exact: bool = False) -> list[Tensor]:
-        """Logits in nats, [B, H, W, live K] for each codebook, of codes [B, G, H, W] at one quality (0-based).
+        """Logits in nats of codes [B, G, H, W] at one quality (0-based): for each codebook [B, H, W, codes in use].
 
-        `label` [B] is the class of each grid, for models that have classes; -1, like no label at all, stands for any.
+        `label` [B] is the class of each grid, for models with labels. -1, like None, stands for no class.
         """
         tables = [module(quality, exact) for module in self.codes]
         embedded = torch.stack([F.embedding(codes[:, g], t[0]) for g, t in enumerate(tables)]).sum(0)
@@ -98,14 +98,14 @@ class GatedPixelCNN(nn.Module):
         return logits
 
     def bits(self, codes: Tensor, quality: int, label: Tensor | None = None, *, exact: bool = False) -> Tensor:
-        """Bits that the codes [B, G, H, W] cost at each codebook, mean over positions: [G]."""
+        """The cost of codes [B, G, H, W] in bits for each codebook, mean over positions: [G]."""
         logits = self(codes, quality, label, exact=exact)
         nats = [F.cross_entropy(x.flatten(0, 2).float(), codes[:, g].flatten()) for g, x in enumerate(logits)]
         return torch.stack(nats) / math.log(2)
 
     @torch.no_grad()
     def integers(self) -> dict[str, Tensor]:
-        """The prior in integers, as `vqcodec.coding.integer_prior` reads it: int8 weights and tables, int32 biases."""
+        """Export the integer prior that `vqcodec.coding.integer_prior` reads: int8 weights and tables, int32 biases."""
         tensors: dict[str, Tensor] = {}
         for name, block in [("entry", self.entry), *((f"block.{i}", b) for i, b in enumerate(self.blocks))]:
             assert isinstance(block, GatedBlock)
@@ -119,14 +119,14 @@ class GatedPixelCNN(nn.Module):
                 embedding, state, weight, bias = tables(quality, True)
                 name = f"codes.{g}.{quality}"
                 tensors[f"{name}.embedding"] = (embedding * 2**TRUNK_EXPONENT).to(torch.int8)
-                if g < len(self.codes) - 1:  # nothing comes after the last codebook
+                if g < len(self.codes) - 1:  # no codebook follows the last one, so it needs no state update
                     tensors[f"{name}.state"] = (state * 2**TRUNK_EXPONENT).to(torch.int8)
                 tensors |= integer_product(f"{name}.out", weight, bias, TRUNK_EXPONENT, LOGIT_EXPONENT)
         return {name: tensor.contiguous().cpu() for name, tensor in tensors.items()}
 
 
 class CodeTables(nn.Module):
-    """For one codebook: code -> embedding, code -> state update, code -> output weights and bias."""
+    """For one codebook: code -> embedding, state update, output weights and output bias."""
 
     def __init__(self, size: int, dim: int, qualities: int, prior: PriorConfig) -> None:
         super().__init__()
@@ -135,7 +135,7 @@ class CodeTables(nn.Module):
         features = dim + 1 + dim * (2 * len(WAVELENGTHS) if dim <= SINE_DIMS else 1)
         self.register_buffer("features", torch.zeros(qualities, size, features))
         self.features: Tensor
-        self.register_buffer("live", torch.full((qualities,), size))  # codes in use: the first so many
+        self.register_buffer("live", torch.full((qualities,), size))  # number of codes in use, which are the first ones
         self.live: Tensor
         self.net = nn.Sequential(
             nn.Linear(features, CODE_FEATURES), nn.ReLU(), nn.Linear(CODE_FEATURES, CODE_FEATURES), nn.ReLU()
@@ -145,11 +145,11 @@ class CodeTables(nn.Module):
         self.bias = nn.Parameter(torch.zeros(qualities, size))
 
     def describe(self, vectors: Tensor, bits: Tensor, lambdas: Tensor) -> None:
-        """Set the features of the codes: vectors [Q, K, dim], bits [Q, K], lambdas [Q]."""
+        """Set the features and initial biases of the codes from vectors [Q, K, dim], bits [Q, K] and lambdas [Q]."""
         share = 2.0 ** -bits[:, :, None]
         scale = (share * vectors.square()).sum(1, keepdim=True).sqrt().mean(0, keepdim=True).clamp_min(1e-6)
         lambdas = lambdas[:, None, None]
-        # The step of a uniform scalar quantiser with that lambda (high-rate theory); plain VQ has no such scale.
+        # The step of a uniform scalar quantiser at that lambda (high-rate theory). Without a rate term, use the scale.
         step = torch.where(lambdas > 0, (8.7 * lambdas).sqrt(), scale)
         parts = [(vectors / scale).clamp(-8, 8), (bits[:, :, None] - 8) / 4]
         if vectors.shape[2] <= SINE_DIMS:
@@ -161,7 +161,7 @@ class CodeTables(nn.Module):
         self.bias.copy_(-bits * math.log(2))
 
     def forward(self, quality: int, exact: bool) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """Embeddings [K, C], state updates [K, C], output weights [K, head] and biases [K] of the K codes in use."""
+        """Embeddings [K, C], state updates [K, C], output weights [K, head] and biases [K]; K counts codes in use."""
         live = int(self.live[quality])
         table = self.out(self.net(self.features[quality, :live])) + self.free[quality, :live]
         embedding, state, weight = table.split(self.widths, 1)
@@ -173,7 +173,7 @@ class CodeTables(nn.Module):
 
 
 class ExactLinear(nn.Module):
-    """A product whose bias depends on quality and label: the additive conditioning of the conditional PixelCNN."""
+    """A linear layer whose bias depends on quality and label, the additive conditioning of the conditional PixelCNN."""
 
     def __init__(self, inputs: int, outputs: int, qualities: int, labels: int) -> None:
         super().__init__()
@@ -187,13 +187,13 @@ class ExactLinear(nn.Module):
         """[B, H, W, inputs] -> [B, H, W, outputs], before any clamp."""
         extra = None
         if self.label is not None and label is not None:
-            # A grid of no class has zeros here, as the integers do: a file does not say what its picture shows.
-            known = (label >= 0)[:, None].to(self.label.dtype)
-            extra = (self.label[label.clamp_min(0)] * known)[:, None, None, :]
+            # Zero for a grid without a class. The integer prior does the same, because a file stores no class.
+            labelled = (label >= 0)[:, None].to(self.label.dtype)
+            extra = (self.label[label.clamp_min(0)] * labelled)[:, None, None, :]
         return exact_product(x, self.weight, self.bias[quality], in_exponent, out_exponent, exact, extra)
 
     def integers(self, name: str, in_exponent: int, out_exponent: int) -> dict[str, Tensor]:
-        """The integers of `integer_product`, and the label's biases."""
+        """The tensors of `integer_product`, and the biases of the labels if there are any."""
         tensors = integer_product(name, self.weight, self.bias, in_exponent, out_exponent)
         if self.label is not None:
             scale = 2 ** (weight_exponents(self.weight, in_exponent, out_exponent) + in_exponent)
@@ -202,7 +202,7 @@ class ExactLinear(nn.Module):
 
 
 class GatedBlock(nn.Module):
-    """tanh(u) * sigmoid(v) of a product over gathered neighbours, both as clamps, then a 1x1 product."""
+    """A gated layer: tanh(u) * sigmoid(v) of a product over neighbours, both as piecewise linear clamps, then a 1x1."""
 
     def __init__(self, inputs: int, channels: int, qualities: int, labels: int) -> None:
         super().__init__()
@@ -220,9 +220,9 @@ class GatedBlock(nn.Module):
 
 
 def weight_exponents(weight: Tensor, in_exponent: int, out_exponent: int) -> Tensor:
-    """The exponent of each row of weight [O, I]: the finest that keeps its largest value within 8 bits."""
+    """The exponent of each row of weight [O, I]: the largest with which all values of the row fit into 8 bits."""
     largest = weight.detach().abs().amax(1).clamp_min(1e-9)
-    lowest = max(0, out_exponent - in_exponent)  # requantising only ever shifts to the right
+    lowest = max(0, out_exponent - in_exponent)  # so that requantisation always shifts to the right
     return (WEIGHT_MAX / largest).log2().floor().clamp(lowest, MAX_WEIGHT_EXPONENT)
 
 
@@ -235,7 +235,7 @@ def exact_product(
     exact: bool,
     extra: Tensor | None = None,
 ) -> Tensor:
-    """x @ weight.T + bias (+ extra, a second bias); when exact, in the values that 8-bit integers give."""
+    """x @ weight.T + bias (+ extra, a second bias); with `exact`, rounded to the results of 8-bit integers."""
     if not exact:
         y = F.linear(x, weight, bias)
         return y if extra is None else y + extra
@@ -253,7 +253,8 @@ def exact_product(
 def integer_product(name: str, weight: Tensor, bias: Tensor, in_exponent: int, out_exponent: int) -> dict[str, Tensor]:
     """`exact_product` in integers: weight int8 [O, I], bias int32 [..., O], shift int8 [O].
 
-    The result of a row is floor((weight @ x + bias + half) / 2^shift), half = 2^(shift - 1) being in the bias already.
+    The result of a row is floor((weight @ x + bias) / 2^shift). The bias includes 2^(shift - 1), which makes the shift
+    round to nearest.
     """
     exponents = weight_exponents(weight, in_exponent, out_exponent)
     shift = exponents + in_exponent - out_exponent
@@ -267,15 +268,15 @@ def integer_product(name: str, weight: Tensor, bias: Tensor, in_exponent: int, o
 
 
 def round_to(x: Tensor, exponent: int | Tensor) -> Tensor:
-    """Round half up to multiples of 2^-exponent; the gradient passes as if nothing had happened."""
+    """Round half up to multiples of 2^-exponent, with a straight-through gradient."""
     scale = 2.0**exponent
     return x + ((x.detach() * scale + 0.5).floor() / scale - x.detach())
 
 
 def gather_taps(x: Tensor, taps: tuple[tuple[int, int], ...]) -> Tensor:
-    """The neighbours at the offsets `taps` (rows, columns) of every cell: [B, H, W, C] -> [B, H, W, len(taps) * C].
+    """Gather the neighbours of every position at the offsets `taps` (rows, columns).
 
-    Cells outside the grid are zeros.
+    [B, H, W, C] -> [B, H, W, len(taps) * C]. Positions outside the grid are zeros.
     """
     height, width = x.shape[1:3]
     padded = F.pad(x, (0, 0, 2, 2, 2, 0))

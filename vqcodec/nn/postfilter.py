@@ -1,10 +1,12 @@
-"""Decoded pictures -> better ones: linear filters of which every file carries the weights that suit its picture.
+"""Decoded pictures -> corrected pictures: a linear filter whose coefficients are adapted to each picture.
 
-A network for all pictures cannot know that this one has softer colours than others, or coloured edges that follow the
-bright ones. So a model has K kernels, and the encoder, who has the picture, finds the weighted sum of them that lowers
-the error most: the adaptive loop filter of video codecs (Tsai et al. 2013, "Adaptive Loop Filtering for Video Coding",
-IEEE JSTSP 7(6)), outside of the loop, its coefficients taken from a learnt space (see train/postfilter.py) instead of
-being sent one by one. The encoder's search leaves it out.
+A decoder that serves all pictures cannot adapt to the properties of a single one, for example softer colours than usual
+or colour edges that follow the luma edges. So a model has K kernels. The encoder, which has the original, finds the
+weighted sum of the kernels that lowers the error most, and stores the K weights in the file.
+
+This is the adaptive loop filter of video codecs (Tsai et al. 2013, "Adaptive Loop Filtering for Video Coding", IEEE
+JSTSP 7(6)), with two differences. It is applied outside the coding loop, and its coefficients come from a learnt space
+(see train/postfilter_kernels.py) instead of being sent one by one. The encoder's search does not apply the filter.
 """
 
 from __future__ import annotations
@@ -17,12 +19,12 @@ from torch import Tensor, nn
 
 __all__ = ["REACH", "SIDE", "Postfilter"]
 
-SIDE = 5  # pixels of a kernel, each way
-REACH = SIDE // 2
+SIDE = 5  # height and width of a kernel in pixels
+REACH = SIDE // 2  # pixels beside its own that a filtered pixel depends on
 
 
 class Postfilter(nn.Module):
-    """Kernels [K, 3, 3, SIDE, SIDE]: of output channel by input channel. They belong to all qualities."""
+    """K kernels [K, 3, 3, SIDE, SIDE], output channel before input channel. All qualities share them."""
 
     def __init__(self, count: int) -> None:
         super().__init__()
@@ -30,26 +32,26 @@ class Postfilter(nn.Module):
         self.kernels: Tensor
 
     def forward(self, decoded: Tensor, weights: Sequence[float]) -> Tensor:
-        """Pictures [B, 3, H, W] on 0 to 1 plus the sum of their responses to the kernels, times the weights (K)."""
+        """Add to pictures [B, 3, H, W] in [0, 1] the sum of the K kernel responses, each times its weight."""
         kernel = torch.tensordot(torch.tensor(weights).to(self.kernels), self.kernels, 1)
         corrected: Tensor = decoded + F.conv2d(padded(decoded), kernel)
         return corrected
 
     def normal_equations(self, around: Tensor, pictures: Tensor, step: int) -> tuple[Tensor, Tensor]:
-        """Gram matrix [K, K] of the responses, and their products [K] with what decoded pictures lack; float64.
+        """The Gram matrix [K, K] of the responses and their correlation [K] with the residual of the pictures; float64.
 
-        `around`: decoded pictures as `padded` gives them, REACH pixels more on each side than `pictures` [B, 3, H, W];
-        every `step`th pixel counts, each way.
+        `around`: decoded pictures from `padded`, with REACH pixels more on each side than the originals `pictures`
+        [B, 3, H, W]. Uses every `step`th pixel in both directions.
         """
         count = len(self.kernels)
         kernels = self.kernels.flatten(0, 1)
         responses = F.conv2d(around, kernels, stride=step).contiguous()  # [B, K * 3, h, w]
-        lacking = (pictures - 0.5 - around[:, :, REACH:-REACH, REACH:-REACH])[:, :, ::step, ::step]
-        apart = responses.view(len(pictures), count, -1).transpose(0, 1)
-        columns = apart.flatten(1).double()  # [K, B * 3 * h * w]
-        return columns @ columns.T, columns @ lacking.flatten().double()
+        residual = (pictures - 0.5 - around[:, :, REACH:-REACH, REACH:-REACH])[:, :, ::step, ::step]
+        by_kernel = responses.view(len(pictures), count, -1).transpose(0, 1)
+        rows = by_kernel.flatten(1).double()  # [K, B * 3 * h * w]
+        return rows @ rows.T, rows @ residual.flatten().double()
 
 
 def padded(pictures: Tensor) -> Tensor:
-    """Pictures [B, 3, H, W] around their middle grey, the outermost pixels repeated."""
+    """Pictures [B, 3, H, W] minus middle grey (0.5), padded by REACH repeated edge pixels on each side."""
     return F.pad(pictures - 0.5, (REACH,) * 4, mode="replicate")

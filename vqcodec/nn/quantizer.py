@@ -2,10 +2,11 @@
 
 In: latents [B, D, H, W], floats. Out: codes [B, G, H, W] (one index for each of G codebooks) and the chosen vectors.
 
-A position's latent is cut into G parts of `dim` channels; each part is replaced by the code k of its own codebook
-that minimises |z - e_k|^2 + lambda * bits_k, where bits_k = -log2 p_k and p_k is how often the code is used: entropy-
-constrained vector quantisation (Chou, Lookabaugh & Gray, "Entropy-constrained vector quantization", 1989, section
-III). With lambda = 0 and one codebook it is the nearest code of the VQ-VAE (van den Oord et al. 2017, section 3.1).
+The latent of a position is split into G parts of `dim` channels. Each part is replaced by the code k of its own
+codebook that minimises |z - e_k|^2 + lambda * bits_k, where bits_k = -log2 p_k and p_k is the frequency of the code.
+This is entropy-constrained vector quantisation (Chou, Lookabaugh & Gray, "Entropy-constrained vector quantization",
+1989, section III). With lambda = 0 and one codebook it is the nearest-code quantiser of the VQ-VAE (van den Oord et al.
+2017, section 3.1).
 """
 
 from __future__ import annotations
@@ -23,15 +24,15 @@ from vqcodec.nn.codebooks import MAX_BITS, Codebooks
 
 __all__ = ["Quantized", "VectorQuantizer"]
 
-KMEANS_ROUNDS = 40  # codes that the rate term makes useless die slowly
-# Temperature of the soft rate, in multiples of lambda: wide enough that the encoder feels the neighbouring codes.
+KMEANS_ROUNDS = 40  # many, because codes that the rate term makes useless lose their latents slowly
+# Temperature of the soft rate, in multiples of lambda: high enough to give gradients towards neighbouring codes.
 RATE_TEMPERATURE = 2.0
-NOT_IN_USE = 1e4  # bits; finite, for 0 times infinity is no number
+NOT_IN_USE = 1e4  # bits; finite, because 0 times infinity is NaN
 
 
 @dataclass(frozen=True)
 class Quantized:
-    """What the quantiser makes of latents."""
+    """The result of quantising latents in training."""
 
     latents: Tensor  # [B, D, H, W], the chosen vectors; gradients pass straight through to the input
     codes: Tensor  # [B, G, H, W], int64
@@ -41,7 +42,7 @@ class Quantized:
 
 
 class VectorQuantizer(Codebooks):
-    """G codebooks, each with its own vectors at every quality: `vectors(g)` is [Q, K, dim]."""
+    """A product quantiser of G codebooks, each with its own vectors at every quality: `vectors(g)` is [Q, K, dim]."""
 
     def __init__(self, config: VQVAEConfig) -> None:
         super().__init__(config)
@@ -50,14 +51,15 @@ class VectorQuantizer(Codebooks):
         self.shares: Tensor
 
     def prices(self, g: int) -> Tensor:
-        """About the bits that each code will cost once the prior has predicted what it can: [Q, K].
+        """The estimated cost of each code in bits after coding with the prior, at each quality: [Q, K].
 
-        A code that is not in use has no vector: where there is a rate term it is beyond any price, not just rare.
+        It is the zero-order cost times the rate share of the codebook. A code that is not in use costs `NOT_IN_USE`, so
+        that a rate term excludes it: it has no valid vector.
         """
         return torch.where(self.get_buffer(f"counts{g}") > 0, self.bits(g) * self.shares[:, g, None], NOT_IN_USE)
 
     def forward(self, z: Tensor, quality: Tensor) -> Quantized:
-        """Quantise z [B, D, H, W] at the qualities [B] (0-based); while training, see what `learn` needs."""
+        """Quantise z [B, D, H, W] at the qualities [B] (0-based). In training mode, also record what `learn` needs."""
         batch, _, height, width = z.shape
         parts = torch.split(z.float().flatten(2).transpose(1, 2), self.dims, 2)  # G x [B, N, dim]
         lam = self.lambdas[quality]
@@ -97,8 +99,8 @@ class VectorQuantizer(Codebooks):
     ) -> Tensor:
         """Codes [B, G, H, W] of latents z [B, D, H, W] at one quality (0-based), with lambda times `scale`.
 
-        `given`: the bits of each code where they are known to depend on the position, for each codebook [B, H * W, K],
-        K being at least the number of codes in use. Then the scale may depend on it too: [B, H * W].
+        `given`: costs in bits that depend on the position and replace `prices`: for each codebook [B, H * W, K], where
+        K is at least the number of codes in use. The scale may then depend on the position too: [B, H * W].
         """
         batch, _, height, width = z.shape
         lam = self.lambdas[quality] * scale
@@ -130,9 +132,10 @@ class VectorQuantizer(Codebooks):
     def start_from(
         self, latents: Tensor, quality: int, mass: float = 1000.0, only: Collection[int] | None = None
     ) -> None:
-        """Set the codebooks of one quality (0-based), or `only` some, by k-means with the rate term on latents [N, D].
+        """Initialise the codebooks of one quality (0-based) by k-means with the rate term on latents [N, D].
 
-        `mass` is the weight that the start has in the moving averages, in positions of one training step.
+        `mass` is the weight of the initial state in the moving averages, in positions per training step. `only`: the
+        indices of the codebooks to initialise; None means all.
         """
         for g, part in enumerate(torch.split(latents.float(), self.dims, 1)):
             if only is not None and g not in only:
@@ -160,16 +163,17 @@ class VectorQuantizer(Codebooks):
     @staticmethod
     def _cost(part: Tensor, vectors: Tensor, bits: Tensor, lam: Tensor) -> Tensor:
         """|z - e_k|^2 - |z|^2 + lambda * bits_k: [B, N, K] from [B, N, dim], [B, K, dim], [B, K] and [B]."""
-        with torch.autocast(part.device.type, enabled=False):  # argmin between close codes needs all 24 bits
+        with torch.autocast(part.device.type, enabled=False):  # argmin between close codes needs full float32 precision
             fixed = vectors.square().sum(2) + lam[:, None] * bits
             return torch.baddbmm(fixed[:, None, :], part, vectors.transpose(1, 2), alpha=-2)
 
 
 def _lattice(part: Tensor, size: int, lam: float) -> Tensor:
-    """Equally spaced codes [K, 1], K <= size, for latents [N, 1]; wider apart where `size` would not reach them all.
+    """Equally spaced initial codes [K, 1], K <= size, for latents [N, 1].
 
-    The step at which a bit more lowers the squared error by `lam`, as a step^2 / 12 does at high rates (Gish & Pierce
-    1968, section IV). K-means alone stays wherever codes are as close as they began: few of them die.
+    The squared error of a uniform quantiser is step^2 / 12 at high rates (Gish & Pierce 1968, section IV). The step is
+    the one at which one more bit lowers this error by `lam`, or larger if `size` codes would not cover all latents.
+    K-means alone would not find it: of codes that start too close together, few lose all their latents.
     """
     low, high = float(part.min()), float(part.max())
     step = max(math.sqrt(6 * lam / math.log(2)), (high - low) / max(1, size - 2))
@@ -177,18 +181,19 @@ def _lattice(part: Tensor, size: int, lam: float) -> Tensor:
 
 
 def _soft_rate(part: Tensor, cost: Tensor, vectors: Tensor, bits: Tensor, lam: Tensor) -> Tensor:
-    """Expected bits per position [B] when a code is taken with probability softmax(-cost / temperature).
+    """Expected bits per position [B] if codes were drawn with probability softmax(-cost / temperature).
 
-    The gradient towards the latents `part` [B, N, dim] is written out, which spares several passes over [B, N, K]:
-    with w_k the probabilities and r the expected bits, dr/dz = (2 / temperature) (sum_k w_k bits_k e_k - r sum_k w_k
-    e_k). All three sums are one product. `lam` is [B].
+    The gradient with respect to the latents `part` [B, N, dim] is computed explicitly, which saves several passes over
+    [B, N, K]. With the probabilities w_k and the expected bits r, it is
+    dr/dz = (2 / temperature) (sum_k w_k bits_k e_k - r sum_k w_k e_k).
+    A single matrix product gives all three sums. `lam` is [B].
     """
-    with torch.no_grad(), torch.autocast(part.device.type, enabled=False):  # the difference would be noise in bf16
+    with torch.no_grad(), torch.autocast(part.device.type, enabled=False):  # in bf16 the difference would be noise
         temperature = (RATE_TEMPERATURE * lam).clamp_min(1e-6)[:, None, None]
         share = torch.softmax(cost / -temperature, 2)
         sums = torch.bmm(share, torch.cat([bits[:, :, None], bits[:, :, None] * vectors, vectors], 2))
         # [B, N, 1] and twice [B, N, dim]
-        expected, priced, mean = torch.split(sums, [1, part.shape[2], part.shape[2]], 2)
-        slope = (priced - expected * mean) * (2 / temperature)
-    through = (slope * (part - part.detach())).sum(2)  # zero, but for its gradient
-    return (expected[:, :, 0] + through).mean(1)
+        expected, weighted, mean = torch.split(sums, [1, part.shape[2], part.shape[2]], 2)
+        gradient = (weighted - expected * mean) * (2 / temperature)
+    zero = (gradient * (part - part.detach())).sum(2)  # its value is 0; only its gradient matters
+    return (expected[:, :, 0] + zero).mean(1)

@@ -1,13 +1,13 @@
-"""The networks on pictures of any size: window by window, so that memory does not grow with the picture.
+"""Runs the networks on pictures of any size, window by window, so that memory does not grow with the picture.
 
-In: pixels [H, W, 3], uint8, of any H and W. Out: codes [G, h, w], h = ceil(H / stride), and back; numpy outside, torch
-inside.
+In: pixels [H, W, 3], uint8, of any H and W. Out: codes [G, h, w], h = ceil(H / stride), and back. The interface uses
+numpy arrays, the networks torch.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import cached_property
 
 import numpy as np
@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from vqcodec.nn.postfilter import REACH, padded
+from vqcodec.nn.precision import autocast
 from vqcodec.nn.vqvae import PIXEL_SCALE, VQVAE, PatchDecoder, to_samples
 from vqcodec.windows import Window, cover
 
@@ -24,13 +25,13 @@ __all__ = ["Tiled"]
 Samples = npt.NDArray[np.uint8]
 Codes = npt.NDArray[np.int32]
 Latents = npt.NDArray[np.float32]
-Map = npt.NDArray[np.float32]  # a number for each position: [h, w]
+Map = npt.NDArray[np.float32]  # one value per position: [h, w]
 Doubles = npt.NDArray[np.float64]
 Progress = Callable[[float], None]
 
-WINDOW = 1024  # pixels, of the side of a window's core
-SAMPLES = 1 << 17  # pixels that are enough to fit a post-filter: of larger pictures every third or so, each way
-BF16 = ("avx512_bf16", "amx_bf16")  # any of these capabilities of a processor
+WINDOW = 1024  # pixels: side of a window's core
+SAMPLES = 1 << 17  # pixels that are enough to fit a post-filter; larger pictures are subsampled
+CPU = torch.device("cpu")
 
 
 class Tiled:
@@ -51,35 +52,38 @@ class Tiled:
         return codes
 
     def descend(self, codes: Codes, pixels: Samples, steps: Map) -> tuple[Latents, Map]:
-        """Latents [D, h, w], a gradient step of lengths [h, w] from those of codes [G, h, w] towards pixels [H, W, 3].
+        """One gradient step from the latents of codes [G, h, w] towards pixels [H, W, 3]; see `VQVAE.descend`.
 
-        And the `errors` of the codes. See `VQVAE.descend`.
+        `steps` [h, w] are the step lengths. Returns the moved latents [D, h, w] and the `errors` [h, w] of the codes.
         """
-        with _quick_products():
+        with autocast(CPU):
             moved, errors = self.network.descend(
                 _batch_of(codes), _tensor(pixels), self.quality, torch.from_numpy(steps), self._decoder
             )
         return moved[0].numpy(), errors[0].numpy()
 
     def errors(self, codes: Codes, pixels: Samples) -> Map:
-        """Squared errors [h, w] of the decoded codes [G, h, w] from pixels [H, W, 3], in the unit of the latents."""
+        """Squared errors [h, w] of the decoded codes [G, h, w] against pixels [H, W, 3], in units of the latents."""
         return self.network.errors(self._decoded(codes), _tensor(pixels))[0].numpy()
 
     @cached_property
     def _decoder(self) -> PatchDecoder:
-        """For the search, which decodes again and again."""
-        assert isinstance(self.network.decoder, PatchDecoder), "only its latents measure pixels"
+        """The decoder specialised to this quality, for the encoder's search, which decodes many times."""
+        assert isinstance(self.network.decoder, PatchDecoder), "the latents of the conv family are not in pixel units"
         return self.network.decoder.at(self.quality)
 
     def _decoded(self, codes: Codes) -> Tensor:
-        """Codes [G, h, w] -> a batch of one, for an encoder's choices."""
+        """Decode codes [G, h, w] to [1, 3, H, W], in bf16 where that is faster; only for decisions of the encoder."""
         latents = self.network.quantizer.dequantize(_batch_of(codes), self.quality)
-        with _quick_products():
+        with autocast(CPU):
             decoded: Tensor = self._decoder(latents, torch.tensor([self.quality]))
         return decoded
 
     def choose(self, latents: Latents, bits: Sequence[npt.NDArray[np.float32]], steps: Map) -> Codes:
-        """Latents [D, h, w] -> codes [G, h, w] at given costs: G arrays [h * w, K] of bits, lambda times `steps`."""
+        """Quantise latents [D, h, w] to codes [G, h, w] with the given costs.
+
+        `bits`: G arrays [h * w, K], the cost of every code at every position. `steps` [h, w]: factors of lambda.
+        """
         z = torch.from_numpy(np.ascontiguousarray(latents))[None]
         costs = [torch.from_numpy(each)[None] for each in bits]
         scale = torch.from_numpy(self.rate_scale * steps).view(1, -1)
@@ -87,20 +91,22 @@ class Tiled:
 
     @property
     def price(self) -> float:
-        """Lambda: what a bit costs, in the unit of `errors`."""
+        """Lambda, the price of a bit in the unit of `errors`."""
         return float(self.network.quantizer.lambdas[self.quality]) * self.rate_scale
 
     def normal_equations(self, codes: Codes, pixels: Samples) -> tuple[Doubles, Doubles]:
-        """What the weights [K] of the post-filter depend on, for codes [G, h, w] of pixels [H, W, 3].
+        """The least-squares problem of the post-filter weights, for codes [G, h, w] of pixels [H, W, 3].
 
-        With matrix A [K, K] and vector b [K] the squared error changes by w A w - 2 b w, in the unit of the latents.
+        Returns the matrix A [K, K] and the vector b [K]. Weights w [K] change the squared error by w A w - 2 b w, in
+        units of the latents.
         """
         assert self.network.postfilter is not None
         _, rows, columns = codes.shape
         height, width = pixels.shape[:2]
-        step = math.ceil(math.sqrt(height * width / SAMPLES)) | 1  # odd: in step with no pattern of 2 or 8 pixels
+        # Use every third pixel or so of a large picture. Odd, to avoid aliasing with patterns of 2 or 8 pixels.
+        step = math.ceil(math.sqrt(height * width / SAMPLES)) | 1
         count = len(self.network.postfilter.kernels)
-        gram, lacking = np.zeros((count, count)), np.zeros(count)
+        gram, correlation = np.zeros((count, count)), np.zeros(count)
         for window in self._windows(rows, columns, self.network.decoder_reach, None):
             decoded = self._decoded(codes[(slice(None), *window.outer())])
             down, right = (slice(s.start, s.stop + 2 * REACH) for s in window.inner(self.stride))
@@ -109,12 +115,12 @@ class Tiled:
             around = around[:, :, : part.shape[2] + 2 * REACH, : part.shape[3] + 2 * REACH]
             a, b = self.network.postfilter.normal_equations(around, part, step)
             gram += a.numpy()
-            lacking += b.numpy()
+            correlation += b.numpy()
         scale = PIXEL_SCALE**2 * step**2
-        return gram * scale, lacking * scale
+        return gram * scale, correlation * scale
 
     def to_pixels(self, codes: Codes, progress: Progress | None = None, weights: Sequence[float] = ()) -> Samples:
-        """Codes [G, h, w] -> pixels [h * stride, w * stride, 3], with weights of the post-filter."""
+        """Codes [G, h, w] -> pixels [h * stride, w * stride, 3]; empty `weights`: no post-filter."""
         _, height, width = codes.shape
         pixels = np.empty((height * self.stride, width * self.stride, 3), np.uint8)
         for window in self._windows(height, width, self.network.decoder_reach, progress):
@@ -124,22 +130,12 @@ class Tiled:
         return pixels
 
     def _windows(self, height: int, width: int, reach: int, progress: Progress | None) -> Iterator[Window]:
-        """The windows over a grid; tells `progress` which share of them is done."""
+        """The windows over a grid of positions; calls `progress` with the share of them that is done."""
         windows = list(cover(height, width, max(1, WINDOW // self.stride), reach))
         for done, window in enumerate(windows, 1):
             yield window
             if progress:
                 progress(done / len(windows))
-
-
-def _quick_products() -> torch.autocast:
-    """bf16 where the processor has products of it: half the time, and the search finds as good codes and weights.
-
-    Only for an encoder's choices. A decoder's products are in float32 everywhere.
-    """
-    tell = getattr(torch.cpu, "get_capabilities", None)  # which older versions lack
-    capabilities: Mapping[str, object] = tell() if tell else {}
-    return torch.autocast("cpu", torch.bfloat16, enabled=any(map(capabilities.get, BF16)))
 
 
 def _batch_of(codes: Codes) -> Tensor:
@@ -154,6 +150,6 @@ def _tensor(pixels: Samples) -> Tensor:
 
 
 def _padded(pixels: Samples, stride: int) -> Samples:
-    """Pixels [H, W, 3] with the last row and column repeated up to whole multiples of the stride."""
+    """Pixels [H, W, 3] padded to multiples of the stride by repeating the last row and column."""
     below, right = -pixels.shape[0] % stride, -pixels.shape[1] % stride
     return np.pad(pixels, ((0, below), (0, right), (0, 0)), mode="edge")

@@ -1,11 +1,14 @@
-"""Pictures <-> latents: the autoencoder of the VQ-VAE, in floats.
+"""Pictures <-> latents and codes: the VQ-VAE (encoder, quantiser, decoder, post-filter), in floats.
 
 In: pictures [B, 3, H, W] in [0, 1], H and W multiples of the stride. Out: latents [B, D, H/stride, W/stride], and back.
 
-Two families share the residual blocks. "conv" is the network of van den Oord et al. 2017 (section 4.1): strided
-convolutions down, transposed ones up. "patch" begins as a linear block transform (the PCA of stride x stride blocks,
-orthonormal, so that a squared error of a latent is a squared error of pixels) and adds convolutional branches that
-start at zero: training refines a codec that already works.
+There are two families of networks, which share the residual blocks:
+
+- "conv" is the network of van den Oord et al. 2017 (section 4.1), with strided convolutions in the encoder and
+  transposed ones in the decoder.
+- "patch" (and its variant "scaled") is a linear transform of stride x stride blocks plus convolutional branches. The
+  transform is initialised with a PCA and the branches with zeros, so training refines a codec that already works. The
+  PCA is orthonormal: a squared error of latents equals a squared error of pixels, in steps of 1/PIXEL_SCALE.
 """
 
 from __future__ import annotations
@@ -26,20 +29,20 @@ from vqcodec.nn.quantizer import Quantized, VectorQuantizer
 
 __all__ = ["VQVAE", "Output", "PatchDecoder", "start_from_pca", "to_samples"]
 
-# Latents of the patch family measure pixels in steps of 1/32 of the range (8 of 255 grey levels).
+# The unit of the latents of the patch family is 1/32 of the range of pixel values (8 of 255 grey levels).
 PIXEL_SCALE = 32.0
 
 
 @dataclass(frozen=True)
 class Output:
-    """A forward pass: the reconstruction [B, 3, H, W] and what the quantiser did."""
+    """The result of a forward pass: the reconstruction [B, 3, H, W] and the result of the quantiser."""
 
     reconstruction: Tensor
     quantized: Quantized
 
 
 class VQVAE(nn.Module):
-    """Encoder, vector quantiser, decoder, post-filter. Qualities are 0-based here: indices into `config.lambdas`."""
+    """Encoder, vector quantiser, decoder and post-filter. Qualities are 0-based: indices into `config.lambdas`."""
 
     def __init__(self, config: VQVAEConfig) -> None:
         super().__init__()
@@ -50,13 +53,13 @@ class VQVAE(nn.Module):
         self.postfilter = Postfilter(config.postfilter) if config.postfilter else None
 
     def forward(self, pictures: Tensor, quality: Tensor) -> Output:
-        """Reconstruct pictures [B, 3, H, W] at the qualities [B]."""
+        """Reconstruct pictures [B, 3, H, W] at the qualities [B], without the post-filter."""
         quantized = self.quantizer(self.encoder(pictures, quality), quality)
         return Output(self.decoder(quantized.latents, quality), quantized)
 
     @torch.no_grad()
     def to_codes(self, pictures: Tensor, quality: int, scale: float = 1.0) -> Tensor:
-        """Codes [B, G, H/stride, W/stride] of pictures [B, 3, H, W] at one quality, lambda times `scale`."""
+        """Codes [B, G, H/stride, W/stride] of pictures [B, 3, H, W] at one quality, with lambda times `scale`."""
         index = torch.full((len(pictures),), quality, device=pictures.device)
         return self.quantizer.quantize(self.encoder(pictures, index), quality, scale)
 
@@ -64,14 +67,16 @@ class VQVAE(nn.Module):
     def descend(
         self, codes: Tensor, pictures: Tensor, quality: int, step: float | Tensor, decoder: nn.Module | None = None
     ) -> tuple[Tensor, Tensor]:
-        """Latents [B, D, h, w] that decode to better pictures [B, 3, H, W] than the codes do; and the codes' `errors`.
+        """One gradient step on the latents of codes [B, G, h, w], down the squared error of the *decoded* picture.
 
-        One gradient step on the squared error of the *decoded* picture, its length that of all positions or of each
-        [h, w]. Quantised at `step` times lambda it is one of proximal gradient descent (Beck & Teboulle 2009, section
-        2.2) on |picture - decoder(e)|^2 + lambda * bits. H and W may fall short of whole positions: what lies beyond
-        is not part of the picture and counts for nothing. `decoder`: what does the same as the network's, in less time.
+        Returns the moved latents [B, D, h, w] and the `errors` [B, h, w] of the codes. `step` is the step length, one
+        for all positions or one for each [h, w]. Quantising the result with `step` times lambda completes a step of
+        proximal gradient descent (Beck & Teboulle 2009, section 2.2) on |picture - decoder(e)|^2 + lambda * bits.
+
+        H and W of the pictures [B, 3, H, W] need not be multiples of the stride: decoded pixels outside the picture
+        are ignored. `decoder`: a faster equivalent of the network's own decoder.
         """
-        assert self.config.transform, "only its latents measure pixels"
+        assert self.config.transform, "the latents of the conv family are not in pixel units"
         index = torch.full((len(codes),), quality, device=codes.device)
         latents = self.quantizer.dequantize(codes, quality)
         with torch.enable_grad():
@@ -82,9 +87,9 @@ class VQVAE(nn.Module):
         return latents.detach() - step * gradient, self.errors(decoded.detach(), pictures)
 
     def errors(self, decoded: Tensor, pictures: Tensor) -> Tensor:
-        """Squared errors of decoded pictures, as samples of 8 bits, from pictures [B, 3, H, W]; [B, h, w].
+        """Squared errors [B, h, w] of decoded pictures, rounded to 8 bits, against pictures [B, 3, H, W].
 
-        In the unit of the latents; of positions that lie across the edge of the picture only what lies within.
+        The sums are per position, in units of the latents. Pixels outside the picture do not count.
         """
         height, width = pictures.shape[2:]
         difference = to_samples(decoded[:, :, :height, :width]) / 255 - pictures
@@ -94,9 +99,9 @@ class VQVAE(nn.Module):
 
     @torch.no_grad()
     def to_pictures(self, codes: Tensor, quality: int, weights: Sequence[float] = ()) -> Tensor:
-        """Pictures [B, 3, H, W], not clipped, of codes [B, G, H/stride, W/stride] at one quality.
+        """Decode codes [B, G, H/stride, W/stride] at one quality to pictures [B, 3, H, W], not clipped.
 
-        `weights`: those of the post-filter's kernels; without them it has no part.
+        `weights`: the weights of the post-filter's kernels. Without weights the post-filter is skipped.
         """
         index = torch.full((len(codes),), quality, device=codes.device)
         latents: Tensor = self.quantizer.dequantize(codes, quality)
@@ -105,23 +110,28 @@ class VQVAE(nn.Module):
 
     @property
     def encoder_reach(self) -> int:
-        """How many positions beside its own a latent depends on, each way."""
-        return self.config.encoder_blocks + 1  # the stem sees less than one block more
+        """How many positions beside its own a latent depends on, in each direction."""
+        return self.config.encoder_blocks + 1  # one for each block, and one for the stem or the strided convolutions
 
     @property
     def decoder_reach(self) -> int:
-        """How many latent positions beside its own a pixel depends on, each way."""
-        reach = self.config.decoder_blocks + 1  # a pixel's side decides which way the transposed convolutions lean
-        return reach + (self.postfilter is not None)  # whose reach is less than a position
+        """How many latent positions beside its own a pixel depends on, in each direction."""
+        # One for each block, and one for the stem or the transposed convolutions. The latter reach only to the side of
+        # the position on which the pixel lies.
+        reach = self.config.decoder_blocks + 1
+        return reach + (self.postfilter is not None)  # the post-filter reaches less than one position further
 
 
 def to_samples(pictures: Tensor) -> Tensor:
-    """Pictures on 0 to 1, not clipped -> samples of 8 bits: whole numbers from 0 to 255, still floats."""
+    """Pictures with range [0, 1], not clipped -> 8-bit samples: integers from 0 to 255, as floats."""
     return (pictures * 255).round().clamp(0, 255)
 
 
 class ResidualBlock(nn.Module):
-    """x + 1x1(relu(film(3x3(relu(x))))); scale and shift per quality where there are several (FiLM, Perez 2018)."""
+    """x + 1x1(relu(film(3x3(relu(x))))).
+
+    With several qualities, `film` is a scale and a shift for each quality (FiLM, Perez 2018); with one, the identity.
+    """
 
     def __init__(self, width: int, inner: int, qualities: int) -> None:
         super().__init__()
@@ -139,7 +149,7 @@ class ResidualBlock(nn.Module):
 
 
 class Blocks(nn.ModuleList):
-    """A stack of residual blocks and the ReLU that closes it."""
+    """A stack of residual blocks, followed by a ReLU."""
 
     def __init__(self, config: VQVAEConfig, count: int) -> None:
         super().__init__(ResidualBlock(config.width, config.residual_width, config.qualities) for _ in range(count))
@@ -151,7 +161,10 @@ class Blocks(nn.ModuleList):
 
 
 class PatchEncoder(nn.Module):
-    """Blocks of pixels -> latents: a 1x1 convolution over unshuffled pixels plus a convolutional branch."""
+    """Pictures -> latents: a linear transform of blocks of pixels plus a convolutional branch.
+
+    The transform is a 1x1 convolution over the pixels of a block, unshuffled to channels.
+    """
 
     def __init__(self, config: VQVAEConfig) -> None:
         super().__init__()
@@ -167,13 +180,13 @@ class PatchEncoder(nn.Module):
 
     def forward(self, pictures: Tensor, quality: Tensor) -> Tensor:
         pixels = F.pixel_unshuffle((pictures - 0.5) * PIXEL_SCALE, self.stride)  # [B, 3*s*s, h, w]
-        branch = self.out(self.blocks(self.stem(pixels / 8), quality))  # /8: pixels to about unit variance
+        branch = self.out(self.blocks(self.stem(pixels / 8), quality))  # / 8 gives about unit variance
         latents: Tensor = _exact_1x1(self.linear, pixels) + _scaled(branch.float(), self.gain, quality)
         return latents
 
 
 class PatchDecoder(nn.Module):
-    """Latents -> blocks of pixels: the linear transform's transpose plus a convolutional branch."""
+    """Latents -> pictures: the transpose of the linear transform plus a convolutional branch."""
 
     def __init__(self, config: VQVAEConfig) -> None:
         super().__init__()
@@ -197,25 +210,26 @@ class PatchDecoder(nn.Module):
 
     @torch.no_grad()
     def at(self, quality: int) -> PatchDecoder:
-        """A copy that decodes at one quality only, whichever it is asked for: the same pictures, up to rounding.
+        """A copy specialised to one quality (0-based). It ignores the quality that its `forward` is given.
 
-        What depends on the quality is multiplied into the weights, and no longer takes passes over memory.
+        The scales and shifts of that quality are folded into the weights, which saves passes over memory. The decoded
+        pictures are the same, up to rounding.
         """
-        found = copy.deepcopy(self).requires_grad_(False)
-        found.stem.weight.div_(found.scale[:, None, None])
-        found.scale.fill_(1)
-        for block in found.blocks:
+        decoder = copy.deepcopy(self).requires_grad_(False)
+        decoder.stem.weight.div_(decoder.scale[:, None, None])
+        decoder.scale.fill_(1)
+        for block in decoder.blocks:
             assert isinstance(block, ResidualBlock)
             if block.film is not None:
                 scale, shift = block.film[quality]
                 block.conv.weight.mul_((1 + scale)[:, None, None, None])
                 _bias(block.conv).mul_(1 + scale).add_(shift)
                 block.film = None
-        if found.gain is not None:
-            found.out.weight.mul_(found.gain[quality])
-            _bias(found.out).mul_(found.gain[quality])
-            found.gain = None
-        return found
+        if decoder.gain is not None:
+            decoder.out.weight.mul_(decoder.gain[quality])
+            _bias(decoder.out).mul_(decoder.gain[quality])
+            decoder.gain = None
+        return decoder
 
 
 class ConvEncoder(nn.Module):
@@ -258,7 +272,7 @@ class ConvDecoder(nn.Module):
 
 @torch.no_grad()
 def start_from_pca(model: VQVAE, pictures: Tensor) -> None:
-    """Set the linear transforms of the patch family to the PCA of the blocks of pictures [B, 3, H, W]."""
+    """Initialise the linear transforms of the patch family with the PCA of the blocks of pictures [B, 3, H, W]."""
     encoder, decoder = model.encoder, model.decoder
     assert isinstance(encoder, PatchEncoder)
     assert isinstance(decoder, PatchDecoder)
@@ -273,20 +287,24 @@ def start_from_pca(model: VQVAE, pictures: Tensor) -> None:
 
 
 def _exact_1x1(conv: nn.Conv2d, x: Tensor) -> Tensor:
-    """The convolution in float32: 8 bits of mantissa, as in bf16 autocast, would be a visible error of pixels."""
+    """The convolution in float32. The 8-bit mantissa of bf16 autocast would cause visible errors of the pixels."""
     with torch.autocast(x.device.type, enabled=False):
         result: Tensor = conv(x.float())
         return result
 
 
 def _gains(config: VQVAEConfig) -> nn.Parameter | None:
-    """What the branches are multiplied by at each quality: [Q], of the order of the quantiser's error."""
+    """The initial gains of the branches at each quality: [Q], proportional to the quantisation error.
+
+    None unless the stem is "scaled".
+    """
     if config.stem != "scaled":
         return None
     lambdas = [max(value, 1e-3) for value in config.lambdas]
-    middle = math.prod(value ** (1 / len(lambdas)) for value in lambdas)  # their geometric mean
-    # Numbers, not tensors: arithmetic on torch's meta device, where shapes are checked, takes seconds to import.
-    return nn.Parameter(torch.tensor([math.sqrt(value / middle) for value in lambdas]))
+    mean = math.prod(value ** (1 / len(lambdas)) for value in lambdas)  # geometric
+    # Python floats instead of tensors: the shapes of a model are checked on torch's meta device, and the first tensor
+    # arithmetic there imports modules for seconds.
+    return nn.Parameter(torch.tensor([math.sqrt(value / mean) for value in lambdas]))
 
 
 def _scaled(branch: Tensor, gain: Tensor | None, quality: Tensor) -> Tensor:

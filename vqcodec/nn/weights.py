@@ -1,7 +1,7 @@
-"""The files of a model <-> its autoencoder: all loading and saving of networks is here.
+"""Loads and saves networks: the files of a model <-> its autoencoder.
 
-In: a `Model`, or a folder with config.json and weights.safetensors. Out: a `VQVAE` in float32, or the files.
-Weights are stored in half precision, codebooks in single precision.
+In: a `Model`, or a folder with config.json and weights.safetensors. Out: a `VQVAE` in float32, or the files. Weights
+are stored in half precision, codebooks in single precision.
 """
 
 from __future__ import annotations
@@ -27,40 +27,40 @@ __all__ = ["load_network", "open_network", "round_weights", "save_model", "save_
 
 
 def open_network(model: Model) -> VQVAE:
-    """The autoencoder of a model with its weights, in float32, in evaluation mode. Raises `ModelError`."""
+    """Load the autoencoder of a model, in float32 and evaluation mode. Raises `ModelError`."""
     network = load_network(model.path, model.config.vqvae)
-    _refuse_unknown_codes(network, model.prior_tensors)
+    _check_codes(network, model.prior_tensors)
     return network
 
 
 def load_network(folder: Path, config: VQVAEConfig) -> VQVAE:
-    """The autoencoder in a model's folder, which needs no prior for that. Raises `ModelError`."""
+    """Load the autoencoder from a model's folder, which need not contain a prior. Raises `ModelError`."""
     path = folder / WEIGHTS
     data = read_file(path)
     try:
         tensors = {name: t.to(torch.float32) for name, t in load(data).items()}
-    except Exception as error:  # as for a prior
+    except Exception as error:  # safetensors raises many types for damaged files
         raise ModelError(f"{path}: not usable as weights ({error or type(error).__name__})") from None
-    # Shapes alone: a configuration of a few bytes can declare networks of any size.
+    # Check the shapes before allocating: a configuration of a few bytes can declare networks of any size.
     with torch.device("meta"), _without_random_numbers():
         plan = VQVAE(config)
     state = plan.state_dict()
     shapes = {name: state[name].shape for name in _shipped(plan)}
     if set(tensors) != set(shapes):
         wrong = sorted(set(tensors) ^ set(shapes))[0]
-        raise ModelError(f"{path}: the tensor {wrong} is missing or foreign")
+        raise ModelError(f"{path}: the tensor {wrong} is missing or unexpected")
     for name, tensor in tensors.items():
         if tensor.shape != shapes[name]:
             raise ModelError(f"{path}: {name} is {tuple(tensor.shape)}, not {tuple(shapes[name])}")
-        if not tensor.sum().isfinite():  # one pass; NaN and infinity do not vanish in a sum
+        if not tensor.sum().isfinite():  # a single pass: a sum with NaN or infinity is never finite
             raise ModelError(f"{path}: {name} has values that are not finite")
-    network = VQVAE(config).float()  # whatever default dtype a program has set
+    network = VQVAE(config).float()  # float32, even if the program has set another default dtype
     network.load_state_dict(tensors, strict=False)
     return network.eval().requires_grad_(False)
 
 
 def _without_random_numbers() -> TorchFunctionMode:
-    """Leave out what draws numbers: on the meta device it would import a compiler, which takes seconds."""
+    """Skip random initialisation: on the meta device it would import a compiler, which takes seconds."""
 
     class Mode(TorchFunctionMode):
         def __torch_function__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
@@ -72,9 +72,10 @@ def _without_random_numbers() -> TorchFunctionMode:
 
 
 def save_model(folder: Path, config: ModelConfig, network: VQVAE, prior: dict[str, Tensor]) -> Model:
-    """Write a model's files into `folder`, made if absent; `prior` as `GatedPixelCNN.integers` gives it.
+    """Write the files of a model into `folder`, which is created if needed; `prior`: from `GatedPixelCNN.integers`.
 
-    Networks are stored in half precision. Raises `ModelError` when the prior breaks a bound: then nothing is kept.
+    Networks are stored in half precision. Raises `OutputError` if the files cannot be written, and `ModelError` if the
+    prior violates a bound or lacks codes; then `folder` is left unchanged.
     """
     folder = folder.absolute()
     partial = folder.with_name(folder.name + ".partial")
@@ -87,7 +88,7 @@ def save_model(folder: Path, config: ModelConfig, network: VQVAE, prior: dict[st
         for quality in range(config.vqvae.qualities):
             for label in [None, *range(config.prior.labels)]:
                 model.prior(quality, label)
-        _refuse_unknown_codes(network, prior)
+        _check_codes(network, prior)
         folder.mkdir(parents=True, exist_ok=True)
         for name in (WEIGHTS, PRIOR, CONFIG):
             (partial / name).replace(folder / name)
@@ -99,7 +100,10 @@ def save_model(folder: Path, config: ModelConfig, network: VQVAE, prior: dict[st
 
 
 def save_network(folder: Path, config: ModelConfig, network: VQVAE) -> None:
-    """Write networks and configuration alone into `folder`: no model yet, but what another training can go on from."""
+    """Write only networks and configuration into `folder`. It is not a model yet, but a training run can start from it.
+
+    Raises `OutputError`.
+    """
     try:
         folder.mkdir(parents=True, exist_ok=True)
         _write_network(folder, config, network)
@@ -120,7 +124,7 @@ def _write_network(folder: Path, config: ModelConfig, network: VQVAE) -> None:
 
 
 def round_weights(network: VQVAE) -> None:
-    """Round the networks to the half precision they are stored in, so that what is measured is what ships."""
+    """Round the networks in place to the half precision of the files, so that measurements match the shipped model."""
     with torch.no_grad():
         for name in _shipped(network):
             if not name.startswith("quantizer."):
@@ -128,17 +132,17 @@ def round_weights(network: VQVAE) -> None:
                 tensor.copy_(tensor.to(torch.float16))
 
 
-def _refuse_unknown_codes(network: VQVAE, prior: Mapping[str, Tensor | npt.NDArray[np.generic]]) -> None:
-    """Raise `ModelError` where the quantiser may choose a code that the prior has no row for."""
+def _check_codes(network: VQVAE, prior: Mapping[str, Tensor | npt.NDArray[np.generic]]) -> None:
+    """Raise `ModelError` if the quantiser may choose a code for which the prior has no row, or a codebook is empty."""
     for g in range(len(network.config.codebooks)):
         for quality, live in enumerate(network.quantizer.live(g).tolist()):
             table = prior.get(f"codes.{g}.{quality}.embedding")
             if table is None or table.ndim == 0 or live > table.shape[0]:
-                raise ModelError(f"the prior does not know all codes of codebook {g + 1} at quality {quality + 1}")
+                raise ModelError(f"the prior lacks codes of codebook {g + 1} at quality {quality + 1}")
             if live == 0:
                 raise ModelError(f"codebook {g + 1} has no code at quality {quality + 1}")
 
 
 def _shipped(network: VQVAE) -> list[str]:
-    """Names of the tensors that use of the model needs: all but the sums of the moving averages."""
+    """Names of the tensors that are stored in a model: all except the sums of the moving averages."""
     return [name for name in network.state_dict() if not name.startswith("quantizer.sums")]

@@ -1,6 +1,6 @@
-"""Picture files <-> `Picture`: 8-bit samples, alpha apart, and the metadata to keep.
+"""Picture files <-> `Picture`: 8-bit samples, a separate alpha channel, and metadata.
 
-In: whatever Pillow reads. Out: a `Picture`, and back into a picture file.
-Read `picture` first, then `read` and `write`. `alpha` packs transparency, `metadata` cleans EXIF, XMP and profiles,
-`metrics` compares pictures.
+In: any picture that Pillow reads. Out: a `Picture`. The same in the other direction.
+Read `picture` first, then `read` and `write`. `alpha` packs the alpha channel, `metadata` sanitises EXIF, XMP and
+colour profiles, and `metrics` compares pictures.
 """

@@ -1,6 +1,7 @@
-"""Colours of a Pillow image -> 8-bit samples. In: an image of any mode. Out: grey or RGB, alpha apart, and notices.
+"""Pillow image of any mode -> 8-bit samples.
 
-A colour profile is kept where the samples stay as they are, or applied, which gives sRGB.
+In: an image. Out: grey or RGB samples, a separate alpha channel, and notices about every conversion.
+A colour profile is either kept together with unchanged samples, or applied, which converts the samples to sRGB.
 """
 
 from __future__ import annotations
@@ -16,12 +17,15 @@ __all__ = ["profile_fits", "raw_mode", "split_image", "to_srgb"]
 
 Samples = NDArray[np.uint8]
 
-_SIXTEEN_BITS = (";16B", ";16L", ";16N")  # ends of Pillow's raw modes; "BGR;16" has 5, 6 and 5 bits
-_MODES = {"GRAY": "L", "RGB": "RGB", "CMYK": "CMYK", "Lab": "LAB"}  # by the colour space of a profile
+_SIXTEEN_BITS = (";16B", ";16L", ";16N")  # suffixes of raw modes; "BGR;16" is not one: it has 5, 6 and 5 bits
+_MODES = {"GRAY": "L", "RGB": "RGB", "CMYK": "CMYK", "Lab": "LAB"}  # Pillow mode by the profile's colour space
 
 
 def raw_mode(image: Image.Image) -> str:
-    """How the samples lie in the file, such as "RGB;16B"; known only until the image is loaded, else ""."""
+    """Pillow's name for the sample layout in the file, such as "RGB;16B".
+
+    It is available only before the image is loaded; afterwards the result is "".
+    """
     for tile in getattr(image, "tile", None) or ():
         arguments = tile[3] if isinstance(tile[3], tuple) else (tile[3],)
         if arguments and isinstance(arguments[0], str):
@@ -30,11 +34,14 @@ def raw_mode(image: Image.Image) -> str:
 
 
 def split_image(image: Image.Image, raw: str) -> tuple[Image.Image, Samples | None, list[str]]:
-    """Colour (mode L, RGB, CMYK or LAB) and alpha [H, W] of a loaded image, with notices."""
+    """Split a loaded image into colour (mode L, RGB, CMYK or LAB), alpha [H, W] or None, and notices.
+
+    `raw` is the result of `raw_mode` before the image was loaded.
+    """
     mode, key = image.mode, image.info.get("transparency")
     if mode in ("I", "F") or mode.startswith("I;16"):
-        grey, notice = _eight_bits(np.asarray(image), raw, in_memory=image.format is None)
-        return Image.fromarray(grey), _keyed_alpha(image, key, raw), [notice]
+        grey, notice = _to_eight_bits(np.asarray(image), raw, in_memory=image.format is None)
+        return Image.fromarray(grey), _alpha_from_colour_key(image, key, raw), [notice]
     notices = ["16 bits per channel were reduced to 8"] if raw.endswith(_SIXTEEN_BITS) else []
     if mode in ("La", "RGBa"):
         image = image.convert(mode.upper())
@@ -50,15 +57,15 @@ def split_image(image: Image.Image, raw: str) -> tuple[Image.Image, Samples | No
     elif image.mode not in ("L", "RGB", "CMYK", "LAB"):
         notices += [] if mode == "RGBX" else [f"the colours were converted from {mode} to RGB"]
         image = image.convert("RGB")
-    return image, _keyed_alpha(image, key, raw), notices
+    return image, _alpha_from_colour_key(image, key, raw), notices
 
 
-def _keyed_alpha(image: Image.Image, key: Any, raw: str) -> Samples | None:
-    """Alpha [H, W] of a grey or RGB image that declares one colour transparent, as a PNG may."""
+def _alpha_from_colour_key(image: Image.Image, key: Any, raw: str) -> Samples | None:
+    """Alpha [H, W] of a grey or RGB image in which one colour is declared transparent (tRNS in a PNG), else None."""
     if image.mode == "RGB" and isinstance(key, tuple) and len(key) == 3:
         key = tuple(v >> 8 for v in key) if raw.endswith(_SIXTEEN_BITS) else key
     elif image.mode in ("L", "I", "F", "I;16", "I;16B", "I;16L") and isinstance(key, int):
-        # Pillow widens 1- to 4-bit samples to 8 bits, but (1 bit: older versions only) not the colour key.
+        # Pillow scales 1- to 4-bit samples to 8 bits, but not the colour key (for 1 bit: older versions only).
         top = {"1": 1, "L;2": 3, "L;4": 15}.get(raw, 255)
         key = (key * 255 // top if key <= top else key,)
     else:
@@ -66,8 +73,8 @@ def _keyed_alpha(image: Image.Image, key: Any, raw: str) -> Samples | None:
     return np.where((np.atleast_3d(np.asarray(image)) == np.array(key)).all(axis=2), 0, 255).astype(np.uint8)
 
 
-def _eight_bits(samples: NDArray[Any], raw: str, *, in_memory: bool) -> tuple[Samples, str]:
-    """Samples [H, W] of 12 to 32 bits or floats, as 8 bits, with a notice of the range that was assumed."""
+def _to_eight_bits(samples: NDArray[Any], raw: str, *, in_memory: bool) -> tuple[Samples, str]:
+    """Reduce samples [H, W] of 12 to 32 bits, or floats, to 8 bits. The notice names the assumed value range."""
     values = samples.astype(np.float64)
     finite = values[np.isfinite(values)]
     low, high = (float(finite.min()), float(finite.max())) if finite.size else (0.0, 0.0)
@@ -77,7 +84,7 @@ def _eight_bits(samples: NDArray[Any], raw: str, *, in_memory: bool) -> tuple[Sa
     elif samples.dtype.itemsize == 2:
         fits = [4095.0 if raw == "I;12" else 65535.0]
     else:
-        # A file with 32-bit integers is most often a 16-bit picture; an image made in memory may have 8 bits.
+        # A file with 32-bit integers usually holds a 16-bit picture. An image made in memory may hold 8-bit values.
         fits = [top for top in (255.0, 65535.0) if low >= 0 and high <= top and (in_memory or top > 255)]
     start, top = (0.0, fits[0]) if fits else (low, high)
     values = np.nan_to_num(values, nan=low, posinf=high, neginf=low) - start
@@ -88,13 +95,16 @@ def _eight_bits(samples: NDArray[Any], raw: str, *, in_memory: bool) -> tuple[Sa
 
 
 def to_srgb(colour: Image.Image, profile: object) -> tuple[Image.Image, list[str]]:
-    """Colour of mode L, RGB, CMYK or LAB as L or RGB in sRGB, by its ICC profile if that can be used."""
+    """Convert colour of mode L, RGB, CMYK or LAB to L or RGB in sRGB, with notices.
+
+    The ICC profile is used if it is usable. Otherwise Pillow's plain mode conversion is used.
+    """
     notices = []
     try:
-        converted = _through_profile(colour, profile) if isinstance(profile, bytes) and profile else colour
+        converted = _apply_profile(colour, profile) if isinstance(profile, bytes) and profile else colour
         if converted is not colour:
             return converted, ["the colours were converted to sRGB by the picture's colour profile"]
-    except Exception:  # littlecms and its binding fail in many ways, and the picture is good without
+    except Exception:  # littlecms and its binding raise many types; the picture is usable without a profile
         notices.append("the colour profile cannot be used and was ignored")
     if colour.mode not in ("L", "RGB"):
         notices.append(f"the colours were converted from {colour.mode} to RGB without a colour profile")
@@ -103,32 +113,38 @@ def to_srgb(colour: Image.Image, profile: object) -> tuple[Image.Image, list[str
 
 
 def profile_fits(profile: bytes, mode: str) -> bool:
-    """Whether samples of mode L or RGB can be left in the colour space of a profile."""
+    """Whether samples of mode L or RGB can stay in the colour space of this profile."""
     try:
-        return mode in ("L", "RGB") and _transform(profile)[1] == mode
+        return mode in ("L", "RGB") and _srgb_transform(profile)[1] == mode
     except Exception:  # as in `to_srgb`
         return False
 
 
-def _transform(profile: bytes) -> tuple[ImageCms.ImageCmsTransform, str]:
-    """From the colour space of a profile to sRGB; and the mode of the samples that it takes."""
+def _srgb_transform(profile: bytes) -> tuple[ImageCms.ImageCmsTransform, str]:
+    """The transform from a profile's colour space to sRGB, and the Pillow mode that the transform takes.
+
+    Raises whatever littlecms raises, and `KeyError` for other colour spaces.
+    """
     source = ImageCms.ImageCmsProfile(io.BytesIO(profile))
     mode = _MODES[source.profile.xcolor_space.strip()]
     intent, flags = ImageCms.Intent.RELATIVE_COLORIMETRIC, ImageCms.Flags.BLACKPOINTCOMPENSATION
     return ImageCms.buildTransform(source, ImageCms.createProfile("sRGB"), mode, "RGB", intent, flags), mode
 
 
-def _through_profile(colour: Image.Image, profile: bytes) -> Image.Image:
-    """The colours in sRGB, or `colour` itself if the profile is sRGB up to rounding, as nearly all are."""
-    transform, mode = _transform(profile)
+def _apply_profile(colour: Image.Image, profile: bytes) -> Image.Image:
+    """Convert to sRGB. Returns `colour` itself if the profile is sRGB up to rounding, as most profiles are.
+
+    Raises `ValueError` for a profile of another mode, and whatever littlecms raises.
+    """
+    transform, mode = _srgb_transform(profile)
     if mode != colour.mode and (colour.mode, mode) != ("L", "RGB"):
         raise ValueError(f"a profile for {mode} in a picture of mode {colour.mode}")
     if mode in ("L", "RGB"):
-        # Names of profiles tell little ("sRGB linear"), so 16 x 16 x 16 colours are tried: [64, 64, 3].
+        # Profile names are unreliable ("sRGB linear"), so test on 16 x 16 x 16 colours, arranged as [64, 64, 3].
         cube = (np.indices((16, 16, 16)).reshape(3, 64, 64).transpose(1, 2, 0) * 17).astype(np.uint8)
         probe = Image.fromarray(np.ascontiguousarray(cube)).convert(mode)
-        moved = np.asarray(transform.apply(probe)).astype(int) - np.asarray(probe.convert("RGB"))
-        if np.abs(moved).max() <= 2:
+        difference = np.asarray(transform.apply(probe)).astype(int) - np.asarray(probe.convert("RGB"))
+        if np.abs(difference).max() <= 2:
             return colour
     converted = transform.apply(colour if colour.mode == mode else colour.convert(mode))
     return converted.convert("L") if colour.mode == "L" else converted

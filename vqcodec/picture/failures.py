@@ -1,4 +1,4 @@
-"""Failures and warnings of Pillow -> one line that names the file. No warning of Pillow gets out."""
+"""Pillow's exceptions and warnings -> `BadPicture` with a one-line message. Warnings are suppressed."""
 
 from __future__ import annotations
 
@@ -13,32 +13,39 @@ from vqcodec.errors import BadPicture
 
 __all__ = ["explained", "no_warnings", "one_line", "reason"]
 
-_FILTERS = RLock()
+_WARNINGS_LOCK = RLock()
 
 
 @contextmanager
 def explained(name: str) -> Iterator[None]:
-    """Turn every failure inside into a `BadPicture` of one line and keep Pillow's warnings in."""
+    """Convert every exception in the block to a `BadPicture` with a one-line message, and suppress warnings.
+
+    `name` is the file's name, which starts the message.
+    """
     try:
         with no_warnings():
             yield
-    except Exception as error:  # Pillow's readers raise nearly anything when fed with damaged bytes
+    except Exception as error:  # Pillow's readers raise almost any exception type on damaged bytes
         raise BadPicture(one_line(f"{name}: {reason(error)}")) from error
 
 
 @contextmanager
 def no_warnings() -> Iterator[None]:
-    """One thread at a time: the filters are those of the process, and two threads would put back each other's."""
-    with _FILTERS, warnings.catch_warnings():
+    """Suppress all warnings in the block. Only one thread at a time can be inside.
+
+    Warning filters belong to the process, so two threads would restore each other's filters.
+    """
+    with _WARNINGS_LOCK, warnings.catch_warnings():
         warnings.simplefilter("ignore")
         yield
 
 
 def reason(error: Exception) -> str:
+    """A short description of an exception of Pillow, for an error message."""
     if isinstance(error, Image.DecompressionBombError):
         return f"too large ({error}); if you trust it, raise the limit with --max-pixels"
     if isinstance(error, UnidentifiedImageError):
-        return "not a picture, or in a format that is not known"
+        return "not a picture, or in an unknown format"
     if isinstance(error, MemoryError):
         return "not enough memory for this picture"
     if isinstance(error, OSError):
@@ -47,5 +54,5 @@ def reason(error: Exception) -> str:
 
 
 def one_line(text: str) -> str:
-    """The text with control characters and broken code points escaped, which could upset a terminal."""
+    """Escape control characters and lone surrogates, which could disturb a terminal."""
     return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)

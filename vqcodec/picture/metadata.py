@@ -1,8 +1,9 @@
-"""Metadata of a picture: EXIF, XMP and its colour profile, out of a Pillow image and into one.
+"""Metadata of a picture: reads EXIF, XMP and the colour profile from a Pillow image, and writes them into one.
 
-Metadata is untrusted on both ways, so it is `cleaned` when it is taken from a picture and again when it is given back:
-what is not sound, or does not hold for the picture as it now is, is left out (see exif.py and xmp.py). Other kinds
-(IPTC, extended XMP, comments) are not kept. Pillow is not imported before it is needed: a file is read without it.
+Metadata is untrusted in both directions. `cleaned` therefore sanitises it when it is read from a picture and again when
+it is written: it drops what is malformed and what does not apply to the upright, decoded picture (see exif.py and
+xmp.py). IPTC, extended XMP and comments are not kept. Pillow is imported only where it is needed, because the container
+can be read without Pillow.
 """
 
 from __future__ import annotations
@@ -36,15 +37,15 @@ LIMIT = 2**20  # bytes of each kind; Pillow reads no larger colour profile from 
 NAMES = {"exif": "EXIF", "xmp": "XMP", "icc": "colour profile"}
 KINDS = tuple(NAMES)
 
-_HOLDERS = frozenset(["AVIF", "JPEG", "PNG", "TIFF", "WEBP"])
-_COLOUR_ONLY = frozenset(["AVIF", "WEBP"])
-_XMP_START = b"http://ns.adobe.com/xap/1.0/\0"  # of a JPEG's segment
-_SEGMENT = 65533  # bytes in a segment of a JPEG; a colour profile may fill several
-_JPEG_ROOM = {"exif": _SEGMENT - len(exif.PREFIX), "xmp": _SEGMENT - len(_XMP_START), "icc": 255 * (_SEGMENT - 14)}
-_XMP_TAG = 700  # in a TIFF
-_LOST = {
+_METADATA_FORMATS = frozenset(["AVIF", "JPEG", "PNG", "TIFF", "WEBP"])
+_NO_GREY_FORMATS = frozenset(["AVIF", "WEBP"])
+_XMP_START = b"http://ns.adobe.com/xap/1.0/\0"  # prefix of an XMP segment of a JPEG
+_SEGMENT = 65533  # payload bytes of a JPEG segment; a colour profile may use several
+_JPEG_CAPACITY = {"exif": _SEGMENT - len(exif.PREFIX), "xmp": _SEGMENT - len(_XMP_START), "icc": 255 * (_SEGMENT - 14)}
+_XMP_TAG = 700  # the tag of XMP in a TIFF
+_LOSS_NOTICES = {
     "location": "the location was removed; --keep-location keeps it",
-    "private": "entries of makers and programs, which cannot be rewritten, were dropped",
+    "private": "proprietary entries (such as maker notes) were dropped because they cannot be rewritten safely",
     "extended": "the extended part of the XMP was dropped",
     "damaged": "damaged EXIF entries were dropped",
 }
@@ -52,14 +53,14 @@ _LOST = {
 
 @dataclass(frozen=True)
 class Keep:
-    """What to keep beside the samples. Raises `UsageError`."""
+    """What to keep besides the samples. Raises `UsageError` for a location without the other metadata."""
 
-    metadata: bool = False  # EXIF, XMP and the colour profile; without them the colours become sRGB
-    location: bool = False  # that EXIF and XMP tell
+    metadata: bool = False  # EXIF, XMP and the colour profile; if False, the colours are converted to sRGB
+    location: bool = False  # the location entries of EXIF and XMP
 
     def __post_init__(self) -> None:
         if self.location and not self.metadata:
-            raise UsageError("a location is kept only together with the other metadata; give --keep-metadata too")
+            raise UsageError("the location is a part of the metadata; give --keep-metadata too")
 
 
 KEEP_NOTHING = Keep()
@@ -67,14 +68,14 @@ KEEP_NOTHING = Keep()
 
 @dataclass(frozen=True)
 class Metadata:
-    """What a picture says about itself; b"" where it says nothing."""
+    """Metadata of a picture; b"" for each kind that is absent."""
 
     exif: bytes = b""  # a TIFF file without a picture, as in the eXIf chunk of a PNG
     xmp: bytes = b""  # a packet, UTF-8
-    icc: bytes = b""  # the profile that the picture's samples are in; without one they are sRGB
+    icc: bytes = b""  # the profile of the samples' colour space; without one they are sRGB
 
     def sizes(self) -> dict[str, int]:
-        """Bytes of the kinds that are there."""
+        """Length in bytes of each kind that is present."""
         return {kind: len(getattr(self, kind)) for kind in KINDS if getattr(self, kind)}
 
 
@@ -82,24 +83,31 @@ assert tuple(field.name for field in fields(Metadata)) == KINDS
 
 
 def taken(image: Image) -> tuple[Metadata, list[str]]:
-    """Metadata as it lies in an image, and a notice where it cannot be read. Loads the image."""
+    """Read the metadata of an image without sanitising it; a notice reports EXIF that cannot be read.
+
+    Loads the image, except a TIFF.
+    """
     notices = []
-    if not hasattr(image, "tag_v2"):  # a PNG may have metadata behind its samples, but a TIFF forgets where its own is
+    # A PNG may store metadata after its samples, so it is loaded first. Loading a TIFF would release its file.
+    if not hasattr(image, "tag_v2"):
         image.load()
     try:
-        found = image.info.get("exif") if not hasattr(image, "tag_v2") else _file_of(image)
+        found = image.info.get("exif") if not hasattr(image, "tag_v2") else _tiff_bytes(image)
         if not isinstance(found, bytes):
             entries = image.getexif()
             found = entries.tobytes() if entries else b""
-    except Exception:  # the EXIF reader raises nearly anything on damaged bytes
+    except Exception:  # Pillow's EXIF reader raises almost any exception type on damaged bytes
         found = b""
         notices.append("the EXIF data is damaged and was ignored")
     icc = image.info.get("icc_profile")
-    return Metadata(found, _xmp_of(image), icc if isinstance(icc, bytes) else b""), notices
+    return Metadata(found, _find_xmp(image), icc if isinstance(icc, bytes) else b""), notices
 
 
-def _file_of(image: Image) -> bytes | None:
-    """All bytes of a TIFF that is not loaded yet. It is EXIF data itself; Pillow would lose what is not ASCII."""
+def _tiff_bytes(image: Image) -> bytes | None:
+    """All bytes of a TIFF file that is not loaded yet, or None if they are not accessible.
+
+    A TIFF file has the structure of EXIF data. Pillow's EXIF reader would lose text that is not ASCII.
+    """
     file = getattr(image, "fp", None)
     if file is None or image.tell() != 0:
         return None
@@ -110,8 +118,8 @@ def _file_of(image: Image) -> bytes | None:
     return data
 
 
-def _xmp_of(image: Image) -> bytes:
-    """XMP where any version of Pillow may have put it."""
+def _find_xmp(image: Image) -> bytes:
+    """The XMP of an image, b"" if there is none. Versions of Pillow store it in different places."""
     places: list[Any] = [image.info.get("xmp"), image.info.get("XML:com.adobe.xmp")]
     places.append(getattr(image, "tag_v2", {}).get(_XMP_TAG))
     places += [data[len(_XMP_START) :] for _, data in getattr(image, "applist", ()) if data.startswith(_XMP_START)]
@@ -124,9 +132,9 @@ def _xmp_of(image: Image) -> bytes:
 
 
 def cleaned(metadata: Metadata, width: int, height: int, *, location: bool) -> tuple[Metadata, list[str]]:
-    """Metadata for an upright picture of width x height, without a location unless that is wanted, and notices.
+    """Sanitise metadata for an upright picture of width x height pixels; notices report what was dropped.
 
-    The colour profile is not looked at here.
+    The location is dropped unless `location` is set. The colour profile is passed through unchecked.
     """
     kept: dict[str, bytes] = {}
     lost: set[str] = set()
@@ -134,40 +142,43 @@ def cleaned(metadata: Metadata, width: int, height: int, *, location: bool) -> t
     for kind, data in (("exif", metadata.exif), ("xmp", metadata.xmp)):
         try:
             if data and kind == "exif":
-                data, gone = exif.rewrite(data, width, height, location=location, limit=LIMIT)
-                lost |= gone
+                data, dropped = exif.rewrite(data, width, height, location=location, limit=LIMIT)
+                lost |= dropped
             elif data:
-                data, gone = xmp.rewrite(data, location=location, limit=LIMIT)
-                lost |= gone
+                data, dropped = xmp.rewrite(data, location=location, limit=LIMIT)
+                lost |= dropped
         except ValueError as error:
             data = b""
             notices.append(f"the {NAMES[kind]} was dropped: {error}")
         kept[kind] = data
-    notices += [_LOST[what] for what in sorted(lost)]
+    notices += [_LOSS_NOTICES[kind] for kind in sorted(lost)]
     return Metadata(**kept, icc=metadata.icc), notices
 
 
 def unfit(metadata: Metadata, format: str) -> dict[str, str]:  # noqa: A002 (Pillow's own name for it)
-    """The kinds that a file of a Pillow format cannot hold, each with the reason."""
+    """The kinds of metadata that a file of this Pillow format cannot hold, each with the reason."""
     sizes = metadata.sizes()
-    if format not in _HOLDERS:
+    if format not in _METADATA_FORMATS:
         return dict.fromkeys(sizes, f"{format} cannot hold it")
     reasons = {}
     if format == "JPEG":
-        reasons = {kind: "it is too long for JPEG" for kind, size in sizes.items() if size > _JPEG_ROOM[kind]}
-    elif format in _COLOUR_ONLY and metadata.icc[16:20] == b"GRAY":
-        reasons = {"icc": f"{format} makes a grey picture one with colours"}
+        reasons = {kind: "it is too long for JPEG" for kind, size in sizes.items() if size > _JPEG_CAPACITY[kind]}
+    elif format in _NO_GREY_FORMATS and metadata.icc[16:20] == b"GRAY":
+        reasons = {"icc": f"{format} stores grey pictures as RGB, which a grey profile does not fit"}
     return reasons
 
 
 def image_info(metadata: Metadata) -> dict[str, bytes]:
-    """Metadata in the form in which Pillow's readers put it into `Image.info`."""
+    """Metadata as the entries that Pillow's readers put into `Image.info`."""
     found = {"exif": metadata.exif and exif.PREFIX + metadata.exif, "xmp": metadata.xmp, "icc_profile": metadata.icc}
     return {name: data for name, data in found.items() if data}
 
 
 def save(image: Image, metadata: Metadata, format: str, options: Mapping[str, Any]) -> bytes:  # noqa: A002
-    """A file of a Pillow format with metadata that fits it (see `unfit`), written by any version of Pillow."""
+    """Write an image and its metadata as a file of a Pillow format; works with all supported Pillow versions.
+
+    The metadata must fit the format (see `unfit`). Raises whatever Pillow's writer raises.
+    """
     buffer = io.BytesIO()
     image.save(buffer, format, **options, **_options(metadata, format))
     if format == "TIFF" and metadata.exif:
@@ -176,7 +187,7 @@ def save(image: Image, metadata: Metadata, format: str, options: Mapping[str, An
 
 
 def _options(metadata: Metadata, format: str) -> dict[str, Any]:  # noqa: A002
-    """Options of `Image.save`. Pillow must not rewrite EXIF: it would lose what is not ASCII."""
+    """Options for `Image.save`. They keep Pillow from rewriting EXIF, which would lose text that is not ASCII."""
     options: dict[str, Any] = image_info(metadata)
     packet = options.pop("xmp", b"")
     if format == "TIFF":

@@ -1,6 +1,6 @@
-"""Two pictures -> how much they differ: PSNR and MS-SSIM, higher is better.
+"""Distortion metrics: two pictures -> PSNR or MS-SSIM. Higher is better.
 
-In: two pictures of one shape on the scale 0 to 255. Out: a number; `nan` where the measure is not defined.
+In: two pictures of the same shape on the scale 0 to 255. Out: a number, or `nan` where the metric is not defined.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ _PEAK = 255.0
 _SCALE_WEIGHTS = (0.0448, 0.2856, 0.3001, 0.2363, 0.1333)  # finest first; Wang et al. 2003, section 3.2
 _TAPS = 11
 _SIGMA = 1.5
-_LUMA = (0.299, 0.587, 0.114)  # of red, green, blue: ITU-R BT.601, section 2.5.1, as JPEG and Pillow have it
+_LUMA = (0.299, 0.587, 0.114)  # red, green, blue: ITU-R BT.601, section 2.5.1, as in JPEG and Pillow
 _C1 = (0.01 * _PEAK) ** 2
 _C2 = (0.03 * _PEAK) ** 2
 
@@ -27,7 +27,8 @@ _C2 = (0.03 * _PEAK) ** 2
 def psnr(a: ArrayLike, b: ArrayLike) -> float:
     """Peak signal-to-noise ratio in dB: 10 log10(255² / mean squared error); `inf` if the pictures are equal.
 
-    `a`, `b`: uint8, or floats on the same scale, of one shape. Raises `ValueError` for different shapes.
+    `a`, `b`: uint8, or floats on the same scale, of the same shape. Raises `ValueError` for different shapes and for
+    empty pictures.
     """
     first, second = _pair(a, b)
     error = np.subtract(first, second, dtype=np.float64)
@@ -36,7 +37,10 @@ def psnr(a: ArrayLike, b: ArrayLike) -> float:
 
 
 def luma(picture: ArrayLike) -> Plane:
-    """Luma [H, W] by ITU-R BT.601 of RGB samples [H, W, 3], on their scale and not rounded; of [H, W, 1] itself."""
+    """Luma [H, W] of RGB samples [H, W, 3] (ITU-R BT.601), on the same scale and not rounded.
+
+    The only channel of [H, W, 1] is returned as it is. Raises `ValueError` for other shapes.
+    """
     samples = np.asarray(picture, dtype=np.float64)
     if samples.ndim != 3 or samples.shape[2] not in (1, 3):
         raise ValueError(f"a picture is [H, W, 3] or [H, W, 1], not {list(samples.shape)}")
@@ -46,11 +50,13 @@ def luma(picture: ArrayLike) -> Plane:
 def ms_ssim(a: ArrayLike, b: ArrayLike) -> float:
     """Multi-scale structural similarity, up to 1: Wang, Simoncelli & Bovik, Asilomar 2003, equation 7.
 
-    Five scales, an 11-tap Gaussian window of sigma 1.5 ("valid" positions only), K1 = 0.01, K2 = 0.03, 2 x 2
-    means between the scales (an odd last row or column is left out); per channel, then the mean over the
-    channels, as learned compression reports it. A negative mean of a scale counts as 0. `a`, `b`: [H, W] or
-    [H, W, C], uint8 or floats from 0 to 255. `nan` if a side is under 176 pixels: the fifth scale would not
-    hold one window. Raises `ValueError` for different shapes.
+    Five scales; an 11-tap Gaussian window of sigma 1.5 ("valid" positions only); K1 = 0.01, K2 = 0.03; 2 x 2 means
+    between the scales (an odd last row or column is dropped). The metric is computed per channel and averaged over the
+    channels, as in the learned compression literature. A negative mean of a scale counts as 0.
+
+    `a`, `b`: [H, W] or [H, W, C], uint8 or floats from 0 to 255. The result is `nan` if a side is shorter than 176
+    pixels, because the fifth scale would be smaller than the window. Raises `ValueError` for different shapes, other
+    numbers of axes, and empty pictures.
     """
     first, second = (x[:, :, None] if x.ndim == 2 else x for x in _pair(a, b))
     if first.ndim != 3:
@@ -71,7 +77,7 @@ def _pair(a: ArrayLike, b: ArrayLike) -> tuple[NDArray[Any], NDArray[Any]]:
 
 
 def _plane(picture: NDArray[Any], channel: int) -> Plane:
-    """Channel [H, W] as contiguous float64."""
+    """One channel [H, W] as contiguous float64."""
     return np.ascontiguousarray(picture[:, :, channel], dtype=np.float64)
 
 
@@ -80,7 +86,7 @@ def _ms_ssim_of_planes(x: Plane, y: Plane) -> float:
     last = len(_SCALE_WEIGHTS) - 1
     for scale, weight in enumerate(_SCALE_WEIGHTS):
         luminance, contrast = _ssim_terms(x, y)
-        # Luminance counts at the coarsest scale only.
+        # Luminance is used at the coarsest scale only.
         term = float(np.mean(luminance * contrast if scale == last else contrast))
         product *= max(term, 0.0) ** weight
         x, y = _halved(x), _halved(y)
@@ -88,10 +94,10 @@ def _ms_ssim_of_planes(x: Plane, y: Plane) -> float:
 
 
 def _ssim_terms(x: Plane, y: Plane) -> tuple[Plane, Plane]:
-    """Luminance, and contrast times structure, at every position [H - 10, W - 10] of the window.
+    """The luminance term, and the contrast-structure term, at every window position [H - 10, W - 10].
 
     Wang, Bovik, Sheikh & Simoncelli, IEEE Trans. Image Processing 13 (4), 2004, section III-B. Only the sum
-    of the two variances is needed, so four blurs do instead of five.
+    of the two variances is needed, so four blurs suffice instead of five.
     """
     mean_x, mean_y = _blurred(x), _blurred(y)
     mean_product = mean_x * mean_y
@@ -103,15 +109,15 @@ def _ssim_terms(x: Plane, y: Plane) -> tuple[Plane, Plane]:
 
 
 def _blurred(plane: Plane) -> Plane:
-    """Gaussian window over [H, W], "valid" positions only: [H - 10, W - 10]."""
+    """Apply the Gaussian window to [H, W], "valid" positions only: [H - 10, W - 10]."""
     return _blurred_rows(_blurred_rows(plane).T).T
 
 
 def _blurred_rows(plane: Plane) -> Plane:
-    """The window along the rows: [H, W] to [H, W - 10].
+    """Apply the 1-D window along the rows: [H, W] to [H, W - 10].
 
-    One correlation runs over all rows end to end, which numpy does fast for up to 11 taps; the positions at
-    which the window lies across two rows are cut off.
+    A single correlation runs over all rows concatenated, which numpy does fast for up to 11 taps. The positions at
+    which the window spans two rows are then discarded.
     """
     kernel = np.exp(-0.5 * ((np.arange(_TAPS) - _TAPS // 2) / _SIGMA) ** 2)
     height, width = plane.shape

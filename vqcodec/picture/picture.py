@@ -1,4 +1,4 @@
-"""`Picture`: what the codec compresses. 8-bit samples [H, W, 3], alpha apart, notices and metadata."""
+"""`Picture`, the input and output of the codec: 8-bit samples [H, W, 3], optional alpha, notices and metadata."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ __all__ = ["Picture", "grey_of"]
 Samples = NDArray[np.uint8]
 
 
-@dataclass(frozen=True, eq=False)  # a comparison of arrays has no single truth value
+@dataclass(frozen=True, eq=False)  # comparing arrays gives no single truth value
 class Picture:
-    """A picture as the codec sees it. Raises `ValueError` when the parts contradict each other."""
+    """A picture in the form that the codec uses. Raises `ValueError` for wrong shapes or types."""
 
-    pixels: Samples  # [H, W, 3], sRGB without a colour profile; a grey picture has three equal channels
-    mode: Literal["RGB", "L"]  # what it is given back as
+    pixels: Samples  # [H, W, 3], sRGB unless there is a colour profile; a grey picture has three equal channels
+    mode: Literal["RGB", "L"]  # the mode to decode to
     alpha: Samples | None = None  # [H, W], 255 is opaque; colours under alpha 0 are kept as they are
-    notices: tuple[str, ...] = ()  # what was changed while reading, one line each
+    notices: tuple[str, ...] = ()  # what changed while reading, one line each
     metadata: Metadata = field(default_factory=Metadata)
 
     def __post_init__(self) -> None:
@@ -34,17 +34,17 @@ class Picture:
 
     @property
     def height(self) -> int:
-        """Rows."""
+        """Height in pixels."""
         return len(self.pixels)
 
     @property
     def width(self) -> int:
-        """Columns."""
+        """Width in pixels."""
         return len(self.pixels[0])
 
     @property
     def channels(self) -> int:
-        """Colour channels of the original: 3, or 1 for grey. Alpha is not counted."""
+        """Number of colour channels of the original: 3, or 1 for grey. Alpha is not counted."""
         return 3 if self.mode == "RGB" else 1
 
 

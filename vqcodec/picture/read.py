@@ -1,7 +1,7 @@
 """A picture file or a PIL image -> `Picture`.
 
-Whatever is not carried over as it was (16 bits, CMYK, a colour profile, further frames) is named in the `notices`;
-whatever cannot be read is a `BadPicture` that names the file.
+The `notices` of the result list everything that was not carried over unchanged (16 bits, CMYK, a colour profile,
+further frames). A picture that cannot be read raises `BadPicture` with the name of the file.
 """
 
 from __future__ import annotations
@@ -28,26 +28,27 @@ __all__ = ["from_image", "read_picture"]
 
 Samples = NDArray[np.uint8]
 
-_MAX_STREAM = 1 << 30  # bytes taken from a pipe, which may have no end
+_MAX_STREAM = 1 << 30  # bytes read from a pipe, which may be endless
 
 
 def read_picture(
     source: str | Path | BinaryIO, keep: Keep = KEEP_NOTHING, max_pixels: int = DEFAULT_LIMITS.pixels
 ) -> Picture:
-    """Read the first frame of a picture file, or of a binary stream from its beginning, turned upright.
+    """Read the first frame of a picture file or binary stream, and apply its EXIF orientation.
 
-    Raises `BadPicture`, with the file's name and the reason, for whatever is not a whole picture in a format
-    of Pillow with at most `max_pixels` pixels. Above `PIL.Image.MAX_IMAGE_PIXELS` Pillow itself refuses some.
+    A seekable stream is read from its beginning. Raises `BadPicture`, with the file's name and the reason, unless the
+    source is a complete picture in a format of Pillow with at most `max_pixels` pixels. Pillow itself refuses some
+    pictures above `PIL.Image.MAX_IMAGE_PIXELS`.
     """
-    with explained(_name_of(source)), _opened(source) as stream:
+    with explained(_name_of(source)), _open_seekable(source) as stream:
         if not stream.read(1):
             raise OSError("the file is empty")
         stream.seek(0)
         with Image.open(stream) as image:
             if image.format == "EPS":
-                # Pillow would start Ghostscript, that is, run the file as a program.
+                # Pillow would start Ghostscript, which executes the file as a program.
                 raise OSError("EPS is a drawing; please convert it to PNG first")
-            if image.format == "VQ":  # which `import vqcodec` makes a format of Pillow's
+            if image.format == "VQ":  # `import vqcodec` registers this format with Pillow
                 raise OSError("this is a .vq file; decompress it first")
             if image.width * image.height > max_pixels:
                 size = f"{image.width}x{image.height}"
@@ -56,7 +57,7 @@ def read_picture(
 
 
 def from_image(image: Image.Image, keep: Keep = KEEP_NOTHING) -> Picture:
-    """Convert a PIL image of any mode, its current frame, turned upright. Raises `BadPicture`."""
+    """Convert the current frame of a PIL image of any mode, and apply its EXIF orientation. Raises `BadPicture`."""
     with explained("the image"):
         return _convert(image, keep)
 
@@ -69,12 +70,15 @@ def _name_of(source: str | Path | BinaryIO) -> str:
 
 
 @contextmanager
-def _opened(source: str | Path | BinaryIO) -> Iterator[BinaryIO]:
-    """A stream that can seek, at its beginning; a given one is left open."""
+def _open_seekable(source: str | Path | BinaryIO) -> Iterator[BinaryIO]:
+    """A seekable stream, positioned at its beginning. A stream passed by the caller stays open.
+
+    Raises `OSError` for a folder, and for a pipe with more than `_MAX_STREAM` bytes.
+    """
     if isinstance(source, (str, os.PathLike)):
         if Path(source).is_dir():
-            raise OSError("this is a folder")  # Windows would say that permission is denied
-        with Path(source).open("rb") as file, _opened(file) as stream:
+            raise OSError("this is a folder")  # on Windows, opening it would report a missing permission
+        with Path(source).open("rb") as file, _open_seekable(file) as stream:
             yield stream
     elif source.seekable():
         source.seek(0)
@@ -82,7 +86,7 @@ def _opened(source: str | Path | BinaryIO) -> Iterator[BinaryIO]:
     else:
         data = source.read(_MAX_STREAM + 1)
         if len(data) > _MAX_STREAM:
-            raise OSError(f"longer than the {_MAX_STREAM} bytes that are taken from a stream")
+            raise OSError(f"longer than the limit of {_MAX_STREAM} bytes for a stream")
         yield io.BytesIO(data)
 
 
@@ -90,7 +94,7 @@ def _convert(image: Image.Image, keep: Keep) -> Picture:
     if 0 in image.size:
         raise OSError("the image has no pixels")
     notices = []
-    # Some readers look for frames by seeking, which would throw away changes made to a loaded image.
+    # Some of Pillow's readers count frames by seeking, which would discard changes made to a loaded image.
     if (getattr(image, "tile", ()) or "is_animated" in vars(image)) and getattr(image, "is_animated", False):
         which = "current" if image.tell() else "first"
         notices.append(f"several frames or pages: only the {which} one is kept")
@@ -119,13 +123,13 @@ def _orientation(image: Image.Image) -> int:
     """EXIF orientation 1 to 8 of a loaded image; 0 if the EXIF data is damaged."""
     try:
         value = image.getexif().get(ExifTags.Base.Orientation, 1)
-    except Exception:  # the EXIF reader raises nearly anything on damaged bytes
+    except Exception:  # Pillow's EXIF reader raises almost any exception type on damaged bytes
         return 0
     return value if isinstance(value, int) and 1 <= value <= 8 else 1
 
 
 def _upright(samples: Samples, orientation: int) -> Samples:
-    """Samples [H, W, ...] as they are to be seen: transposed for EXIF orientations 5 to 8, then mirrored."""
+    """Apply an EXIF orientation to samples [H, W, ...]: transpose for orientations 5 to 8, then mirror."""
     if orientation >= 5:
         samples = samples.swapaxes(0, 1)
     if orientation in (3, 4, 7, 8):

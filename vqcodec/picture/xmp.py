@@ -1,11 +1,13 @@
-"""XMP -> XMP that still holds for the picture it will lie in. Bytes in, bytes out; only the standard library.
+"""XMP -> sanitised XMP that is valid for the upright, re-encoded picture.
 
-XMP is RDF in XML. It is parsed and written anew, tag by tag, with its own prefixes. A DOCTYPE is refused, so there are
-no entities to expand or to fetch. Left out are, wherever they stand and whether as element or as attribute:
+In: bytes. Out: bytes. Only the standard library is used.
+XMP is RDF in XML. The module parses it and writes it again tag by tag, with the original prefixes. It rejects any
+DOCTYPE, so there are no entities to expand or to fetch. It drops the following, at any depth and both as elements and
+as attributes:
 
-- properties that tell a location, by their names and in every namespace, unless the location is asked for;
-- what describes the samples of the old file (size, orientation, colour profile) and thumbnails of it;
-- makers' notes, in which nobody can find what they hold, and the pointer to extended XMP, which is not kept;
+- properties whose names indicate a location, in every namespace, unless the caller asks for the location;
+- properties that describe the samples of the old file (size, orientation, colour profile), and its thumbnails;
+- maker notes, whose content is undocumented, and the reference to extended XMP, which is not kept;
 - comments and processing instructions.
 """
 
@@ -18,14 +20,14 @@ from xml.sax.saxutils import escape, quoteattr
 __all__ = ["rewrite"]
 
 _PACKET = '<?xpacket begin="\ufeff" id="W5M0MpCehiHzreSzNTczkc9d"?>\n', '\n<?xpacket end="w"?>'
-_GAP = "\f"  # between the parts of a name: it cannot stand in XML
-_DEPTH = 200
-_QUOTE = {'"': "&quot;"}  # so that no text looks like an attribute to readers that search for one
+_SEPARATOR = "\f"  # separates the parts of a name; it is not a legal XML character
+_MAX_DEPTH = 200
+_QUOTE_ENTITY = {'"': "&quot;"}  # so that text cannot be mistaken for an attribute by readers that search the raw bytes
 _TOO_LONG = "it is too long"
 
 _RDF = "http://www.w3.org/1999/02/22-rdf-syntax-ns#"
 _ROOTS = frozenset({("adobe:ns:meta/", "xmpmeta"), (_RDF, "RDF")})
-_DESCRIBES_THE_FILE = {
+_DESCRIBES_OLD_FILE = {
     "http://ns.adobe.com/tiff/1.0/": {
         "ImageWidth", "ImageLength", "BitsPerSample", "Compression", "PhotometricInterpretation",
         "SamplesPerPixel", "YCbCrSubSampling", "TransferFunction", "WhitePoint", "PrimaryChromaticities",
@@ -36,20 +38,22 @@ _DESCRIBES_THE_FILE = {
     "http://ns.adobe.com/photoshop/1.0/": {"ICCProfile", "ColorMode"},
     "http://ns.adobe.com/xap/1.0/": {"Thumbnails"},
 }  # fmt: skip
-# In every namespace but RDF's (`Alt` is a list), for makers of drones, phones and programs have their own.
+# Checked in every namespace except RDF's, where `Alt` is a list: makers of drones, phones and programs have their own.
 _LOCATION = re.compile(
     r"gps.*|.*(latitude|longt?itude|altitude|location|geotag|geohash|geoname).*|lat|long?|alt|coverage"
     r"|city|state|province(state)?|country(code|name)?|worldregion",
     re.IGNORECASE,
 )
-_OPAQUE = re.compile(r".*makernote.*", re.IGNORECASE)
+_MAKER_NOTES = re.compile(r".*makernote.*", re.IGNORECASE)
 _EXTENDED = "http://ns.adobe.com/xmp/note/", "HasExtendedXMP"
 
 
 def rewrite(data: bytes, *, location: bool, limit: int) -> tuple[bytes, frozenset[str]]:
-    """XMP in UTF-8 as a packet without padding, and what was lost: some of "location", "private" and "extended".
+    """Rewrite XMP as a packet in UTF-8 without padding.
 
-    Raises `ValueError` for what is not well-formed XMP in UTF-8 of at most `limit` bytes, and for any DOCTYPE.
+    Returns the packet and what was dropped: a subset of "location", "private" (maker notes) and "extended". Raises
+    `ValueError` if the input is not well-formed XMP in UTF-8, has a DOCTYPE, is nested too deeply, or if it or the
+    result is longer than `limit` bytes.
     """
     if len(data) > limit:
         raise ValueError(_TOO_LONG)
@@ -65,15 +69,15 @@ def rewrite(data: bytes, *, location: bool, limit: int) -> tuple[bytes, frozense
 
 
 class _Writer:
-    """Writes again what the parser reads, but for what is left out."""
+    """Handles the parser's events: collects the output in `pieces`, and what was dropped in `lost`."""
 
     def __init__(self, location: bool) -> None:
         self.location = location
         self.pieces: list[str] = []
         self.lost: set[str] = set()
-        self.open: list[str] = []  # names of the elements around this place; "" for one that is left out
-        self.declared: list[str] = []  # namespaces, for the element that follows
-        parser = self.parser = expat.ParserCreate("utf-8", _GAP)
+        self.open: list[str] = []  # names of the enclosing elements; "" for a dropped one
+        self.declared: list[str] = []  # namespace declarations of the next element
+        parser = self.parser = expat.ParserCreate("utf-8", _SEPARATOR)
         parser.namespace_prefixes = True
         parser.ordered_attributes = True
         parser.buffer_text = True
@@ -84,7 +88,7 @@ class _Writer:
         parser.CharacterDataHandler = self.text
 
     def doctype(self, *_: object) -> None:
-        raise ValueError("it has a DOCTYPE, which may hide anything")
+        raise ValueError("it has a DOCTYPE, which is not allowed")
 
     def declare(self, prefix: str | None, uri: str | None) -> None:
         self.declared.append(f" xmlns{':' + prefix if prefix else ''}={quoteattr(uri or '')}")
@@ -93,9 +97,9 @@ class _Writer:
         space, local, written = _parts(name)
         declared, self.declared = self.declared, []
         if not self.open and (space, local) not in _ROOTS:
-            raise ValueError("it is no XMP")
-        if len(self.open) == _DEPTH:
-            raise ValueError("it is nested too deep")
+            raise ValueError("it is not XMP")
+        if len(self.open) == _MAX_DEPTH:
+            raise ValueError("it is nested too deeply")
         if (self.open and not self.open[-1]) or self.unwanted(space, local):
             self.open.append("")
             return
@@ -104,7 +108,7 @@ class _Writer:
         for attribute, value in zip(attributes[::2], attributes[1::2], strict=True):
             space, local, written = _parts(attribute)
             if not self.unwanted(space, local):
-                self.pieces += [" ", written, "=", quoteattr(value, _QUOTE)]
+                self.pieces += [" ", written, "=", quoteattr(value, _QUOTE_ENTITY)]
         self.pieces.append(">")
 
     def end(self, _: str) -> None:
@@ -114,15 +118,16 @@ class _Writer:
 
     def text(self, text: str) -> None:
         if self.open[-1]:
-            self.pieces.append(escape(text, {"\r": "&#13;"} | _QUOTE))
+            self.pieces.append(escape(text, {"\r": "&#13;"} | _QUOTE_ENTITY))
 
     def unwanted(self, space: str, local: str) -> bool:
-        # Readers such as Pillow turn a picture by the text tiff:Orientation, whatever namespace that stands for.
-        if local == "Orientation" or local in _DESCRIBES_THE_FILE.get(space, ()):
+        """Whether to drop the property `local` of the namespace `space`; records the loss in `lost`."""
+        # Readers such as Pillow rotate a picture by the text tiff:Orientation, whatever namespace that prefix has.
+        if local == "Orientation" or local in _DESCRIBES_OLD_FILE.get(space, ()):
             return True
         if (space, local) == _EXTENDED:
             self.lost.add("extended")
-        elif _OPAQUE.fullmatch(local):
+        elif _MAKER_NOTES.fullmatch(local):
             self.lost.add("private")
         elif not self.location and space != _RDF and _LOCATION.fullmatch(local):
             self.lost.add("location")
@@ -132,8 +137,8 @@ class _Writer:
 
 
 def _parts(name: str) -> tuple[str, str, str]:
-    """Namespace, local name, and the name as it is written."""
-    parts = name.split(_GAP)
+    """Split expat's name into namespace, local name, and the name with its original prefix."""
+    parts = name.split(_SEPARATOR)
     if len(parts) == 1:
         return "", name, name
     return parts[0], parts[1], f"{parts[2]}:{parts[1]}" if len(parts) == 3 else parts[1]

@@ -1,6 +1,8 @@
-"""Learning: pictures -> a model, in four stages (networks, prior, decoder, post-filter).
+"""Training: pictures -> a model, in four stages.
 
 In: folders or tar shards of pictures. Out: the folder of a run, and from it an exported model.
-Read `project` first: the stages in order. `loop` is the one training loop, `decoder` the third stage, `distributed`
-shares steps among processes, `events` writes logs for TensorBoard.
+
+Start with `project`, which runs the stages in order: `vqvae` (networks and codebooks), `prior`, `decoder` and
+`postfilter_kernels`. `loop` is the training loop that the gradient-trained stages share. `distributed` splits steps
+among processes, and `events` writes logs for TensorBoard.
 """

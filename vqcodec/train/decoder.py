@@ -1,9 +1,11 @@
-"""Stage three: a finished model and its pictures -> the same model with a decoder for the codes that files hold.
+"""Stage three: a finished model and pictures -> the same model with a decoder trained on the codes of the search.
 
-In stage one the decoder sees the codes that are nearest to the latents. Files hold those of the encoder's search
-(refine.py), which depend on the prior and take seconds a picture: so they are made once, for crops that stay, and only
-the decoder learns from them. Encoder, codebooks and prior stay as they are. A new search, which looks at the decoded
-picture, finds other codes with the new decoder, some tenths of a percent larger and better by more.
+In stage one the decoder is trained on the codes that are nearest to the latents. But files hold the codes of the
+encoder's search (code_search.py). These depend on the prior and take seconds per picture. So this stage searches them
+once, for a fixed set of crops, and then trains only the decoder on them. Encoder, codebooks and prior do not change.
+
+The search depends on the decoded picture, so with the new decoder it finds different codes. They are a few tenths of a
+percent larger, but the gain in quality is worth more than that.
 """
 
 from __future__ import annotations
@@ -20,23 +22,24 @@ from torch import Tensor
 
 from vqcodec.codec.codec import DEFAULT_EFFORT, Codec
 from vqcodec.model.store import Model
+from vqcodec.nn.precision import autocast
 from vqcodec.nn.vqvae import VQVAE, to_samples
 from vqcodec.nn.weights import open_network
 from vqcodec.train.data import Pictures
-from vqcodec.train.distributed import WHOLE, Part, Processes, pick_device
-from vqcodec.train.loop import Schedule, Stage, Status, autocast, run
+from vqcodec.train.distributed import WHOLE, Part, Processes, pick_device, place
+from vqcodec.train.loop import Schedule, Stage, Status, run
 
 __all__ = ["CodesToSearch", "DecoderStage", "DecoderTraining", "Searched", "searched_codes", "train_decoder"]
 
-SHARE = 64  # crops in a file; as many are held out
+SHARE = 64  # crops per file; the validation set is one more file
 
 
 @dataclass(frozen=True)
 class CodesToSearch:
-    """Which codes are made for the stages that need those of the search."""
+    """Which crops to search codes for, for the stages that train on such codes."""
 
-    crop: int = 256  # pixels, a multiple of the stride
-    crops: int = 4096  # of all qualities together, rounded up to whole files
+    crop: int = 256  # side in pixels, a multiple of the stride
+    crops: int = 4096  # number for all qualities together, rounded up to whole files
     seed: int = 1
     effort: int = DEFAULT_EFFORT
 
@@ -52,7 +55,7 @@ class DecoderTraining:
 
 @dataclass(frozen=True)
 class Searched:
-    """Crops [N, H, W, 3], uint8, and the codes [N, G, h, w], int32, that the search found at the qualities [N]."""
+    """Crops [N, H, W, 3], uint8, and the codes [N, G, h, w], int32, found by the search at qualities [N] (0-based)."""
 
     pixels: Tensor
     codes: Tensor
@@ -60,15 +63,15 @@ class Searched:
 
 
 class DecoderStage(Stage):
-    """One step of the decoder's training, on crops and codes that were made before."""
+    """The training steps of the decoder, on crops and codes that were computed before."""
 
     hidden = ("stem", "blocks", "up")
 
     def __init__(self, settings: DecoderTraining, network: VQVAE, training: Searched, validation: Searched) -> None:
         self.settings, self.training, self.held_out = settings, training, validation
         self.device = pick_device()
-        self.network: VQVAE = network.to(self.device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-        self.network.quantizer.restart_averages()  # not in a model, but in checkpoints
+        self.network = place(network, self.device)
+        self.network.quantizer.restart_averages()  # a model does not store the averages, but checkpoints do
         self.network.requires_grad_(False)
         self.network.decoder.requires_grad_(True)
 
@@ -80,7 +83,7 @@ class DecoderStage(Stage):
         )
         errors, quality = self._errors(self.training, rows)
         psnr = -10 * errors.detach().clamp_min(1e-10).log10().mean()
-        # As in stage one: a percent of the distortion pulls with the same force at every quality.
+        # As in stage one: a relative change of the distortion has the same weight at every quality.
         weight = self.network.quantizer.lambdas[quality].clamp_min(1e-3).rsqrt()
         loss = (weight * errors).mean()
         return loss, {"loss": loss.item(), "psnr": psnr.item()}
@@ -91,18 +94,21 @@ class DecoderStage(Stage):
         for quality in range(self.network.config.qualities):
             rows = (self.held_out.quality == quality).nonzero()[:, 0]
             if len(rows):
-                errors, _ = self._errors(self.held_out, rows, whole_numbers=True)
+                errors, _ = self._errors(self.held_out, rows, rounded=True)
                 figures[f"psnr_q{quality + 1}"] = float(-10 * errors.clamp_min(1e-10).log10().mean())
         return figures
 
-    def _errors(self, of: Searched, rows: Tensor, *, whole_numbers: bool = False) -> tuple[Tensor, Tensor]:
-        """Mean squared errors [B] of decoded crops, those of the given `rows`, and their qualities [B]."""
-        quality = of.quality[rows].to(self.device)
-        x = of.pixels[rows].to(self.device).permute(0, 3, 1, 2).float() / 255  # channels last in memory
-        latents = self.network.quantizer.dequantize_each(of.codes[rows].to(self.device), quality)
+    def _errors(self, data: Searched, rows: Tensor, *, rounded: bool = False) -> tuple[Tensor, Tensor]:
+        """Mean squared errors [B] of the decoded crops with the indices `rows` [B], and their qualities [B].
+
+        `rounded`: round the decoded crops to 8 bits first.
+        """
+        quality = data.quality[rows].to(self.device)
+        x = data.pixels[rows].to(self.device).permute(0, 3, 1, 2).float() / 255  # channels last in memory
+        latents = self.network.quantizer.dequantize_each(data.codes[rows].to(self.device), quality)
         with autocast(self.device):
             y = self.network.decoder(latents.contiguous(memory_format=torch.channels_last), quality).float()
-        if whole_numbers:
+        if rounded:
             y = to_samples(y) / 255
         return (y - x).square().mean((1, 2, 3)), quality
 
@@ -115,9 +121,10 @@ def train_decoder(
     report: Callable[[Status], None],
     progress: Callable[[float], None] | None = None,
 ) -> VQVAE:
-    """Train the decoder of a model on data = (training, validation), checkpoints in `folder`; returns the networks.
+    """Train the decoder of a model on data = (training, validation) and return the networks.
 
-    The codes are kept in `folder` too: a run that was stopped goes on with them. `progress` is of their making.
+    `folder` holds checkpoints and the searched codes, so that an interrupted run can resume. `progress` reports on the
+    search.
     """
     training, held_out = searched_codes(settings.codes, model, data, folder, progress)
     stage = DecoderStage(settings, open_network(model), training, held_out)
@@ -132,7 +139,10 @@ def searched_codes(
     folder: Path,
     progress: Callable[[float], None] | None = None,
 ) -> tuple[Searched, Searched]:
-    """Crops of data = (training, validation), and their codes by the model's search; made where `folder` lacks them."""
+    """Crops of data = (training, validation) with the codes that the model's search finds for them.
+
+    Reads the files in `folder`, and computes those that are missing; several processes share this work.
+    """
     codec, processes = Codec(model), Processes()
     parts: list[int | None] = [None, *range(-(-settings.crops // SHARE))]
     folder.mkdir(parents=True, exist_ok=True)
@@ -152,7 +162,10 @@ def searched_codes(
 def _search(
     codec: Codec, settings: CodesToSearch, data: tuple[Pictures, Pictures], part: int | None, path: Path
 ) -> None:
-    """Write crops, their qualities in turn, and the codes that the search finds for them."""
+    """Write one file of crops, their qualities (each in turn) and the codes that the search finds for them.
+
+    `part`: the index of the file; None: the validation set.
+    """
     training, validation = data
     seed = [settings.seed, 0, 0 if part is None else 1 + part]
     crops = (validation if part is None else training).crops(SHARE, settings.crop, seed)
@@ -168,6 +181,6 @@ def _search(
 
 
 def _name(settings: CodesToSearch, index: int | None) -> str:
-    """Of the file with a part of the codes; None: those that are held out. It says what they depend on."""
+    """The name of a file of codes; None: the validation set. It contains the settings that the codes depend on."""
     part = "held-out" if index is None else f"{index:05d}"
     return f"codes-{settings.crop}px-effort{settings.effort}-seed{settings.seed}-{part}.safetensors"

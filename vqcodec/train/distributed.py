@@ -1,12 +1,17 @@
-"""Several processes that train together, with the same result as one process with the same batch.
+"""Distributed training: several processes, with the same result as one process with the same batch.
 
 In: the environment that torchrun gives each process (RANK, WORLD_SIZE, LOCAL_RANK, the address of the first one). Out:
-`Processes`, which adds up, gathers and agrees; it does nothing, at no cost, where there is one process.
+`Processes`, with sums, gathering and broadcasts over the processes. With a single process these do nothing and cost
+nothing.
 
-Gradients are added up by a plain all_reduce after the last backward pass of a step. DistributedDataParallel would see
-only what passes through a module's forward(), which is not how the stages call their networks, and would take their
-average before the parts of a step are complete. What the codebooks learn from has to be added up beside it in any case,
-and the networks are so small (a few million weights) that hiding the transfer behind the backward pass gains nothing.
+Gradients are summed by a plain all_reduce after the last backward pass of a step. DistributedDataParallel does not fit:
+
+- It handles only what passes through a module's forward(), but the stages also call other methods of their networks.
+- It would average the gradients before all parts of a step are complete.
+- The statistics of the codebooks have to be summed separately in any case.
+
+It would also gain nothing. The networks are small (a few million weights), so there is little communication to hide
+behind the backward pass.
 """
 
 from __future__ import annotations
@@ -16,6 +21,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
+from typing import TypeVar
 
 import torch
 import torch.distributed as dist
@@ -23,20 +29,21 @@ from torch import Tensor, nn
 
 from vqcodec.errors import UsageError
 
-__all__ = ["WHOLE", "Part", "Processes", "check_batch", "joined", "pick_device"]
+__all__ = ["WHOLE", "Part", "Processes", "check_batch", "joined", "pick_device", "place"]
 
-PATIENCE = timedelta(hours=2)  # all wait while the first process finds the start, validates or saves
+N = TypeVar("N", bound=nn.Module)
+TIMEOUT = timedelta(hours=2)  # long, because all wait while the first process initialises, validates or saves
 
 
 @dataclass(frozen=True)
 class Part:
-    """One of `count` equal parts of the batch of a step."""
+    """Part `index` (0-based) of the batch of a step, which is split into `count` equal parts."""
 
     index: int = 0
     count: int = 1
 
     def rows(self, batch: int) -> slice:
-        """Which of the pictures of the batch."""
+        """The indices in the batch of the pictures of this part."""
         size = batch // self.count
         return slice(self.index * size, (self.index + 1) * size)
 
@@ -45,12 +52,12 @@ WHOLE = Part()
 
 
 class Processes:
-    """This process among those that train together; alone outside of `joined`."""
+    """The group of processes that train together, from the view of this one. Outside of `joined` it is alone."""
 
     def __init__(self) -> None:
-        together = dist.is_available() and dist.is_initialized()
-        self.rank = dist.get_rank() if together else 0
-        self.count = dist.get_world_size() if together else 1
+        distributed = dist.is_available() and dist.is_initialized()
+        self.rank = dist.get_rank() if distributed else 0
+        self.count = dist.get_world_size() if distributed else 1
 
     @property
     def first(self) -> bool:
@@ -58,11 +65,11 @@ class Processes:
         return self.rank == 0
 
     def parts(self, each: int) -> list[Part]:
-        """The parts of a batch that this process computes, if every process computes `each`."""
+        """The parts of a batch that this process computes, if every process computes `each` parts."""
         return [Part(self.rank * each + index, self.count * each) for index in range(each)]
 
     def add_up(self, tensors: Sequence[Tensor]) -> None:
-        """Replace each of the tensors, all of one type, by its sum over the processes."""
+        """Replace each tensor by its sum over the processes; all tensors must have the same type."""
         if self.count == 1:
             return
         flat = torch.cat([tensor.flatten() for tensor in tensors])
@@ -71,17 +78,17 @@ class Processes:
             tensor.copy_(total.view(tensor.shape))
 
     def add_up_gradients(self, parameters: Sequence[nn.Parameter]) -> None:
-        """Sum the gradients over the processes; one that no process has stays None."""
+        """Sum the gradients over the processes. A gradient that is None in all processes stays None."""
         if self.count == 1:
             return
-        users = torch.tensor([float(p.grad is not None) for p in parameters], device=parameters[0].device)
+        present = torch.tensor([float(p.grad is not None) for p in parameters], device=parameters[0].device)
         gradients = [torch.zeros_like(p) if p.grad is None else p.grad for p in parameters]
-        self.add_up([users, *gradients])
-        for parameter, gradient, used in zip(parameters, gradients, users.tolist(), strict=True):
-            parameter.grad = gradient if used else None
+        self.add_up([present, *gradients])
+        for parameter, gradient, any_present in zip(parameters, gradients, present.tolist(), strict=True):
+            parameter.grad = gradient if any_present else None
 
     def total(self, figures: dict[str, float]) -> dict[str, float]:
-        """The sum of each of the figures over the processes."""
+        """The sum of each figure over the processes."""
         if self.count == 1:
             return figures
         values = torch.tensor(list(figures.values()), dtype=torch.double, device=pick_device())
@@ -89,41 +96,41 @@ class Processes:
         return dict(zip(figures, values.tolist(), strict=True))
 
     def gather(self, tensor: Tensor) -> Tensor:
-        """The tensors of all processes, of equal shape, one after another: [count * B, ...] of [B, ...]."""
+        """Concatenate the tensors of all processes, which have equal shapes: [B, ...] -> [count * B, ...]."""
         if self.count == 1:
             return tensor
-        found = [torch.empty_like(tensor, memory_format=torch.contiguous_format) for _ in range(self.count)]
-        dist.all_gather(found, tensor.contiguous())
-        return torch.cat(found)
+        parts = [torch.empty_like(tensor, memory_format=torch.contiguous_format) for _ in range(self.count)]
+        dist.all_gather(parts, tensor.contiguous())
+        return torch.cat(parts)
 
     @torch.no_grad()
     def follow(self, tensors: Sequence[Tensor]) -> None:
-        """Replace the tensors by those of the first process."""
+        """Replace the tensors of every process by those of the first one."""
         for tensor in tensors if self.count > 1 else ():
-            same = tensor.contiguous()  # the networks' are not, in memory
-            dist.broadcast(same, 0)
-            tensor.copy_(same)
+            contiguous = tensor.contiguous()  # the weights of the networks are in channels-last layout
+            dist.broadcast(contiguous, 0)
+            tensor.copy_(contiguous)
 
     def agree(self, value: float) -> float:
-        """The value that the first process has, such as the time on its clock."""
+        """The value of the first process, for example the time on its clock."""
         if self.count == 1:
             return value
-        told = torch.tensor(value, dtype=torch.double, device=pick_device())
-        dist.broadcast(told, 0)
-        return told.item()
+        shared = torch.tensor(value, dtype=torch.double, device=pick_device())
+        dist.broadcast(shared, 0)
+        return shared.item()
 
     def wait(self) -> None:
-        """Go on when all processes have come here."""
+        """Wait until all processes have called this method."""
         if self.count > 1:
             dist.barrier()
 
 
 @contextmanager
 def joined() -> Iterator[Processes]:
-    """Meet the processes that torchrun started beside this one. Raises `UsageError`.
+    """Join the processes that torchrun started. Raises `UsageError` if that fails.
 
-    An exception ends the process without a farewell: the others may be waiting for its gradients, and torchrun ends
-    them.
+    An exception leaves the context without a barrier, because the other processes may be waiting for the gradients of
+    this one. torchrun then ends them.
     """
     if int(os.environ.get("WORLD_SIZE", "1")) == 1:
         yield Processes()
@@ -133,15 +140,15 @@ def joined() -> Iterator[Processes]:
         device = torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))
         if device.index >= torch.cuda.device_count():
             raise UsageError(f"too many processes; give torchrun --nproc-per-node {torch.cuda.device_count()} at most")
-        torch.cuda.set_device(device)  # from here on "cuda" is this one
+        torch.cuda.set_device(device)  # from here on "cuda" means this device
     try:
         if device.type == "cuda":
-            dist.init_process_group("nccl", timeout=PATIENCE, device_id=device)
+            dist.init_process_group("nccl", timeout=TIMEOUT, device_id=device)
         else:
-            dist.init_process_group("gloo", timeout=PATIENCE)
+            dist.init_process_group("gloo", timeout=TIMEOUT)
     except (RuntimeError, ValueError) as error:
         reason = str(error).splitlines()[0]
-        raise UsageError(f"the processes do not find each other ({reason}); start them with torchrun") from None
+        raise UsageError(f"the processes cannot connect to each other ({reason}); start them with torchrun") from None
     processes = Processes()
     yield processes
     processes.wait()
@@ -149,15 +156,24 @@ def joined() -> Iterator[Processes]:
 
 
 def pick_device() -> torch.device:
-    """CUDA where there is one, else the CPU."""
+    """CUDA if it is available, else the CPU."""
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
+def place(network: N, device: torch.device) -> N:
+    """Move a network to the device, the weights of its convolutions [O, I, h, w] in the faster channels-last layout."""
+    network.to(device)
+    for tensor in (*network.parameters(), *network.buffers()):
+        if tensor.ndim == 4:
+            tensor.data = tensor.data.contiguous(memory_format=torch.channels_last)
+    return network
+
+
 def check_batch(batch: int, accumulate: int) -> None:
-    """Raises `UsageError` for a batch that cannot be cut into equal parts."""
+    """Raise `UsageError` for a batch that cannot be split into equal parts."""
     count = Processes().count
     if batch % (count * accumulate):
         raise UsageError(
-            f"--batch {batch} cannot be cut evenly over {count} processes with --accumulate {accumulate}; "
+            f"--batch {batch} cannot be split evenly over {count} processes with --accumulate {accumulate}; "
             f"give a multiple of {count * accumulate}"
         )

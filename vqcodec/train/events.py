@@ -1,4 +1,4 @@
-"""Reports of a run -> event files, which TensorBoard shows. Needs the package `tensorboard`.
+"""Reports of a run -> TensorBoard event files. Needs the package `tensorboard`.
 
 In: the `Status` of each report. Out: a file events.out.tfevents... in the folder, with a curve for each figure.
 """
@@ -19,7 +19,7 @@ __all__ = ["Events"]
 
 
 class Events:
-    """What `loop.run` reports to."""
+    """A `report` callback of `loop.run` that writes event files. Raises `UsageError` if `tensorboard` is missing."""
 
     def __init__(self, folder: Path) -> None:
         if find_spec("tensorboard") is None:
@@ -28,11 +28,11 @@ class Events:
         self._writer: SummaryWriter | None = None
 
     def __call__(self, status: Status) -> None:
-        """Write the figures of a report."""
+        """Write the figures of one report."""
         if self._writer is None:
             from torch.utils.tensorboard import SummaryWriter
 
-            # Steps that were told by a run that was killed after its last checkpoint come again.
+            # A run that was killed may have reported steps after its last checkpoint. They will be reported again.
             self._writer = SummaryWriter(str(self._folder), purge_step=status.step)
         for key, value in status.figures.items():
             self._writer.add_scalar(key, value, status.step)

@@ -1,8 +1,8 @@
-"""Random numbers -> drawn pictures: text, shapes, patterns, vivid colours.
+"""Random numbers -> synthetic graphics for training: text, shapes, patterns, vivid colours.
 
-A codec for photographs also meets screenshots, logos and charts. Photographs hold hardly any saturated colour or sharp
-black on white, so codebooks that saw nothing else cannot express them at all. A few drawn pictures among the training
-crops keep codes for them. All is drawn here, from a seeded generator.
+A codec for photographs also has to handle screenshots, logos and charts. Photographs contain hardly any saturated
+colours or sharp black on white, so codebooks trained only on photographs cannot represent such pictures. A few graphics
+among the training crops keep codes for them in use. All graphics are drawn here, from a seeded generator.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ LETTERS = "etaoinshrdlucmfwypvbgkjqxzETAOINSHRDLU0123456789.,;:!?()[]{}<>+-*/=%&
 
 
 def draw(side: int, rng: np.random.Generator) -> Pixels:
-    """A drawn picture [side, side, 3]."""
+    """Draw a random graphic [side, side, 3], uint8."""
     kind = rng.integers(4)
     if kind == 0:
         return _page(side, rng)
@@ -31,7 +31,7 @@ def draw(side: int, rng: np.random.Generator) -> Pixels:
 
 
 def vivid(pixels: Pixels, rng: np.random.Generator) -> Pixels:
-    """A photograph [H, W, 3] with stronger colours or contrast, at times inverted or with channels exchanged."""
+    """Amplify the colours and contrast of a photograph [H, W, 3]; sometimes also invert it or permute its channels."""
     values = pixels.astype(np.float32)
     grey = values.mean(axis=2, keepdims=True)
     values = grey + (values - grey) * rng.uniform(1, 5)
@@ -45,7 +45,7 @@ def vivid(pixels: Pixels, rng: np.random.Generator) -> Pixels:
 
 
 def _page(side: int, rng: np.random.Generator) -> Pixels:
-    """Lines of text, some of them upon boxes."""
+    """Lines of text, some of them on coloured boxes."""
     image = Image.new("RGB", (side, side), _colour(rng) if rng.random() < 0.4 else _grey(rng))
     pen = ImageDraw.Draw(image)
     top = int(rng.integers(-8, 8))
@@ -61,7 +61,7 @@ def _page(side: int, rng: np.random.Generator) -> Pixels:
 
 
 def _shapes(side: int, rng: np.random.Generator) -> Pixels:
-    """Rectangles, ellipses, polygons and lines over a plain or graded ground."""
+    """Rectangles, ellipses, polygons and lines on a plain background or a gradient."""
     graded = rng.random() < 0.5
     image = Image.fromarray(_gradient(side, rng)) if graded else Image.new("RGB", (side, side), _colour(rng))
     pen = ImageDraw.Draw(image)
@@ -81,7 +81,7 @@ def _shapes(side: int, rng: np.random.Generator) -> Pixels:
 
 
 def _pattern(side: int, rng: np.random.Generator) -> Pixels:
-    """Stripes, checks, waves or noise of two colours."""
+    """Stripes, a chequerboard, waves or noise in two colours."""
     y, x = np.mgrid[:side, :side].astype(np.float32)
     angle, period = rng.uniform(0, np.pi), rng.uniform(2, 40)
     along, across = x * np.cos(angle) + y * np.sin(angle), y * np.cos(angle) - x * np.sin(angle)
@@ -101,7 +101,7 @@ def _pattern(side: int, rng: np.random.Generator) -> Pixels:
 
 
 def _mosaic(side: int, rng: np.random.Generator) -> Pixels:
-    """Tiles of plain colours."""
+    """Square tiles of random plain colours."""
     tile = int(rng.integers(4, 64))
     count = -(-side // tile) + 1
     colours = rng.integers(0, 256, (count, count, 3), np.uint8)
@@ -113,6 +113,7 @@ def _mosaic(side: int, rng: np.random.Generator) -> Pixels:
 
 
 def _gradient(side: int, rng: np.random.Generator) -> Pixels:
+    """A linear gradient between two colours."""
     angle = rng.uniform(0, 2 * np.pi)
     y, x = np.mgrid[:side, :side].astype(np.float32) / side - 0.5
     share = (0.5 + 0.7 * (x * np.cos(angle) + y * np.sin(angle))).clip(0, 1)[:, :, None]
@@ -122,7 +123,7 @@ def _gradient(side: int, rng: np.random.Generator) -> Pixels:
 
 
 def _colour(rng: np.random.Generator) -> Colour:
-    """Any colour, often one at an edge of the colour cube."""
+    """A random colour; in half of the cases a corner of the colour cube."""
     red, green, blue = (int(v) for v in rng.integers(0, 256, 3))
     if rng.random() < 0.5:
         red, green, blue = (255 * (v > 127) for v in (red, green, blue))
@@ -130,7 +131,7 @@ def _colour(rng: np.random.Generator) -> Colour:
 
 
 def _grey(rng: np.random.Generator) -> Colour:
-    """Black, white or a grey."""
+    """Black or white, or sometimes another grey."""
     level = int(rng.integers(256)) if rng.random() < 0.2 else 255 * int(rng.integers(2))
     return level, level, level
 

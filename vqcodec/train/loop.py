@@ -1,7 +1,7 @@
-"""The one training loop: steps, learning rate, checkpoints, resuming. What a step does is the stage's business.
+"""The training loop: steps, learning rate, checkpoints, resuming. The stage defines what a step computes.
 
-In: a `Stage` (the autoencoder or the prior). Out: a folder with `checkpoint.safetensors`, from which the same command
-goes on where it was stopped, and a line for each figure of a report in `log.csv`.
+In: a `Stage` (autoencoder, prior or decoder). Out: a folder with `checkpoint.safetensors`, from which the same command
+resumes an interrupted run, and `log.csv` with one line for each figure of a report.
 """
 
 from __future__ import annotations
@@ -26,38 +26,41 @@ from vqcodec.errors import OutputError, UsageError
 from vqcodec.train.distributed import Part, Processes
 from vqcodec.train.optimizer import Muon, hidden_weights
 
-__all__ = ["CHECKPOINT", "Schedule", "Stage", "Status", "autocast", "run"]
+__all__ = ["CHECKPOINT", "Schedule", "Stage", "Status", "run"]
 
 CHECKPOINT = "checkpoint.safetensors"  # in the folder of a run
 REPORT_SECONDS = 20.0
 CHECKPOINT_SECONDS = 180.0
 WARM_UP = 0.02  # share of the run in which the learning rate rises
-FLOOR = 0.02  # of the learning rate, at the end
-CLIP = 1.0  # largest norm of the gradient
+FLOOR = 0.02  # final learning rate, as a share of the peak
+CLIP = 1.0  # largest norm of the gradient; larger ones are scaled down
 
 
 @dataclass(frozen=True)
 class Schedule:
-    """How long and how fast: by steps or, where `minutes` is given, by time spent in this and earlier runs."""
+    """The length and learning rate of a run: the length is in steps or in `minutes`, which count earlier runs too.
+
+    Raises `UsageError` for values that are not positive and finite, or if both steps and minutes are given.
+    """
 
     steps: int = 0
     minutes: float = 0.0
     rate: float = 3e-4  # peak learning rate
     seed: int = 1
-    accumulate: int = 1  # parts of a batch that each process computes one after another: less memory, same result
+    accumulate: int = 1  # parts of a batch that each process computes one at a time: less memory, same result
 
     def __post_init__(self) -> None:
         if (self.steps > 0) == (self.minutes > 0):
-            raise UsageError("give either a number of steps or of minutes, more than 0")
+            raise UsageError("give either steps or minutes, and a number above 0")
         if not (0 < self.rate < math.inf and self.minutes < math.inf):
-            raise UsageError("the learning rate and the minutes must be numbers, more than 0")
+            raise UsageError("the learning rate and the minutes must be numbers above 0")
 
     def progress(self, step: int, seconds: float) -> float:
         """Share of the run that is done, 0 to 1."""
         return min(1.0, step / self.steps if self.steps else seconds / (60 * self.minutes))
 
     def learning_rate(self, progress: float) -> float:
-        """Linear warm-up, then half a cosine (Loshchilov & Hutter 2017, section 3)."""
+        """Linear warm-up, then cosine decay (Loshchilov & Hutter 2017, section 3)."""
         if progress < WARM_UP:
             return self.rate * (0.05 + 0.95 * progress / WARM_UP)
         cosine = 0.5 + 0.5 * math.cos(math.pi * (progress - WARM_UP) / (1 - WARM_UP))
@@ -66,64 +69,63 @@ class Schedule:
 
 @dataclass(frozen=True)
 class Status:
-    """What is told now and then about a run."""
+    """A report on a run."""
 
     step: int
     progress: float  # 0 to 1
     seconds: float  # spent in this and earlier runs
     figures: dict[str, float]  # means since the last report; validation figures begin with "val_"
-    warnings: list[str] = field(default_factory=list)  # of what validation found
+    warnings: list[str] = field(default_factory=list)  # problems found by validation
 
 
 class Stage(Protocol):
-    """What is trained: `network` holds all that is learned. A step is prepare, loss for each part, learn."""
+    """A training stage. `network` holds everything that is learned.
+
+    The loop calls for each step: `prepare` once, `loss` for each part of the batch, `learn` once.
+    """
 
     network: nn.Module
-    hidden: tuple[str, ...]  # names of the modules whose weights are matrices between hidden layers: Muon trains them
+    hidden: tuple[str, ...]  # names of modules with hidden layers: Muon trains their weight matrices
 
     @property
     def memory(self) -> dict[str, Tensor]:
-        """What else a step depends on: is kept in checkpoints, but not in models."""
+        """Further state that a step depends on. It is stored in checkpoints, but not in models."""
         return {}
 
     def prepare(self, step: int, progress: float) -> None:
-        """What comes before the first part of a step."""
+        """Called before the first part of a step."""
         return
 
     def loss(self, step: int, progress: float, part: Part) -> tuple[Tensor, dict[str, float]]:
-        """The loss of a part of a step, a mean over its pictures, and figures to report.
+        """The loss of one part of a step, a mean over its pictures, and figures to report.
 
-        Must depend on nothing but the weights, the memory and the arguments, and draw from no generator of torch.
+        Must depend only on the weights, the memory and the arguments, and must not use torch's random generators.
         """
 
     def learn(self) -> None:
-        """What is learned otherwise than by gradient, after the last part of a step."""
+        """Updates that do not use gradients; called after the last part of a step."""
         return
 
     @abstractmethod
     def validate(self) -> dict[str, float]:
-        """Figures on pictures that were not trained on."""
+        """Figures on pictures that are not trained on."""
 
     def warnings(self, figures: dict[str, float]) -> list[str]:
-        """What is wrong with the figures of a validation, a line for each thing."""
+        """Problems that the figures of a validation show, one line for each."""
         return []
 
 
-def autocast(device: torch.device) -> torch.autocast:
-    """bf16 for the products that stand it."""
-    return torch.autocast(device.type, dtype=torch.bfloat16)
-
-
 def run(stage: Stage, folder: Path, schedule: Schedule, report: Callable[[Status], None]) -> None:
-    """Train until the schedule ends; resumes from `folder` when it holds a checkpoint of the same network.
+    """Train until the schedule ends. Resumes if `folder` holds a checkpoint of the same network.
 
-    Of several processes the first one reports and writes.
+    With several processes, only the first one reports and writes files. Raises `UsageError` for a checkpoint that does
+    not fit and for a loss that is not finite, `OutputError` if a checkpoint cannot be written.
     """
     processes = Processes()
     optimizer = Muon(*hidden_weights(stage.network, stage.hidden), lr=schedule.rate)
     step, before = _resume(folder, stage, optimizer)
     if processes.agree(step) != step:
-        raise UsageError(f"the processes see different checkpoints; {folder} must be the same folder for all of them")
+        raise UsageError(f"the processes read different checkpoints; {folder} must be the same folder for all of them")
     processes.follow([*stage.network.parameters(), *stage.network.buffers()])
     if processes.first:
         folder.mkdir(parents=True, exist_ok=True)
@@ -153,7 +155,7 @@ def run(stage: Stage, folder: Path, schedule: Schedule, report: Callable[[Status
             return
         for group in optimizer.param_groups:
             group["lr"] = schedule.learning_rate(progress)
-        torch.manual_seed(schedule.seed + step)  # what a step draws does not depend on when the run was resumed
+        torch.manual_seed(schedule.seed + step)  # so that random numbers do not depend on when the run was resumed
         figures = _step(stage, optimizer, step, progress, processes.parts(schedule.accumulate))
         step, since = step + 1, since + 1
         for key, value in figures.items():
@@ -161,7 +163,7 @@ def run(stage: Stage, folder: Path, schedule: Schedule, report: Callable[[Status
 
 
 def _step(stage: Stage, optimizer: Muon, step: int, progress: float, parts: Sequence[Part]) -> dict[str, float]:
-    """One step, of which this process computes `parts`; returns the figures of the whole step."""
+    """Run one step, of which this process computes `parts`. Returns the figures of the whole step."""
     parameters = [p for p in stage.network.parameters() if p.requires_grad]
     stage.network.train()
     stage.prepare(step, progress)
@@ -178,8 +180,8 @@ def _step(stage: Stage, optimizer: Muon, step: int, progress: float, parts: Sequ
     norm = torch.nn.utils.clip_grad_norm_(parameters, CLIP)
     if not (torch.isfinite(norm) and all(map(math.isfinite, figures.values()))):
         raise UsageError(
-            f"step {step}: the loss or its gradient is no finite number any more; give a lower --lr "
-            "(the same --run goes on from its last checkpoint, a new one starts anew)"
+            f"step {step}: the loss or its gradient is not finite; give a lower --lr "
+            "(the same --run resumes from its last checkpoint, a new one starts from the beginning)"
         )
     stage.learn()
     optimizer.step()
@@ -193,7 +195,7 @@ def _validate(stage: Stage) -> dict[str, float]:
 
 
 def _save(folder: Path, stage: Stage, optimizer: Muon, step: int, seconds: float) -> None:
-    """Everything in one file, so that a kill at any moment leaves one whole checkpoint, old or new."""
+    """Write the checkpoint atomically, as a single file: a kill at any time leaves a complete checkpoint."""
     kept = {f"network.{key}": value for key, value in stage.network.state_dict().items()}
     kept |= {f"memory.{key}": value for key, value in stage.memory.items()}
     for index, state in optimizer.state_dict()["state"].items():
@@ -210,6 +212,7 @@ def _save(folder: Path, stage: Stage, optimizer: Muon, step: int, seconds: float
 
 
 def _resume(folder: Path, stage: Stage, optimizer: Muon) -> tuple[int, float]:
+    """Load the checkpoint in `folder`, if there is one. Returns the steps and the seconds that are done."""
     path = folder / CHECKPOINT
     if not path.exists():
         return 0, 0.0
@@ -225,10 +228,10 @@ def _resume(folder: Path, stage: Stage, optimizer: Muon) -> tuple[int, float]:
                 elif kind == "optimizer":
                     index, _, name = name.partition(".")
                     moments.setdefault(int(index), {})[name] = file.get_tensor(key)
-                elif kind == "memory":  # not in checkpoints of earlier versions
+                elif kind == "memory":  # missing in checkpoints of earlier versions
                     stage.memory[name].copy_(file.get_tensor(key))
                 else:
-                    raise KeyError(f"{key} is of another optimiser")
+                    raise KeyError(f"{key} belongs to another optimiser")
         stage.network.load_state_dict(weights)
         state = optimizer.state_dict()
         optimizer.load_state_dict({"state": moments, "param_groups": state["param_groups"]})
@@ -239,7 +242,7 @@ def _resume(folder: Path, stage: Stage, optimizer: Muon) -> tuple[int, float]:
 
 
 def _log(folder: Path, status: Status) -> None:
-    """A long table: one line for each figure, so that a figure that comes seldom needs no column of its own."""
+    """Append a report to the log, a table in long format: one line for each figure, because not all come every time."""
     path = folder / "log.csv"
     fresh = not path.exists()
     with path.open("a", newline="") as file:
@@ -251,7 +254,7 @@ def _log(folder: Path, status: Status) -> None:
 
 
 def _shorten_log(folder: Path, step: int) -> None:
-    """Leave out what came after the checkpoint of a run that was killed: those steps come again."""
+    """Remove the log lines after the checkpoint of a run that was killed, because those steps will be repeated."""
     path = folder / "log.csv"
     if not path.exists():
         return

@@ -1,6 +1,6 @@
-"""The optimiser of both stages: Muon for the hidden weights, Adam for everything else.
+"""The optimiser of all gradient-trained stages: Muon for the hidden weight matrices, Adam for everything else.
 
-In: a network's parameters with their gradients. Out: the same parameters, one step further.
+In: the parameters of a network with their gradients. Out: the same parameters after one update.
 """
 
 from __future__ import annotations
@@ -10,26 +10,28 @@ from collections.abc import Callable, Iterable
 import torch
 from torch import Tensor, nn
 
+from vqcodec.nn.precision import has_fast_bf16
+
 __all__ = ["Muon", "hidden_weights"]
 
 MOMENTUM = 0.95
 ADAM_BETAS = (0.9, 0.999)
 ADAM_EPS = 1e-8
-# Coefficients of the quintic iteration (Jordan 2024): they drive singular values to about 1 in few steps.
+# Coefficients of the quintic iteration (Jordan 2024), which brings all singular values close to 1 in few steps.
 NEWTON_SCHULZ = (3.4445, -4.7750, 2.0315)
 NEWTON_SCHULZ_STEPS = 5
-# Root mean square of an orthogonal update as a share of the learning rate, like that of Adam, so that both take the
-# same rate (Liu et al. 2025, "Muon is scalable for LLM training", section 2.2).
+# Root mean square of an orthogonal update, relative to the learning rate. It is close to that of Adam, so that both
+# can use the same learning rate (Liu et al. 2025, "Muon is scalable for LLM training", section 2.2).
 UPDATE_RMS = 0.2
-# Of the matrices, a share of the learning rate. Without it their norms grow fourfold in 10,000 steps, until small
-# changes of the latents make large errors in single places of the picture.
+# Weight decay of the matrices, relative to the learning rate. Without it, their norms grow fourfold in 10,000 steps,
+# until small changes of the latents cause large local errors in the picture.
 WEIGHT_DECAY = 0.2
 
 
 class Muon(torch.optim.Optimizer):
-    """Momentum, orthogonalised, for weight matrices (Jordan 2024, "Muon"); Adam (Kingma & Ba 2015) for the rest.
+    """Muon, orthogonalised momentum (Jordan 2024), for weight matrices; Adam (Kingma & Ba 2015) for the rest.
 
-    A convolution's weight [O, I, k, k] counts as the matrix [O, I * k * k].
+    The weight of a convolution, [O, I, k, k], is treated as the matrix [O, I * k * k].
     """
 
     def __init__(self, matrices: Iterable[Tensor], others: Iterable[Tensor], lr: float) -> None:
@@ -39,16 +41,17 @@ class Muon(torch.optim.Optimizer):
     @torch.no_grad()
     def step(self, closure: Callable[[], float] | None = None) -> None:  # type: ignore[override]
         """Update every parameter that has a gradient."""
-        assert closure is None, "the gradients are computed before"
+        assert closure is None, "compute the gradients before calling step()"
         for group in self.param_groups:
             update = self._orthogonal if group["muon"] else self._adam
-            keep = 1 - group["lr"] * WEIGHT_DECAY if group["muon"] else 1.0
+            decay = 1 - group["lr"] * WEIGHT_DECAY if group["muon"] else 1.0
             for parameter in group["params"]:
                 if parameter.grad is not None:
-                    parameter.mul_(keep)  # decoupled (Loshchilov & Hutter 2019, algorithm 2)
+                    parameter.mul_(decay)  # decoupled weight decay (Loshchilov & Hutter 2019, algorithm 2)
                     parameter.add_(update(parameter, parameter.grad), alpha=-group["lr"])
 
     def _orthogonal(self, parameter: Tensor, gradient: Tensor) -> Tensor:
+        """The Muon update of a parameter, before the learning rate."""
         state = self.state[parameter]
         if not state:
             state["momentum"] = torch.zeros_like(parameter)
@@ -59,6 +62,7 @@ class Muon(torch.optim.Optimizer):
         return update
 
     def _adam(self, parameter: Tensor, gradient: Tensor) -> Tensor:
+        """The Adam update of a parameter, before the learning rate."""
         state = self.state[parameter]
         if not state:
             state["steps"] = torch.zeros(())
@@ -75,13 +79,13 @@ class Muon(torch.optim.Optimizer):
 
 
 def orthogonalize(matrix: Tensor) -> Tensor:
-    """About U V^T of the singular value decomposition U S V^T of a matrix [O, I], without computing it.
+    """Approximate U V^T, where U S V^T is the singular value decomposition of a matrix [O, I].
 
-    In bf16, as published: the result need not be exact.
+    Uses a Newton-Schulz iteration, in bf16 as published where that is fast; the result need not be exact.
     """
     a, b, c = NEWTON_SCHULZ
     tall = matrix.shape[0] > matrix.shape[1]
-    x = (matrix.T if tall else matrix).bfloat16()
+    x = (matrix.T if tall else matrix).to(torch.bfloat16 if has_fast_bf16(matrix.device) else torch.float32)
     x = x / (x.norm() + 1e-7)
     for _ in range(NEWTON_SCHULZ_STEPS):
         gram = x @ x.T
@@ -91,7 +95,7 @@ def orthogonalize(matrix: Tensor) -> Tensor:
 
 
 def hidden_weights(network: nn.Module, names: tuple[str, ...]) -> tuple[list[Tensor], list[Tensor]]:
-    """The parameters of a network in two lists: matrices with one of `names` in their path, and all others."""
+    """Split the trainable parameters of a network into matrices with one of `names` in their path, and all others."""
     matrices: list[Tensor] = []
     others: list[Tensor] = []
     for path, parameter in network.named_parameters():

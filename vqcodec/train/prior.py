@@ -1,9 +1,11 @@
-"""Stage two: a trained autoencoder and its pictures -> trained prior, in integers.
+"""Stage two: a trained autoencoder and pictures -> a trained prior that can be exported to integers.
 
-The autoencoder is frozen; its codes are made anew from the crops of every step, so the prior never sees one grid twice.
-It first learns in floats and then, for the last part of the run, in the arithmetic of the integers it will be exported
-to. Where it has labels, a share of the crops is shown without theirs (as in classifier-free guidance, Ho & Salimans
-2022), so that it also predicts pictures of which nothing is known: those in files, which carry no label.
+The autoencoder is frozen. Every step encodes new random crops, so the prior is never trained twice on the same grid of
+codes. Training first uses floats. For the last part of the run it simulates the integer arithmetic of the exported
+prior.
+
+If the prior has labels, a share of the crops is trained without them (as in classifier-free guidance, Ho & Salimans
+2022). So the prior also predicts pictures of unknown class, as in files, which carry no label.
 """
 
 from __future__ import annotations
@@ -19,17 +21,18 @@ from torch import Tensor
 from vqcodec.model.config import PriorConfig
 from vqcodec.model.store import Model
 from vqcodec.nn.pixelcnn import GatedPixelCNN
+from vqcodec.nn.precision import autocast
 from vqcodec.nn.vqvae import VQVAE
 from vqcodec.train.data import Pictures, class_names
-from vqcodec.train.distributed import WHOLE, Part, pick_device
-from vqcodec.train.loop import CHECKPOINT, Schedule, Stage, Status, autocast, run
+from vqcodec.train.distributed import WHOLE, Part, pick_device, place
+from vqcodec.train.loop import CHECKPOINT, Schedule, Stage, Status, run
 from vqcodec.train.warm_start import start_from_model
 
 __all__ = ["PriorStage", "PriorTraining", "train_prior"]
 
-CHUNK = 16  # pictures that the encoder sees at once
-VALIDATION_GRIDS = 48
-UNLABELLED_SHARE = 0.1  # of the crops
+CHUNK = 16  # pictures that are encoded or evaluated at once
+VALIDATION_GRIDS = 48  # at most
+UNLABELLED_SHARE = 0.1  # share of the crops that are trained without their label
 
 
 @dataclass(frozen=True)
@@ -39,12 +42,12 @@ class PriorTraining:
     config: PriorConfig
     schedule: Schedule
     batch: int = 10  # grids
-    crop: int = 256  # pixels of a training picture, each way; a multiple of the stride
+    crop: int = 256  # side of the training crops in pixels, a multiple of the stride
     exact_from: float = 0.7  # share of the run after which rounding is simulated
 
 
 class PriorStage(Stage):
-    """One step of the prior's training: the codes of fresh crops at one quality, qualities in turn."""
+    """The training steps of the prior: each uses the codes of new crops at one quality, with the qualities in turn."""
 
     hidden = ("entry", "blocks", "to_state", "heads")
 
@@ -58,7 +61,7 @@ class PriorStage(Stage):
     ) -> None:
         self.settings = settings
         self.device = pick_device()
-        self.vqvae = vqvae.to(self.device).to(memory_format=torch.channels_last).eval()  # type: ignore[call-overload]
+        self.vqvae = place(vqvae, self.device).eval()
         self.training = training
         self.labels = _labels(settings.config.labels, training, validation)
         crops = validation.grid(settings.crop)[:VALIDATION_GRIDS]
@@ -77,7 +80,7 @@ class PriorStage(Stage):
 
     @torch.no_grad()
     def _encode(self, crops: Tensor, quality: int) -> Tensor:
-        """Codes [B, G, h, w] of crops [B, 3, H, W], uint8."""
+        """Codes [B, G, h, w] of crops [B, 3, H, W], uint8, at one quality (0-based)."""
         x = crops.to(self.device).contiguous(memory_format=torch.channels_last).float() / 255
         with autocast(self.device):
             codes: Tensor = self.vqvae.to_codes(x, quality)
@@ -104,7 +107,7 @@ class PriorStage(Stage):
         return total, {"bits": total.item()}
 
     def validate(self) -> dict[str, float]:
-        """Bits per latent position at every quality, in floats and in integers, and in integers with the labels."""
+        """Bits per latent position at every quality: in floats, in integers, and in integers with labels if any."""
         figures: dict[str, float] = {}
         ways: list[tuple[str, bool, Tensor | None]] = [("float", False, None), ("exact", True, None)]
         if self.held_out_labels is not None:
@@ -120,7 +123,10 @@ class PriorStage(Stage):
         return figures
 
     def _label(self, part: int, sources: Sequence[int]) -> Tensor | None:
-        """The labels [B] of pictures of the training (part 0) or validation, -1 for a picture that is none of them."""
+        """The labels [B] of pictures by their indices; -1 for the index -1. None for a prior without labels.
+
+        `part`: 0 for training pictures, 1 for validation pictures.
+        """
         if not self.labels:
             return None
         labels = self.labels[part]
@@ -128,7 +134,7 @@ class PriorStage(Stage):
 
 
 def _labels(count: int, training: Pictures, validation: Pictures) -> list[list[int]]:
-    """Of a prior with labels, those of all training and of all validation pictures; else nothing."""
+    """The labels of all training and all validation pictures; an empty list for a prior without labels."""
     if count == 0:
         return []
     place = {name: index for index, name in enumerate(class_names([training, validation], count))}
@@ -143,9 +149,9 @@ def train_prior(
     report: Callable[[Status], None],
     start: Model | None = None,
 ) -> GatedPixelCNN:
-    """Train on the codes of data = (training, validation), checkpoints in `folder`; returns the prior.
+    """Train on the codes of data = (training, validation), with checkpoints in `folder`; returns the prior.
 
-    `start`: a model whose prior to begin with, if there is no checkpoint yet.
+    `start`: a model whose prior initialises the new one, if there is no checkpoint yet.
     """
     stage = PriorStage(settings, vqvae, *data, None if (folder / CHECKPOINT).exists() else start)
     run(stage, folder, settings.schedule, report)

@@ -1,12 +1,12 @@
-"""The folder of a training run: both stages from pictures to a finished model, resumable at any moment.
+"""A training run and its folder: all stages from pictures to a finished model. A run can be resumed at any time.
 
-RUN/config.json                      the ModelConfig; a later command must agree with it
-RUN/vqvae/checkpoint.safetensors     stage one, and log.csv beside it
-RUN/prior/checkpoint.safetensors     stage two, likewise
+RUN/config.json                      the ModelConfig; later commands must use the same
+RUN/vqvae/checkpoint.safetensors     stage one, with its log.csv
+RUN/prior/checkpoint.safetensors     stage two, with its log.csv
 RUN/model/                           the model whose decoder stage three trains
-RUN/decoder/checkpoint.safetensors   stage three, likewise, and the codes that it is trained on
-RUN/postfilter/kernels.safetensors   stage four, which takes the same codes
-OUT/                                 the exported model, which --model takes
+RUN/decoder/checkpoint.safetensors   stage three, with its log.csv and the codes that it is trained on
+RUN/postfilter/kernels.safetensors   stage four, which uses the same codes
+OUT/                                 the exported model, for --model
 """
 
 from __future__ import annotations
@@ -38,14 +38,15 @@ from vqcodec.train.vqvae import VQVAETraining, train_vqvae
 __all__ = ["Project", "read_config"]
 
 KERNELS = "kernels.safetensors"
-# A codebook grows finer when its bits become cheaper, for misfits become codes; but hardly any coarser, for few codes
-# die. So it begins anew where the price of a bit, lambda times share, has risen by more than this factor.
-RISEN = 1.1
+# When the price of a bit (lambda times rate share) falls, a codebook becomes finer, because misfits become codes. When
+# it rises, the codebook hardly becomes coarser, because few codes die. So a codebook is initialised again if its price
+# has risen by more than this factor.
+MAX_PRICE_RISE = 1.1
 
 
 @dataclass(frozen=True)
 class Project:
-    """A run: its folder, its data and whom it reports to."""
+    """A training run: its folder, its data and the callback for reports."""
 
     folder: Path
     data: Sequence[Path]  # folders of images, tar shards
@@ -55,25 +56,27 @@ class Project:
     def train_vqvae(
         self, config: ModelConfig, schedule: Schedule, batch: int, crop: int, start: Path | None = None
     ) -> None:
-        """Stage one. `crop`: side of the training crops in pixels, rounded down to a multiple of the stride.
+        """Stage one: train networks and codebooks.
 
-        `start`: the folder of a model whose networks and codebooks a new run begins with; they must be of the same
-        shapes, but for the number of qualities. Codebooks whose bits have become dearer begin anew.
+        `crop`: side of the training crops in pixels, rounded down to a multiple of the stride. `start`: the folder of a
+        model whose networks and codebooks initialise a new run. They must have the same shapes, except for the number
+        of qualities. Codebooks whose price of a bit has risen are initialised again. Raises `UsageError`.
         """
         check_batch(batch, schedule.accumulate)
         self._refuse_after_decoder()
-        self._agree(config)
+        self._check_config(config)
         crop = _whole_positions(crop, config.vqvae.stride)
         pictures = load_pictures(self.data, crop, augment=self.augment)
         settings = VQVAETraining(config.vqvae, schedule, batch, crop)
-        network, anew = (None, ()) if start is None else _start(start, config)
+        network, anew = (None, ()) if start is None else _initial_networks(start, config)
         train_vqvae(settings, pictures, self.folder / "vqvae", self.report, network, anew)
 
     def train_prior(self, schedule: Schedule, batch: int, crop: int, start: Model | None = None) -> list[str]:
-        """Stage two, on the codes of the autoencoder that stage one left. Returns the classes, in order of labels.
+        """Stage two: train the prior on the codes of the autoencoder of stage one.
 
-        They are the folders that the pictures lie in; none, where the prior has no labels. `start`: a model whose prior
-        a new run begins with; see train/warm_start.py.
+        Returns the names of the classes in the order of their labels. They are the folders of the pictures; the list is
+        empty if the prior has no labels. `start`: a model whose prior initialises a new run; see train/warm_start.py.
+        Raises `UsageError`.
         """
         check_batch(batch, schedule.accumulate)
         self._refuse_after_decoder()
@@ -95,12 +98,12 @@ class Project:
         start: Model | None = None,
         progress: Callable[[float], None] | None = None,
     ) -> None:
-        """Stage three: the decoder of a finished model, `start` or what the first two stages left.
+        """Stage three: train the decoder of a finished model, `start` or the result of the first two stages.
 
-        `crops`: how many to search codes for; `progress` is of that.
+        `crops`: the number of crops to search codes for; `progress` reports on that search. Raises `UsageError`.
         """
         check_batch(batch, schedule.accumulate)
-        model = self._finished(start)
+        model = self._finished_model(start)
         crop = _whole_positions(crop, model.config.vqvae.stride)
         pictures = load_pictures(self.data, crop, augment=self.augment)
         settings = DecoderTraining(schedule, CodesToSearch(crop, crops, schedule.seed), batch)
@@ -113,21 +116,22 @@ class Project:
         start: Model | None = None,
         progress: Callable[[float], None] | None = None,
     ) -> float:
-        """Stage four: kernels for the decoder of stage three, or for that of a finished model as it is.
+        """Stage four: find post-filter kernels for the decoder of stage three, or else for that of a finished model.
 
-        Returns the share of the squared error that they take from the crops they were found on.
+        Returns the share by which the kernels reduce the squared error of the crops they were found on. Raises
+        `UsageError`.
         """
         if not 1 <= kernels <= MAX_KERNELS:
-            raise UsageError(f"--kernels {kernels}: a post-filter has 1 to {MAX_KERNELS}")
-        model = self._finished(start)
+            raise UsageError(f"--kernels {kernels}: a post-filter has 1 to {MAX_KERNELS} kernels")
+        model = self._finished_model(start)
         if not model.config.vqvae.transform:
-            raise UsageError("the model's latents do not measure pixels: it has no search, and no post-filter")
+            raise UsageError("a model of the conv family has no code search and no post-filter; use another model")
         codes = replace(codes, crop=_whole_positions(codes.crop, model.config.vqvae.stride))
         pictures = load_pictures(self.data, codes.crop, augment=self.augment)
         training, _ = searched_codes(codes, model, pictures, self.folder / "decoder", share_of(progress, 0, 0.5))
         processes, share = Processes(), 0.0
         if processes.first:
-            network, rest = self._decoder_trained(model), share_of(progress, 0.5, 1)
+            network, rest = self._with_trained_decoder(model), share_of(progress, 0.5, 1)
             found, share = solve_kernels(network, training, kernels, rest)
             folder = self.folder / "postfilter"
             folder.mkdir(exist_ok=True)
@@ -136,13 +140,16 @@ class Project:
         return share
 
     def export(self, out: Path, name: str | None = None, qualities: Sequence[int] | None = None) -> Model:
-        """Write the finished model into `out`; `qualities`: those of it that are wanted, see `keep_qualities`."""
+        """Write the finished model into `out`; `qualities`: which ones to keep (see `keep_qualities`), None for all.
+
+        Raises `UsageError`, `ModelError` or `OutputError`.
+        """
         from vqcodec.nn.pixelcnn import GatedPixelCNN
 
         config = self.config()
         if any((self.folder / end).exists() for end in (f"decoder/{CHECKPOINT}", f"postfilter/{KERNELS}")):
             model = open_model(self.folder / "model")
-            network = self._with_postfilter(self._decoder_trained(model))
+            network = self._with_postfilter(self._with_trained_decoder(model))
             config = replace(config, vqvae=network.config)
             integers = {name: torch.from_numpy(tensor) for name, tensor in model.prior_tensors.items()}
         else:
@@ -155,30 +162,33 @@ class Project:
         return save_model(out, config, network, integers)
 
     def export_networks(self, out: Path) -> None:
-        """Write networks and codebooks alone into `out`, for another run to begin with."""
+        """Write only networks and codebooks into `out`, from which another run can start."""
         save_network(out, self.config(), self.network())
 
     def config(self) -> ModelConfig:
-        """The run's configuration. Raises `UsageError` where there is no run yet."""
+        """The configuration of the run. Raises `UsageError` if there is no run yet."""
         path = self.folder / "config.json"
         if not path.is_file():
-            raise UsageError(f"{self.folder} holds no training run; start with: vqcodec train vqvae")
+            raise UsageError(f"{self.folder} contains no training run; start with: vqcodec train vqvae")
         return from_json(ModelConfig, path.read_text(encoding="utf-8"))
 
     def network(self) -> VQVAE:
-        """The autoencoder of stage one, without codes that are hardly used, rounded as it will be stored."""
+        """The autoencoder of stage one, with rarely used codes pruned, rounded to the precision of the files."""
         network = VQVAE(self.config().vqvae)
         _load(network, self.folder / "vqvae")
         network.quantizer.prune()
         round_weights(network)
         return network.eval()
 
-    def _finished(self, start: Model | None) -> Model:
-        """The model whose decoder is trained, in RUN/model: a copy of `start`, or what the first two stages left."""
+    def _finished_model(self, start: Model | None) -> Model:
+        """The model in RUN/model, whose decoder is trained: a copy of `start`, or the result of the first two stages.
+
+        Creates it if it does not exist yet.
+        """
         folder, processes = self.folder / "model", Processes()
         if start is not None:
-            self._agree(start.config)
-        processes.wait()  # some may be looking whether there is a model
+            self._check_config(start.config)
+        processes.wait()  # no process may create the model while another one still checks whether it exists
         if processes.first and not (folder / "config.json").exists():
             if start is None:
                 self.export(folder)
@@ -192,8 +202,8 @@ class Project:
             )
         return model
 
-    def _decoder_trained(self, model: Model) -> VQVAE:
-        """The networks of a model, with the decoder of stage three if there is one, rounded as it will be stored."""
+    def _with_trained_decoder(self, model: Model) -> VQVAE:
+        """The networks of a model, with the decoder of stage three if there is one, rounded as in the files."""
         network = open_network(model)
         if (self.folder / "decoder" / CHECKPOINT).exists():
             _load(network, self.folder / "decoder")
@@ -214,12 +224,14 @@ class Project:
         return filtered.eval()
 
     def _refuse_after_decoder(self) -> None:
+        """Raise `UsageError` once stage three has begun: its codes depend on the results of the earlier stages."""
         if (self.folder / "model").exists():
-            raise UsageError(f"{self.folder} has come to the decoder, whose codes are made; give another --run folder")
+            raise UsageError(f"{self.folder} has reached the decoder stage; give another --run folder")
 
-    def _agree(self, config: ModelConfig) -> None:
+    def _check_config(self, config: ModelConfig) -> None:
+        """Store the configuration of a new run. Raises `UsageError` if an existing run has another one."""
         path, processes = self.folder / "config.json", Processes()
-        processes.wait()  # some may be looking whether there is a configuration
+        processes.wait()  # no process may create the file while another one still checks whether it exists
         if processes.first and not path.exists():
             self.folder.mkdir(parents=True, exist_ok=True)
             path.write_text(to_json(config), encoding="utf-8")
@@ -229,7 +241,7 @@ class Project:
 
 
 def read_config(path: Path) -> ModelConfig:
-    """The configuration in a JSON file. Raises `UsageError` or `ModelError`."""
+    """Read a configuration from a JSON file. Raises `UsageError` or `ModelError`."""
     try:
         return from_json(ModelConfig, path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError) as error:
@@ -243,17 +255,21 @@ def _whole_positions(crop: int, stride: int) -> int:
     return crop - crop % stride
 
 
-def _start(folder: Path, config: ModelConfig) -> tuple[VQVAE, Sequence[Collection[int]]]:
-    """The networks and codebooks of a model; and of each quality the codebooks that are too fine at the new prices."""
+def _initial_networks(folder: Path, config: ModelConfig) -> tuple[VQVAE, Sequence[Collection[int]]]:
+    """The networks of the model in `folder` at the qualities of `config`, and the codebooks to initialise again.
+
+    For each quality, these are the indices of the codebooks that are too fine for the new price of a bit.
+    """
     before = read_config(folder / "config.json").vqvae
     rows = in_proportion(config.vqvae.qualities, before.qualities)
     network = at_qualities(load_network(folder, before), config.vqvae, rows)
     old, new = VectorQuantizer(before), VectorQuantizer(config.vqvae)
-    risen = (new.lambdas[:, None] * new.shares) > RISEN * (old.lambdas[:, None] * old.shares)[rows]
+    risen = (new.lambdas[:, None] * new.shares) > MAX_PRICE_RISE * (old.lambdas[:, None] * old.shares)[rows]
     return network, [row.nonzero()[:, 0].tolist() for row in risen]
 
 
 def _load(network: torch.nn.Module, folder: Path) -> None:
+    """Load the network from the checkpoint of a stage. Raises `UsageError` or `ModelError`."""
     path = folder / "checkpoint.safetensors"
     if not path.is_file():
         raise UsageError(f"{path} is missing; train that stage first")

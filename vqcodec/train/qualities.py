@@ -1,8 +1,8 @@
-"""A trained model -> the same model at other qualities.
+"""A trained model -> the same model with other qualities.
 
-Networks and prior hold a row for each quality. `keep_qualities` leaves out those that are not worth shipping: what
-remains gives the same codes, counts and pictures as before. `at_qualities` gives a training run with another number of
-qualities networks to begin with.
+Networks and prior have one row of parameters for each quality. `keep_qualities` removes qualities that are not worth
+shipping; the remaining ones give the same codes, counts and pictures as before. `at_qualities` provides the initial
+networks of a training run with another number of qualities.
 """
 
 from __future__ import annotations
@@ -20,16 +20,16 @@ from vqcodec.nn.vqvae import VQVAE
 
 __all__ = ["at_qualities", "in_proportion", "keep_qualities"]
 
-_OF_QUALITIES = re.compile(r"(film|gain|quantizer\.(vectors|counts|sums)[0-9]+)$")
+_PER_QUALITY = re.compile(r"(film|gain|quantizer\.(vectors|counts|sums)[0-9]+)$")
 _TABLE = re.compile(r"codes\.([0-9]+)\.([0-9]+)\.(.+)")
 
 
 def keep_qualities(
     config: ModelConfig, network: VQVAE, prior: dict[str, Tensor], wanted: Sequence[int]
 ) -> tuple[ModelConfig, VQVAE, dict[str, Tensor]]:
-    """Configuration, autoencoder and integer prior of the qualities `wanted` (from 1, rising), which are renumbered.
+    """Configuration, autoencoder and integer prior with only the qualities `wanted` (from 1, rising), renumbered.
 
-    Raises `UsageError` where there are no such qualities, fewer than two, or the default one is left out.
+    Raises `UsageError` if a quality does not exist, there are fewer than two, or the default quality is missing.
     """
     kept = [quality - 1 for quality in wanted]
     if len(kept) < 2 or sorted(set(kept)) != kept or not 0 <= kept[0] <= kept[-1] < config.vqvae.qualities:
@@ -55,20 +55,23 @@ def keep_qualities(
 
 
 def at_qualities(network: VQVAE, config: VQVAEConfig, rows: Sequence[int]) -> VQVAE:
-    """An autoencoder of `config` whose qualities are the `rows` (0-based) of `network`; else they are of one shape.
+    """An autoencoder with `config` whose qualities are the qualities `rows` (0-based) of `network`.
 
-    Raises `UsageError` where they are not.
+    Raises `UsageError` if the networks differ in anything but the number of qualities.
     """
-    found = VQVAE(config)
+    selected = VQVAE(config)
     state = network.state_dict()
     try:
-        found.load_state_dict({n: t[list(rows)] if _OF_QUALITIES.search(n) else t for n, t in state.items()})
+        selected.load_state_dict({n: t[list(rows)] if _PER_QUALITY.search(n) else t for n, t in state.items()})
     except RuntimeError as error:
         reason = str(error).splitlines()[1].strip()
-        raise UsageError(f"the model to start with is of another shape than the new one ({reason})") from None
-    return found.eval().requires_grad_(False)
+        raise UsageError(f"the model to start with has another shape than the new one ({reason})") from None
+    return selected.eval().requires_grad_(False)
 
 
 def in_proportion(count: int, before: int) -> list[int]:
-    """For each of `count` qualities the one (0-based) of `before` in its place, from the lowest to the highest."""
+    """Map `count` qualities to `before` qualities in proportion: for each the 0-based index of the old one.
+
+    The lowest maps to the lowest, the highest to the highest.
+    """
     return [round(quality * (before - 1) / max(1, count - 1)) for quality in range(count)]

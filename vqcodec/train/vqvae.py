@@ -1,7 +1,8 @@
 """Stage one: pictures -> trained autoencoder and codebooks.
 
-The loss is distortion + lambda * rate + beta * commitment (+ the codebook term when the codebooks learn by gradient):
-van den Oord et al. 2017, equation 3, with the expected bits of the codes added (entropy-constrained quantisation).
+The loss is distortion + lambda * rate + beta * commitment loss, plus the codebook loss if the codebooks learn by
+gradient. This is equation 3 of van den Oord et al. 2017 with the expected bits of the codes added (entropy-constrained
+quantisation).
 """
 
 from __future__ import annotations
@@ -15,21 +16,24 @@ import torch
 from torch import Tensor
 
 from vqcodec.model.config import VQVAEConfig
+from vqcodec.nn.precision import autocast
 from vqcodec.nn.vqvae import PIXEL_SCALE, VQVAE, start_from_pca
 from vqcodec.train.data import Pictures
-from vqcodec.train.distributed import WHOLE, Part, Processes, pick_device
-from vqcodec.train.loop import CHECKPOINT, Schedule, Stage, Status, autocast, run
+from vqcodec.train.distributed import WHOLE, Part, Processes, pick_device, place
+from vqcodec.train.loop import CHECKPOINT, Schedule, Stage, Status, run
 
 __all__ = ["VQVAETraining", "train_vqvae"]
 
-START_PICTURES = 512  # for PCA, k-means and the variance of the data
+START_PICTURES = 512  # crops for PCA, k-means and the variance of the data
 START_LATENTS = 16384  # per quality, for k-means
-VALIDATION_PICTURES = 64
-PRUNE_EVERY = 200  # steps; about what the moving averages remember
-# Largest perplexity of a codebook, of all at a quality, that is none any more: one bit. With a rate term most codebooks
-# of a low quality are rightly close to 1, but in pictures that differ at all some codebook tells a position's colour.
+VALIDATION_PICTURES = 64  # at most
+PRUNE_EVERY = 200  # steps, about the time constant of the moving averages
+# The codebooks of a quality have collapsed if all of them have a perplexity below this (one bit). With a rate term, it
+# is normal that most codebooks of a low quality have a perplexity close to 1. But unless all pictures are the same, at
+# least one codebook must code the colour of a position.
 COLLAPSED = 2.0
-ADOPT_UNTIL = 0.85  # of the training: a new code takes a while to find its place, and the networks to use it
+# Share of the training in which misfits become new codes. After that, vectors and networks need time to adapt to them.
+ADOPT_UNTIL = 0.85
 
 
 @dataclass(frozen=True)
@@ -43,7 +47,7 @@ class VQVAETraining:
 
 
 class VQVAEStage(Stage):
-    """One step of the autoencoder's training; every picture of a batch has a quality of its own."""
+    """The training steps of the autoencoder. Every picture of a batch has its own random quality."""
 
     hidden = ("stem", "blocks", "down", "up")
 
@@ -55,9 +59,9 @@ class VQVAEStage(Stage):
         network: VQVAE | None = None,
         anew: Sequence[Collection[int]] = (),
     ) -> None:
-        """`network`: one that is trained already, instead of a new one that starts by PCA and k-means.
+        """`network`: a trained network to start from; None: a new one, initialised by PCA and k-means.
 
-        `anew`: of each quality the codebooks that start by k-means nevertheless.
+        `anew`: with a trained network, for each quality the indices of the codebooks to initialise by k-means again.
         """
         self.settings = settings
         self.training = training
@@ -70,17 +74,17 @@ class VQVAEStage(Stage):
         self.variance = float(start.var())
         if network is not None:
             self.network.quantizer.restart_averages()
-        if self.processes.first:  # the others get it from there
+        if self.processes.first:  # `loop.run` copies the result to the other processes
             if network is None and settings.config.transform:
                 start_from_pca(self.network, start)
             self._start_codebooks(start, None if network is None else anew)
-        self.network.to(self.device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        place(self.network, self.device)
         side = min(256, *(min(p.shape[:2]) for p in validation.pixels))
         self.held_out = validation.grid(side - side % settings.config.stride)[:VALIDATION_PICTURES]
 
     @torch.no_grad()
     def _start_codebooks(self, pictures: Tensor, only: Sequence[Collection[int]] | None) -> None:
-        """K-means for the codebooks, at each quality for all or for `only` some."""
+        """Initialise the codebooks by k-means on pictures [B, 3, H, W]; `only`: their indices at each quality."""
         config = self.settings.config
         count = min(len(pictures), 1 + START_LATENTS * config.stride**2 // self.settings.crop**2)
         for quality in range(config.qualities) if only is None else range(len(only)):
@@ -95,8 +99,8 @@ class VQVAEStage(Stage):
         return {name: tensor for name, tensor in self.network.named_buffers() if "misfits" in name}
 
     def prepare(self, step: int, progress: float) -> None:
-        if step % PRUNE_EVERY == 0:  # the cost of a step grows with the codes that could be used
-            # Processes on unlike machines may have drifted apart, and here a small cause has a large effect.
+        if step % PRUNE_EVERY == 0:  # keeps steps fast: their cost grows with the number of codes in use
+            # Different machines round differently, and pruning can turn small differences into large ones.
             self.processes.follow([*self.network.parameters(), *self.network.buffers()])
             self.network.quantizer.prune(adopt=progress < ADOPT_UNTIL)
 
@@ -115,9 +119,9 @@ class VQVAEStage(Stage):
         lam = self.network.quantizer.lambdas[quality]
         terms = quantized.codebook_loss + settings.config.commitment * quantized.commitment_loss + lam * quantized.rate
         if settings.config.transform:
-            # In units of the latents, where squared errors of latents and of pixels are the same thing. Divided by the
-            # root of lambda, to which the distortion is about proportional (as is lambda times the rate): so a
-            # percent of distortion or rate pulls with the same force at every quality.
+            # In units of the latents, in which squared errors of latents and pixels are equal. Divided by the square
+            # root of lambda, because the distortion and lambda times the rate are about proportional to it. So a
+            # relative change of distortion or rate has the same weight at every quality.
             pixels = 3 * settings.config.stride**2 * PIXEL_SCALE**2
             weight = lam.clamp_min(1e-3).rsqrt()
             loss = (weight * (pixels * error + terms)).mean() / pixels
@@ -129,9 +133,10 @@ class VQVAEStage(Stage):
         self.network.quantizer.learn(self.processes)
 
     def validate(self) -> dict[str, float]:
-        """At every quality: PSNR, bits per pixel by the zero-order entropy of the codes, perplexity of the codebooks.
+        """PSNR, bits per pixel (zero-order entropy of the codes) and perplexity of the codebooks at every quality.
 
-        Of their perplexities the mean, by the moving averages, and the largest, by the codes of these pictures.
+        "perplexity" is the mean over the codebooks, from the moving averages. "top_perplexity" is the largest one, from
+        the codes of the validation pictures.
         """
         figures: dict[str, float] = {}
         config = self.settings.config
@@ -143,8 +148,8 @@ class VQVAEStage(Stage):
                 with autocast(self.device):
                     found = self.network.to_codes(x, quality)
                     y = self.network.to_pictures(found, quality).float()
-                grey = (y.clamp(0, 1) * 255).round() / 255
-                errors.append((grey - x).square().mean((1, 2, 3)).cpu())
+                rounded = (y.clamp(0, 1) * 255).round() / 255
+                errors.append((rounded - x).square().mean((1, 2, 3)).cpu())
                 codes.append(found.cpu())
             psnr = -10 * torch.cat(errors).clamp_min(1e-10).log10()
             figures[f"psnr_q{quality + 1}"] = psnr.mean().item()
@@ -156,8 +161,8 @@ class VQVAEStage(Stage):
 
     def warnings(self, figures: dict[str, float]) -> list[str]:
         return [
-            f"the codebooks have collapsed at quality {quality}: none tells a bit about a position; "
-            "start anew with a lower --lr, or a lower lambda of that quality"
+            f"the codebooks have collapsed at quality {quality}: none has an entropy of even one bit per position; "
+            "start a new run with a lower --lr, or a lower lambda for that quality"
             for quality in range(1, self.settings.config.qualities + 1)
             if figures[f"top_perplexity_q{quality}"] < COLLAPSED
         ]
@@ -171,13 +176,13 @@ def train_vqvae(
     network: VQVAE | None = None,
     anew: Sequence[Collection[int]] = (),
 ) -> VQVAE:
-    """Train on data = (training, validation), checkpoints in `folder`; returns the network, in eval mode.
+    """Train on data = (training, validation), with checkpoints in `folder`; returns the network in evaluation mode.
 
-    `network`: one to begin with, if there is no checkpoint yet; `anew`: those of its codebooks, at each quality, that
-    are not worth keeping.
+    `network`: a trained network to start from, if there is no checkpoint yet. `anew`: for each quality, the indices of
+    its codebooks to initialise again.
     """
     if (folder / CHECKPOINT).exists():
-        network, anew = VQVAE(settings.config), ()  # whatever they hold is replaced: a start would be in vain
+        network, anew = VQVAE(settings.config), ()  # the checkpoint replaces all weights, so skip the initialisation
     stage = VQVAEStage(settings, *data, network, anew)
     run(stage, folder, settings.schedule, report)
     return stage.network.eval().cpu()

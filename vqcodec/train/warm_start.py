@@ -1,7 +1,8 @@
-"""A finished model's prior -> a float prior that begins where that one stands, for codes that are nearly the same.
+"""The prior of a finished model -> the initial state of a new float prior, for similar codes.
 
-In: the new prior (its codes described), the model, and the quantiser of the new codes. Networks are the same, so the
-weights are those of the integers; a new code takes the tables of the nearest code that the model had at that quality.
+In: the new prior (after `describe_codes`), the model, and the quantiser of the new codes. Out: the new prior, changed
+in place. The networks have the same shape, so their weights are those of the integer prior. A new code takes over the
+tables of the nearest code of the model at the corresponding quality.
 """
 
 from __future__ import annotations
@@ -24,9 +25,9 @@ __all__ = ["start_from_model"]
 
 @torch.no_grad()
 def start_from_model(prior: GatedPixelCNN, quantizer: VectorQuantizer, model: Model) -> None:
-    """Set the weights of `prior` to those of a model. Raises `UsageError` where their shapes differ.
+    """Set the weights of `prior` to those of a model. Raises `UsageError` if their shapes differ.
 
-    Where the numbers of qualities differ, the lowest and the highest correspond, and those between in proportion.
+    If the numbers of qualities differ, the lowest and the highest correspond, and those between in proportion.
     """
     if (model.config.prior, model.config.vqvae.codebooks) != (prior.prior, prior.config.codebooks):
         raise UsageError(f"the model {model.name} has another prior or other codebooks; start without --init")
@@ -42,19 +43,19 @@ def start_from_model(prior: GatedPixelCNN, quantizer: VectorQuantizer, model: Mo
         assert isinstance(head, ExactLinear)
         assert isinstance(tables, CodeTables)
         _load(head, tensors, f"head.{g}", TRUNK_EXPONENT, TRUNK_EXPONENT, rows)
-        tables.out.weight.zero_()  # what the tables hold beyond the model's is still to be learnt
+        tables.out.weight.zero_()  # then the tables equal their free part, which is set below
         for quality, row in enumerate(rows):
             live = int(tables.live[quality])
-            known = before.vectors(g)[row, : int(before.live(g)[row])]
+            old_codes = before.vectors(g)[row, : int(before.live(g)[row])]
             codes = quantizer.vectors(g)[quality, :live].cpu()
-            # By products, which is faster, close codes would be taken for one another.
-            nearest = torch.cdist(codes, known, compute_mode="donot_use_mm_for_euclid_dist").argmin(1)
+            # The faster matrix-product mode is not accurate enough to distinguish close codes.
+            nearest = torch.cdist(codes, old_codes, compute_mode="donot_use_mm_for_euclid_dist").argmin(1)
             name = f"codes.{g}.{row}"
             out, out_bias = _floats(tensors, f"{name}.out", TRUNK_EXPONENT, LOGIT_EXPONENT)
             embedding = tensors[f"{name}.embedding"].float() / 2**TRUNK_EXPONENT
             state = tensors.get(f"{name}.state", torch.zeros_like(embedding)).float() / 2**TRUNK_EXPONENT
             tables.free[quality, :live] = torch.cat([embedding, state, out], 1)[nearest].to(tables.free)
-            # Codes that are used more or less often than those before.
+            # Correct for codes that are used more or less often than their old counterparts.
             change = (quantizer.bits(g)[quality, :live].cpu() - before.bits(g)[row][nearest]) * math.log(2)
             tables.bias[quality, :live] = (out_bias[nearest] - change).to(tables.bias)
 
@@ -62,6 +63,7 @@ def start_from_model(prior: GatedPixelCNN, quantizer: VectorQuantizer, model: Mo
 def _load(
     layer: ExactLinear, tensors: dict[str, Tensor], name: str, in_exponent: int, out_exponent: int, rows: list[int]
 ) -> None:
+    """Set weights and biases of a layer from the integer tensors `name`; `rows`: the old quality for each new one."""
     weight, bias = _floats(tensors, name, in_exponent, out_exponent)
     layer.weight.copy_(weight)
     layer.bias.copy_(bias[rows])
@@ -71,7 +73,7 @@ def _load(
 
 
 def _floats(tensors: dict[str, Tensor], name: str, in_exponent: int, out_exponent: int) -> tuple[Tensor, Tensor]:
-    """Weight [O, I] and bias [..., O] of which `integer_product` makes the integers."""
+    """The float weight [O, I] and bias [..., O] that `integer_product` converts to these integers."""
     exponents = _exponents(tensors, name, in_exponent, out_exponent)
     shift = tensors[f"{name}.shift"].long()
     half = torch.where(shift > 0, 2.0 ** (shift - 1), 0.0)
@@ -81,4 +83,5 @@ def _floats(tensors: dict[str, Tensor], name: str, in_exponent: int, out_exponen
 
 
 def _exponents(tensors: dict[str, Tensor], name: str, in_exponent: int, out_exponent: int) -> Tensor:
+    """The exponents [O] of the rows of a weight, from its shifts."""
     return tensors[f"{name}.shift"].long() - in_exponent + out_exponent
