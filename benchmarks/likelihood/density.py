@@ -17,8 +17,9 @@ from safetensors import safe_open
 from torch import Tensor, nn
 
 from benchmarks.likelihood.data import Dataset
-from vqcodec.train.distributed import WHOLE, Part, pick_device
-from vqcodec.train.loop import CHECKPOINT, Schedule, Stage, Status, autocast, run
+from vqcodec.nn.precision import autocast
+from vqcodec.train.distributed import WHOLE, Part, pick_device, place
+from vqcodec.train.loop import CHECKPOINT, Schedule, Stage, Status, run
 
 Report = Callable[[Status], None]
 Spent = tuple[int, float]  # steps and seconds of training
@@ -111,7 +112,7 @@ class DensityStage(Stage):
         x, label = dataset.train.batch(min(START_PICTURES, len(dataset.train)), [seed, 0])
         with torch.no_grad():
             model.start(x, label)
-        model.to(self.device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        place(model, self.device)
 
     def loss(self, step: int, progress: float, part: Part = WHOLE) -> tuple[Tensor, dict[str, float]]:
         rows = part.rows(self.network.size.batch)
