@@ -26,7 +26,7 @@ from vqcodec.format.container import VqFile
 from vqcodec.limits import Limits
 from vqcodec.model import store
 from vqcodec.model.store import Model
-from vqcodec.nn import tiled
+from vqcodec.nn import precision, tiled
 from vqcodec.nn.weights import open_network
 from vqcodec.picture.metrics import psnr
 from vqcodec.picture.picture import Picture
@@ -226,7 +226,7 @@ def test_steps_that_are_too_long_are_reverted_and_shortened(fine_model: Model, m
 
 
 def test_errors_are_those_of_the_decoded_picture(fine_model: Model, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(tiled, "BF16", ())
+    monkeypatch.setattr(precision, "CPU_BF16", ())
     networks = tiled.Tiled(open_network(fine_model), 1)
     pixels = synthetic(61, 83, 5)
     codes = networks.to_codes(pixels)

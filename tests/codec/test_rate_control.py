@@ -17,6 +17,7 @@ from vqcodec.codec.rate_control import Target, compress_to
 from vqcodec.errors import LimitExceeded, UsageError
 from vqcodec.limits import Limits
 from vqcodec.model.store import Model
+from vqcodec.nn import weights
 from vqcodec.picture.metrics import psnr
 from vqcodec.picture.picture import Picture
 
@@ -138,8 +139,8 @@ def test_a_target_between_two_figures_far_apart_gets_the_one_that_holds(
 ) -> None:
     """This happens in small pictures, whose codes change at few values of lambda."""
     codec, source = Codec(fine_model), picture((120, 150), 21)
-    encode = codec.encode
-    monkeypatch.setattr(codec, "encode", lambda pixels, quality, *_: encode(pixels, quality))
+    to_codes = codec.to_codes
+    monkeypatch.setattr(codec, "to_codes", lambda pixels, quality, *_: to_codes(pixels, quality))
     low, high = (figure(codec, source, codec.compress(source, quality), kind) for quality in (1, 2))
     for share in (0.3, 0.7):
         target = Target(kind, low + share * (high - low))  # type: ignore[arg-type]
@@ -151,8 +152,8 @@ def test_a_target_between_two_figures_far_apart_gets_the_one_that_holds(
 @pytest.mark.parametrize(("effort", "most"), [(0, 6), (1, 6)])
 def test_few_encodings_are_tried(fine_model: Model, monkeypatch: pytest.MonkeyPatch, effort: int, most: int) -> None:
     codec, counts = Codec(fine_model), []
-    encode = codec.encode
-    monkeypatch.setattr(codec, "encode", lambda *args: counts.append(1) or encode(*args))
+    to_codes = codec.to_codes
+    monkeypatch.setattr(codec, "to_codes", lambda *args: counts.append(1) or to_codes(*args))
     for seed in (20, 21):
         source = picture((120, 150), seed)
         low, high = ends(Codec(fine_model), source, "bytes")
@@ -214,7 +215,7 @@ def test_a_picture_beyond_the_format_is_refused_before_any_work(
     fine_model: Model, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     codec = Codec(fine_model, Limits(pixels=100, side=50))
-    monkeypatch.setattr(codec.model.__class__, "network", lambda _: pytest.fail("the network was loaded"))
+    monkeypatch.setattr(weights, "open_network", lambda _: pytest.fail("the network was loaded"))
     with pytest.raises(LimitExceeded, match="51x2"):
         compress_to(codec, picture((2, 51)), Target("bytes", 500))
 

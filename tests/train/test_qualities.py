@@ -58,7 +58,7 @@ def test_lists_of_qualities() -> None:
     assert parse_qualities("2-5") == (2, 3, 4, 5)
     assert parse_qualities("1, 3,7-8") == (1, 3, 7, 8)
     for text in ("", "a", "2-", "1;2", "-3", "1,,2"):
-        with pytest.raises(UsageError, match="no qualities"):
+        with pytest.raises(UsageError, match="is not a list of qualities"):
             parse_qualities(text)
 
 

@@ -24,6 +24,7 @@ from vqcodec.errors import ModelError, UsageError
 from vqcodec.model.config import ModelConfig
 from vqcodec.model.store import open_model
 from vqcodec.nn import codebooks
+from vqcodec.nn.precision import autocast
 from vqcodec.nn.vqvae import VQVAE
 from vqcodec.nn.weights import open_network
 from vqcodec.picture.metrics import psnr
@@ -433,7 +434,7 @@ def test_the_loss_of_the_paper(tmp_path: Path, data: list[Path]) -> None:
     stage = vqvae_module.VQVAEStage(settings, training, validation)
     loss, _ = stage.loss(0, 0.0)
     x = training.crops(3, CROP, [1, 1]).float() / 255
-    with torch.no_grad(), loop.autocast(stage.device):
+    with torch.no_grad(), autocast(stage.device):
         output = stage.network(x, torch.zeros(3, dtype=torch.long))
     quantized = output.quantized
     reconstruction = (output.reconstruction - x).square().mean() / stage.variance
@@ -456,7 +457,7 @@ def test_the_prior_is_trained_in_floats_and_then_in_integers() -> None:
     stage = prior_stage(exact_from=0.5)
     for step in range(4):
         crops = stage.training.crops(6, 32, [stage.settings.schedule.seed, 1 + step]).float() / 255
-        with torch.no_grad(), loop.autocast(torch.device("cpu")):
+        with torch.no_grad(), autocast(torch.device("cpu")):
             grids = stage.vqvae.to_codes(crops.contiguous(memory_format=torch.channels_last), step % 2)
         with torch.no_grad():
             exact = stage.network.bits(grids, step % 2, exact=True).sum().item()
