@@ -29,7 +29,7 @@ from numpy.typing import NDArray
 
 from vqcodec.codec.code_prices import bits_taken, prices
 from vqcodec.codec.codec import Codec, split
-from vqcodec.files.plan import pictures_in
+from vqcodec.files.folders import pictures_in
 from vqcodec.model.store import open_model
 from vqcodec.picture.read import read_picture
 

@@ -242,10 +242,10 @@ def at_step(action: Callable[[int], None]) -> Action:
             action(count)
         return step
 
-    def traced(path: Path, data: bytes, *, force: bool) -> None:
+    def traced(path: Path, data: bytes, **options: Any) -> None:
         sys.settrace(step)
         try:
-            real(path, data, force=force)
+            real(path, data, **options)
         finally:
             sys.settrace(None)
 

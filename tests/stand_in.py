@@ -20,9 +20,11 @@ import pytest
 from PIL import Image
 
 from vqcodec.codec import codec
+from vqcodec.codec.encoded import Encoded
 from vqcodec.errors import DamagedFile, LimitExceeded, UnknownModel, UsageError
 from vqcodec.limits import DEFAULT_LIMITS, Limits
 from vqcodec.model.config import ModelConfig, PriorConfig, VQVAEConfig
+from vqcodec.picture.metrics import psnr
 from vqcodec.picture.picture import Picture
 
 DIGESTS = {"photo": b"photo-00", "paper": b"paper-00", "mine": b"mine--00"}
@@ -110,6 +112,11 @@ class FakeCodec:
         samples = picture.pixels & (0xFF ^ (0xFF >> (quality + 2)))
         return json.dumps(head).encode() + b"\n" + zlib.compress(samples.tobytes())
 
+    def compress_keeping_codes(
+        self, picture: Picture, quality: int | None, progress: Callable[[float], None] | None, effort: int
+    ) -> tuple[bytes, None]:
+        return self.compress(picture, quality, progress, effort), None
+
     def decompress(self, data: bytes, progress: Callable[[float], None] | None = None) -> Picture:
         info = describe(data)
         if info.model_digest != self.model.digest.hex():
@@ -129,13 +136,24 @@ class FakeTarget:
 
 
 def compress_to(
-    codec: FakeCodec, picture: Picture, target: FakeTarget, progress: Callable[[float], None], effort: int
-) -> bytes:
+    codec: FakeCodec,
+    picture: Picture,
+    target: FakeTarget,
+    progress: Callable[[float], None],
+    effort: int,
+    *,
+    measure: bool = False,
+) -> Encoded:
     """The picture at the first quality, after a line with the request; no picture is possible above 90 dB."""
     if target.kind == "psnr" and target.value > 90:
         raise UsageError("the target cannot be met")
     head, payload = codec.compress(picture, 1, progress, effort).split(b"\n", 1)
-    return json.dumps(json.loads(head) | dataclasses.asdict(target)).encode() + b"\n" + payload
+    data = json.dumps(json.loads(head) | dataclasses.asdict(target)).encode() + b"\n" + payload
+    return Encoded(data, psnr_of_file(codec, picture, None, data) if measure else None)
+
+
+def psnr_of_file(codec: FakeCodec, picture: Picture, codes: None, data: bytes) -> float:
+    return psnr(picture.pixels, codec.decompress(data).pixels)
 
 
 def install(monkeypatch: pytest.MonkeyPatch, folder: Path) -> None:
@@ -164,6 +182,7 @@ def install(monkeypatch: pytest.MonkeyPatch, folder: Path) -> None:
     fakes = {"Codec": FakeCodec, "model_for": model_for}
     replace(monkeypatch, "codec.codec", **(vars(codec) | fakes))
     replace(monkeypatch, "codec.describe", describe=describe, Info=FakeInfo)
+    replace(monkeypatch, "codec.encoded", Encoded=Encoded, psnr_of_file=psnr_of_file)
     replace(monkeypatch, "codec.rate_control", Target=FakeTarget, compress_to=compress_to)
 
 

@@ -26,7 +26,7 @@ PACKAGE = Path(vqcodec.__file__).parent
 # are private to their folder. A module imports from its own folder and from lower ones.
 GROUND = ("errors", "limits", "output", "progress", "windows")
 FOLDERS: dict[str, tuple[str, ...]] = {
-    "picture": ("alpha", "metadata", "metrics", "picture", "read", "write"),
+    "picture": ("alone", "alpha", "kinds", "metadata", "metrics", "picture", "plugins", "read", "write"),
     "coding": ("filter_weights", "formats", "integer_prior", "rangecoder", "wavefront"),
     "model": ("config", "store"),
     "format": ("chunks", "container", "header", "magic", "rates"),
@@ -42,7 +42,7 @@ FOLDERS: dict[str, tuple[str, ...]] = {
         "tokens",
     ),
     "train": ("decoder", "distributed", "events", "loop", "project"),
-    "files": ("batch", "manifest", "outcome", "plan", "pool", "read_write", "work"),
+    "files": ("batch", "folders", "manifest", "outcome", "plan", "pool", "read_write", "summary", "work"),
     "bench": ("code_maps", "demo", "html", "lineup", "peers", "published", "report", "results", "study", "tables"),
     "api": ("functions", "registration"),
     "cli": ("main",),
@@ -54,6 +54,7 @@ PRINTERS = {
     "cli/bench",
     "cli/files",
     "cli/inspect",
+    "cli/reporter",
     "cli/sample",
     "cli/tokens",
     "cli/train",
@@ -63,6 +64,7 @@ STREAMS = PRINTERS | {
     "files/plan",
     "files/read_write",
     "files/work",
+    "picture/alone",
 }  # a bar on stderr, and data through "-"
 
 
@@ -256,9 +258,11 @@ def test_a_file_is_read_to_its_codes_and_written_again_without_torch(model: Mode
 
 def test_the_public_interface() -> None:
     assert " ".join(sorted(vqcodec.__all__)) == (
-        "BadFile BadPicture Limits ModelError OpenModel VqError __version__ "
+        "BadFile BadPicture DamagedFile LimitExceeded Limits ModelError NotAVqFile OpenModel OutputError UnknownModel "
+        "UnsupportedFile UsageError VqError __version__ "
         "decode decode_array decode_batch encode encode_batch info open_model torch_model"
     )
+    assert set(importlib.import_module("vqcodec.errors").__all__) <= set(vqcodec.__all__)
 
 
 def test_the_errors_form_the_tree_that_their_module_draws() -> None:

@@ -181,6 +181,26 @@ def test_check_destination(tmp_path: Path) -> None:
     assert path.read_bytes() == OLD
 
 
+@posix
+@pytest.mark.parametrize(
+    ("mode", "group", "made"),
+    [(0o666, None, 0o644), (0o600, 0, 0o600), (0o660, 0, 0o640), (0o660, 1, 0o600), (0o664, 1, 0o644)],
+)
+def test_attributes_of_a_new_file(
+    tmp_path: Path, umask: Callable[[int], int], mode: int, group: int | None, made: int
+) -> None:
+    """`group`: how far the group of the attributes is from that which the new file has."""
+    (tmp_path / "b").touch()
+    own = (tmp_path / "b").stat().st_gid
+    attributes = output.Attributes(mode, None if group is None else own + group, 10**18)
+    write_atomic(tmp_path / "a.vq", NEW, force=False, attributes=attributes)
+    found = (tmp_path / "a.vq").stat()
+    assert (stat.S_IMODE(found.st_mode), found.st_mtime_ns) == (made, 10**18)
+    (tmp_path / "a.vq").chmod(0o604)
+    write_atomic(tmp_path / "a.vq", OLD, force=True, attributes=attributes)
+    assert stat.S_IMODE((tmp_path / "a.vq").stat().st_mode) == 0o604
+
+
 # --- races ---------------------------------------------------------------------------------
 
 

@@ -86,7 +86,7 @@ def test_no_module_runs_text_or_loads_objects(path: Path) -> None:
 def test_dependencies_are_those_that_are_declared() -> None:
     """What the package imports comes with it, with Python, or is named in pyproject.toml."""
     declared = {"constriction", "numpy", "PIL", "rich", "safetensors", "torch", "typer"}
-    optional = {"pillow_heif", "pillow_jxl", "ray"}  # the extras "bench" and "ray"
+    optional = {"pillow_heif", "pillow_jxl", "ray", "tifffile"}  # the extras "bench", "formats" and "ray"
     found = {name for path in MODULES for name, _ in imported(path)} - set(sys.stdlib_module_names) - {"vqcodec", "?"}
     assert found <= declared | optional
     assert declared <= found

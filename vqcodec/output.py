@@ -14,14 +14,27 @@ import secrets
 import stat
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from pathlib import Path
 
 from vqcodec.errors import OutputError
 
-__all__ = ["check_destination", "make_folder", "write_atomic"]
+__all__ = ["Attributes", "check_destination", "make_folder", "write_atomic"]
 
 
-def write_atomic(path: Path, data: bytes, *, force: bool) -> None:
+@dataclass(frozen=True)
+class Attributes:
+    """Permissions and time of an output file. The default is what the system gives to a new file."""
+
+    mode: int = 0o666  # most permissions of a file that did not exist before; the system applies the umask
+    group: int | None = None  # the group that the group permissions in `mode` are meant for; None: any
+    mtime_ns: int | None = None  # modification time; None: now
+
+
+NEW_FILE = Attributes()
+
+
+def write_atomic(path: Path, data: bytes, *, force: bool, attributes: Attributes = NEW_FILE) -> None:
     """Write `data` to `path` atomically. Raises `OutputError` on failure and leaves no partial file.
 
     Without `force`, an existing file is never replaced, not even one that is created meanwhile. With `force`, the new
@@ -36,7 +49,7 @@ def write_atomic(path: Path, data: bytes, *, force: bool) -> None:
         temporary = target.parent / f".vqcodec-{secrets.token_hex(8)}.tmp"
         try:
             try:
-                _write_synced(temporary, data, None if old_mode is None else stat.S_IMODE(old_mode))
+                _write_synced(temporary, data, None if old_mode is None else stat.S_IMODE(old_mode), attributes)
                 if force:
                     os.replace(temporary, target)
                 else:
@@ -102,15 +115,26 @@ def _is_stream(mode: int) -> bool:
     return stat.S_ISCHR(mode) or stat.S_ISFIFO(mode)
 
 
-def _write_synced(path: Path, data: bytes, mode: int | None) -> None:
-    """Create `path` with the default mode or with `mode`, and sync it. The data is never readable beyond `mode`."""
-    first_mode = 0o666 if mode is None else 0o600  # the system applies the umask
+def _write_synced(path: Path, data: bytes, mode: int | None, attributes: Attributes) -> None:
+    """Create `path` with `mode`, or else with `attributes`, and sync it. The data is never readable beyond that."""
+    first_mode = attributes.mode if mode is None else 0o600  # the system applies the umask
     with open(path, "xb", opener=lambda name, flags: os.open(name, flags, first_mode)) as file:
         if mode is not None:
             os.chmod(path, mode)
+        elif attributes.group is not None:
+            _close_to_other_groups(path, os.fstat(file.fileno()), attributes.group)
         file.write(data)
         file.flush()
+        if attributes.mtime_ns is not None:
+            os.utime(path, ns=(attributes.mtime_ns, attributes.mtime_ns))
         os.fsync(file.fileno())
+
+
+def _close_to_other_groups(path: Path, made: os.stat_result, group: int) -> None:
+    """If the file at `path` is of another group than `group`, its group may do no more than all others may."""
+    mode = stat.S_IMODE(made.st_mode)
+    if made.st_gid != group:
+        os.chmod(path, mode & (~0o070 | (mode & 0o007) << 3))
 
 
 def _publish_new(temporary: Path, target: Path) -> None:

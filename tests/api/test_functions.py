@@ -17,11 +17,21 @@ from PIL import Image
 import vqcodec
 from vqcodec.api.torch_module import CompressionModule
 from vqcodec.codec.codec import DEFAULT_EFFORT, Codec
-from vqcodec.errors import BadPicture, DamagedFile, LimitExceeded, UnknownModel, UsageError
+from vqcodec.errors import BadFile, BadPicture, DamagedFile, LimitExceeded, UnknownModel, UsageError
 from vqcodec.format.container import unpack
 from vqcodec.model import store
 from vqcodec.model.store import DEFAULT_MODEL, Model
 from vqcodec.nn import weights
+
+
+class Named:
+    """An object that stands for a path."""
+
+    def __init__(self, path: str) -> None:
+        self.path = path
+
+    def __fspath__(self) -> str:
+        return self.path
 
 
 @pytest.fixture(autouse=True)
@@ -92,14 +102,50 @@ def test_transparency_is_only_in_the_image() -> None:
         np.zeros((), np.uint8),
         np.zeros((0, 4, 3), np.uint8),
         torch.zeros(4, 4, 3, dtype=torch.uint8),
-        "a.png",
+        b"a.png",
         None,
     ],
     ids=lambda wrong: f"{type(wrong).__name__} {getattr(wrong, 'dtype', '')} {list(getattr(wrong, 'shape', ()))}",
 )
 def test_invalid_images(wrong: object) -> None:
-    with pytest.raises(BadPicture, match=r"uint8 \[height, width, 3\]|a PIL image or a numpy array"):
+    with pytest.raises(BadPicture, match=r"uint8 \[height, width, 3\]|must be a PIL image, a numpy array or the path"):
         vqcodec.encode(wrong)
+
+
+# Paths
+
+
+@pytest.mark.parametrize("kind", [str, Path, Named])
+def test_paths_stand_for_their_files(tmp_path: Path, kind: Callable[[str], object]) -> None:
+    image = Image.fromarray(synthetic(20, 30))
+    image.save(tmp_path / "a.png")
+    path = kind(str(tmp_path / "a.png"))
+    data = vqcodec.encode(path)
+    assert data == vqcodec.encode(image)
+    assert list(vqcodec.encode_batch([path, image])) == [data, data]
+    assert vqcodec.open_model("photo").encode(path) == data
+    (tmp_path / "a.vq").write_bytes(data)
+    file = kind(str(tmp_path / "a.vq"))
+    back = np.array(vqcodec.decode(data))
+    assert np.array_equal(np.array(vqcodec.decode(file)), back)
+    assert np.array_equal(vqcodec.decode_array(file), back)
+    assert [np.array_equal(np.array(each), back) for each in vqcodec.decode_batch([file, data])] == [True, True]
+    model = vqcodec.open_model("photo")
+    assert np.array_equal(np.array(model.decode(file)), np.array(model.decode_array(file)))
+    assert vqcodec.info(file) == vqcodec.info(data)
+
+
+def test_paths_without_a_sound_file(tmp_path: Path) -> None:
+    with pytest.raises(BadPicture, match=r"a\.png"):
+        vqcodec.encode(tmp_path / "a.png")
+    for function in (vqcodec.decode, vqcodec.decode_array, vqcodec.info):
+        with pytest.raises(BadFile, match=r"a\.vq cannot be read"):
+            function(tmp_path / "a.vq")
+    Image.fromarray(synthetic(20, 30)).save(tmp_path / "a.png")
+    with pytest.raises(BadFile, match=r"not a \.vq file"):
+        vqcodec.decode(tmp_path / "a.png")
+    with pytest.raises(BadPicture, match="100"):
+        vqcodec.open_model("photo", limits=vqcodec.Limits(pixels=100)).encode(tmp_path / "a.png")
 
 
 @pytest.mark.parametrize(
@@ -273,3 +319,20 @@ def test_errors_of_the_module(monkeypatch: pytest.MonkeyPatch) -> None:
             module.decompress(wrong, shape)
     with pytest.raises(LimitExceeded):
         module.decompress(strings, (2**14, 2**14))
+
+
+def test_colours_under_full_transparency(model: Model) -> None:
+    samples = np.dstack([synthetic(64, 64), np.full((64, 64), 255, dtype=np.uint8)])
+    samples[:, 32:] = (10, 250, 10, 0)
+    samples[:, :32, :3] = (250, 10, 10)
+    image, opened = Image.fromarray(samples.copy()), vqcodec.open_model(model.path)  # Pillow would share the array
+    replaced, kept = (opened.encode(image, effort=0, keep_hidden_colours=keep) for keep in (False, True))
+    samples[:, 32:] = (250, 10, 10, 0)
+    assert replaced == opened.encode(Image.fromarray(samples), effort=0, keep_hidden_colours=True)
+    assert replaced != kept
+    assert replaced == vqcodec.encode(image, model=model.path, effort=0)
+    assert [replaced, kept] == [
+        next(vqcodec.encode_batch([image], model=model.path, effort=0, keep_hidden_colours=keep))
+        for keep in (False, True)
+    ]
+    assert (np.array(opened.decode(replaced))[:, :, 3] == samples[:, :, 3]).all()

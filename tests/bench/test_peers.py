@@ -108,6 +108,15 @@ def test_a_model_is_a_codec_like_the_others(patch_model: Model) -> None:
     assert ModelPeer(patch_model).model is patch_model
 
 
+def test_a_size_beyond_the_largest_file_of_a_model_is_an_error(fine_model: Model) -> None:
+    """A smaller file must not be compared as one of that size."""
+    codec = ModelPeer(fine_model, effort=0)
+    size = 1.01 * len(codec.compress(PICTURE, 2))
+    assert len(codec.compress_to(PICTURE, size).data) <= size
+    with pytest.raises(VqError, match=r"1,000,000 bytes cannot be met: the best that the model tiny-fine makes"):
+        codec.compress_to(PICTURE, 1e6)
+
+
 # The line-up
 
 

@@ -240,6 +240,34 @@ def test_no_cell_of_a_table_is_cut() -> None:
     assert any(line.split() == ["c", "photo", "failed"] for line in text.splitlines())
 
 
+def test_no_table_is_cut_in_a_terminal_without_a_width(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Terminals of type "dumb", and pipes that the environment makes pass for them, as in many CI systems."""
+    for name, value in {"TERM": "dumb", "FORCE_COLOR": "1", "COLUMNS": "80"}.items():
+        monkeypatch.setenv(name, value)
+    stream = io.StringIO()
+    report.print_table(["heading"] * 9, [["a cell of 22 characters"] * 9], 1, stream)
+    assert stream.getvalue().count("a cell of 22 characters") == 9
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        (0.0, "0.00"), (12.345, "12.35"), (0.5, "0.50"), (0.1, "0.10"), (0.0432, "0.043"), (0.004, "0.0040"),
+        (0.000051, "0.000051"), (1e-9, "0.000000"), (math.inf, "inf"), (math.nan, "nan"),
+    ],
+)  # fmt: skip
+def test_small_figures_have_digits(value: float, text: str) -> None:
+    assert tables.two_digits(value) == text
+
+
+def test_slow_codecs_have_a_speed() -> None:
+    slow = replace(ROWS[0], encode_mpixel_s=0.0043, encode_cpu_seconds=0.0027)
+    results = replace(RESULTS, means=(slow,))
+    for text in (printed(results), to_html(results)):
+        assert "0.0043" in text
+        assert "0.0027" in text
+
+
 def test_matched_results_count_wins() -> None:
     better = [replace(r, codec="other", psnr=r.psnr + 1) for r in ROWS[:2]]
     results = replace(

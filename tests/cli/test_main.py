@@ -6,6 +6,7 @@ import io
 import itertools
 import json
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Callable
@@ -23,8 +24,12 @@ from vqcodec.cli import main as cli
 from vqcodec.cli.options import parse_count, parse_size
 from vqcodec.cli.terminal import named, printable
 from vqcodec.codec.codec import DEFAULT_EFFORT, ROUNDS
+from vqcodec.codec.encoded import Encoded
+from vqcodec.coding.rangecoder import implementation
 from vqcodec.errors import OutputError, UsageError
 from vqcodec.files import plan as jobs
+from vqcodec.files.plan import Naming
+from vqcodec.picture.metrics import psnr
 from vqcodec.picture.picture import Picture
 from vqcodec.picture.read import read_picture
 
@@ -103,9 +108,6 @@ def test_decompress_writes_the_format_of_the_suffix(run: Run) -> None:
 @pytest.mark.parametrize(
     ("inputs", "out"),
     [
-        (["a.png", "a.jpg"], None),  # both a.vq
-        (["a.png", "sub/a.png"], "out"),
-        (["a.png", "a.png"], None),
         (["a.png", "b.png"], "file"),  # not a folder
         (["a.png", "b.png"], "-"),
         (["a.png", "-"], None),
@@ -113,6 +115,9 @@ def test_decompress_writes_the_format_of_the_suffix(run: Run) -> None:
         (["a.png"], "a.png"),
         (["a.png"], "sub/../a.png"),
         (["empty"], "out"),
+        ([""], None),
+        (["a.png", ""], "out"),
+        (["a.png"], ""),
         (["a.vq"], None),  # would be its own output
     ],
 )
@@ -131,11 +136,52 @@ def test_usage_errors_are_found_before_any_work(run: Run, inputs: list[str], out
     assert {path: path.stat().st_mtime_ns for path in Path().rglob("*")} == before
 
 
-def test_an_output_never_replaces_an_input() -> None:
-    with pytest.raises(UsageError, match="is an input"):
-        jobs.plan(["b.png", "b.vq"], None, ".vq")
-    with pytest.raises(UsageError, match="both be written"):
-        jobs.plan(["x/b.png", "y/b.png"], "out", ".vq")
+@pytest.mark.parametrize(
+    ("inputs", "out", "refused"),
+    [
+        (["b.png", "b.vq"], None, ["b.vq is an input and would be overwritten; name another -o"] * 2),
+        (["x/b.png", "y/b.png"], "out", [
+            "its result out/b.vq would also be that of y/b.png; give each an -o of its own",
+            "its result out/b.vq would also be that of x/b.png; give each an -o of its own",
+        ]),
+        (["b.png", "c.png", "b.jpg"], None, [
+            "its result b.vq would also be that of b.jpg; --keep-suffix gives each a name of its own",
+            None,
+            "its result b.vq would also be that of b.png; --keep-suffix gives each a name of its own",
+        ]),
+        (["b.png", "b.png"], None, ["it is given 2 times, and each result would be b.vq"] * 2),
+        ([f"b.{n}" for n in range(7)], None, None),
+    ],
+)  # fmt: skip
+def test_an_output_never_replaces_an_input_or_another_output(
+    inputs: list[str], out: str | None, refused: list[str | None] | None
+) -> None:
+    found = [job.refused for job in jobs.plan(inputs, out, Naming(".vq")).jobs]
+    if refused is None:
+        assert "would also be that of b.1, b.2, b.3, b.4, 2 more; " in str(found[0])
+    else:
+        assert [None if text is None else text.replace(os.sep, "/") for text in found] == refused
+
+
+@pytest.mark.parametrize(
+    ("source", "suffix", "keep", "target"),
+    [
+        ("x/a.jpg", ".vq", False, "x/a.vq"),
+        ("x/a.jpg", ".vq", True, "x/a.jpg.vq"),
+        ("a.jpg_large", ".vq", False, "a.vq"),
+        ("a", ".vq", True, "a.vq"),
+        ("a.vq", ".png", False, "a.png"),
+        ("a.jpg.vq", ".png", False, "a.jpg.png"),
+        ("a.png.vq", ".png", False, "a.png"),
+        ("a.PNG.vq", ".png", False, "a.PNG"),
+        ("a.vq", ".png", True, "a.vq.png"),
+        ("a.b.png", ".vq", False, "a.b.vq"),
+    ],
+)
+def test_names_of_results(source: str, suffix: str, keep: bool, target: str) -> None:
+    for out in (None, "out/"):
+        (job,) = jobs.plan([source], out, Naming(suffix, keep_suffix=keep)).jobs
+        assert job.target == (Path(target) if out is None else Path(out, Path(target).name))
 
 
 def test_a_link_to_the_input_is_the_input(run: Run) -> None:
@@ -184,6 +230,25 @@ def test_standard_streams(run: Run) -> None:
     assert Path("b.png").read_bytes() == unpacked.data
 
 
+@pytest.mark.parametrize("name", ["/dev/stdout", "/dev/fd/1"])
+def test_names_of_standard_output(run: Run, name: str) -> None:
+    result = run("compress", png("a.png"), "-o", name)
+    assert describe(result.data).width == 24
+    assert result.err.startswith("a.png -> -  ")
+    assert run("compress", "-", "-o", name, stdin=Path("a.png").read_bytes()).data == result.data
+    source = {"/dev/stdout": "/dev/stdin", "/dev/fd/1": "/dev/fd/0"}[name]
+    assert run("compress", source, stdin=Path("a.png").read_bytes()).data == result.data
+    assert run("compress", "a.png", png("b.png"), "-o", name).code == 2
+
+
+def test_a_result_with_the_suffix_of_a_picture_is_noted(run: Run) -> None:
+    result = run("compress", png("a.png"), "-o", "b.jpg")
+    assert (result.code, result.err) == (
+        0, "vqcodec: note: a.png: the result b.jpg is a .vq file, whatever its suffix says\n"
+    )  # fmt: skip
+    assert run("compress", "a.png", "-o", "b.bin").err == ""
+
+
 def test_json_goes_to_standard_error_beside_binary_output(run: Run) -> None:
     result = run("compress", png("a.png"), "-o", "-", "--json")
     assert describe(result.data).height == 16
@@ -210,8 +275,11 @@ def test_errors_name_standard_input(run: Run) -> None:
 def test_the_line_of_a_file(run: Run) -> None:
     result = run("compress", png("a.png", (100, 100)), "-q", "2")
     size = Path("a.vq").stat().st_size
-    assert result.out == f"a.png -> a.vq  {size:,} bytes  {size / 1250:.2f} bpp  {30000 / size:.1f}x  q2\n"
+    figures = f"{size:,} bytes  {size / 1250:.2f} bpp  {30000 / size:.1f}x  q2"
+    assert re.fullmatch(rf"a\.png -> a\.vq  {re.escape(figures)}  PSNR \d\d\.\d\d dB\n", result.out)
     assert result.err == ""
+    result = run("decompress", "a.vq", "-o", "b.png")
+    assert result.out == f"a.vq -> b.png  {Path('b.png').stat().st_size:,} bytes  from {figures}\n"
 
 
 def test_json_of_several_files(run: Run) -> None:
@@ -221,8 +289,8 @@ def test_json_of_several_files(run: Run) -> None:
     first, second, third = json.loads(result.out)
     assert result.code == 1
     assert set(first) == {
-        "input", "output", "bytes", "width", "height", "bpp", "bits_per_dim", "ratio", "quality", "model",
-        "digest", "seconds", "notices", "damage",
+        "input", "output", "output_bytes", "bytes", "width", "height", "bpp", "bits_per_dim", "ratio", "quality",
+        "model", "digest", "seconds", "notices", "damage", "psnr",
     }  # fmt: skip
     assert first["bytes"] == Path("out/a.vq").stat().st_size
     assert (first["model"], first["quality"], first["notices"]) == ("photo", 3, [])
@@ -230,8 +298,9 @@ def test_json_of_several_files(run: Run) -> None:
     assert set(second) == {"input", "output", "error"}
     assert third["output"] == str(Path("out/b.vq"))
     assert sorted(os.listdir("out")) == ["a.vq", "b.vq"]
-    assert result.err.count("\n") == 1
-    assert result.err.startswith("vqcodec: error: broken.png: ")
+    error, last = result.err.splitlines()
+    assert error.startswith("vqcodec: error: broken.png: ")
+    assert last.startswith("vqcodec: 2 done, 0 skipped, 1 failed; ")
 
 
 def test_notices_go_to_standard_error(run: Run) -> None:
@@ -240,6 +309,33 @@ def test_notices_go_to_standard_error(run: Run) -> None:
     assert result.code == 0
     assert result.err.startswith("vqcodec: note: deep.png: ")
     assert result.out.startswith("deep.png -> deep.vq")
+
+
+def test_notices_of_several_pictures_are_summed_up(run: Run) -> None:
+    os.mkdir("in")
+    exif = Image.Exif()
+    exif[0x010F] = "maker"
+    for name in "abc":
+        Image.new("RGB", (8, 8)).save(f"in/{name}.jpg", exif=exif)
+    for name, value in (("d", 40_000), ("e", 50_000)):
+        Image.fromarray(np.array([[0, value]], np.float32)).save(f"in/{name}.tif")
+    Image.new("CMYK", (8, 8)).save("in/f.jpg")
+    result = run("compress", "in", "-o", "out", "--json")
+    noted = [line for line in result.err.splitlines() if ": note: " in line]
+    first = os.path.join("in", "a.jpg")
+    assert noted[0] == (f"vqcodec: note: 3 pictures: EXIF was left out; --keep-metadata keeps it (the first: {first})")
+    assert noted[1].startswith("vqcodec: note: 2 pictures: ")
+    assert noted[1].endswith(f", or with other figures (the first: {os.path.join('in', 'd.tif')})")
+    assert noted[2].startswith(f"vqcodec: note: {os.path.join('in', 'f.jpg')}: ")
+    assert len(noted) == 3
+    records = json.loads(result.out)
+    assert [len(record["notices"]) for record in records] == [1] * 6
+    assert records[0]["notices"] == ["EXIF was left out; --keep-metadata keeps it"]
+    assert run("compress", "in/a.jpg", "-o", "a.vq").err == (
+        "vqcodec: note: in/a.jpg: EXIF was left out; --keep-metadata keeps it\n"
+    )
+    kept = run("compress", "in/a.jpg", "-o", "b.vq", "--keep-metadata")
+    assert "left out" not in kept.err
 
 
 @pytest.mark.skipif(os.name == "nt", reason="Windows has no such names")
@@ -259,6 +355,35 @@ def test_a_broken_name_is_not_fatal(run: Run) -> None:
     result = run("compress", os.fsdecode(b"\xff.png"))
     assert result.code == 1
     assert result.err.count("\n") == 1
+
+
+# The quality that was reached
+
+
+def test_the_psnr_of_the_decoded_picture(run: Run) -> None:
+    png("a.png", (100, 100))
+    command = ["compress", "a.png", "-o", "a.vq", "-q", "1", "--manifest", "m.jsonl"]
+    (record,) = json.loads(run(*command, "--json").out)
+    run("decompress", "a.vq", "-o", "b.png")
+    expected = psnr(read_picture("a.png").pixels, read_picture("b.png").pixels)
+    assert record["psnr"] == pytest.approx(expected)
+    assert json.loads(Path("m.jsonl").read_text())["psnr"] == record["psnr"]
+    assert f"  PSNR {expected:.2f} dB\n" in run("compress", "a.png", "--force", "-q", "1").out
+    assert json.loads(run("decompress", "a.vq", "--force", "--json").out)[0]["psnr"] is None
+    assert "dB" not in run("decompress", "a.vq", "--force").out
+
+
+def test_the_psnr_of_a_picture_that_comes_back_exactly_is_valid_json(run: Run) -> None:
+    Image.new("RGB", (9, 9)).save("a.png")
+
+    def refused(name: str) -> None:
+        pytest.fail(f"{name} is not JSON")
+
+    result = run("compress", "a.png", "-o", "a.vq", "--manifest", "m.jsonl", "--json")
+    for text in (result.out, Path("m.jsonl").read_text()):
+        assert '"psnr": null' in text
+        json.loads(text, parse_constant=refused)
+    assert run("compress", "a.png", "--force").out.endswith("  PSNR inf dB\n")
 
 
 # Models and qualities
@@ -294,6 +419,51 @@ def test_usage_errors(run: Run, arguments: list[str]) -> None:
     result = run("compress", png("a.png"), *arguments)
     assert (result.code, result.out) == (2, "")
     assert not Path("a.vq").exists()
+
+
+@pytest.mark.parametrize("quality", ["0", "-1", "4", "99"])
+def test_a_quality_that_the_model_does_not_have_names_those_that_it_has(run: Run, quality: str) -> None:
+    assert run("compress", png("a.png"), "-q", quality).err == (
+        f"vqcodec: error: the qualities are 1 to 3, not {quality}\n"
+    )
+
+
+# Mistaken words
+
+
+@pytest.mark.parametrize(
+    ("name", "command"),
+    [("a.png", "compress"), ("a.vq", "decompress"), ("pictures", "compress"), ("files", "decompress")],
+)
+def test_a_file_in_the_place_of_a_command(run: Run, name: str, command: str) -> None:
+    os.mkdir("pictures"), os.mkdir("files")
+    png("a.png"), run("compress", "a.png")
+    run("compress", "a.png", "-o", "files/")
+    result = run(name)
+    assert (result.code, result.out) == (2, "")
+    assert result.err == (
+        f"vqcodec: error: {name} is a file or folder, not a command; did you mean: vqcodec {command} {name}\n"
+    )
+    assert "No such command 'b.png'" in run("b.png").err
+
+
+@pytest.mark.parametrize("name", ["-dash.png", "-q.png", "-o.png", "--long.png"])
+def test_a_file_in_the_place_of_an_option(run: Run, name: str) -> None:
+    png(name), png("a.png")
+    for arguments in ([name], ["a.png", name]):
+        result = run("compress", *arguments)
+        if name == "-o.png" and len(arguments) == 2:  # the option -o with a value
+            assert (result.code, os.path.exists(".png")) == (0, True)
+            continue
+        assert (result.code, result.out) == (2, "")
+        assert result.err == f"vqcodec: error: {name} was taken for an option; write ./{name}, or -- before it\n"
+    assert run("compress", "--", name).code == 0
+    assert Path(name).with_suffix(".vq").is_file()
+    assert "No such option" in run("compress", "--longer.png").err
+
+
+def test_the_usage_of_inspect(run: Run) -> None:
+    assert run("inspect", "--help").out.startswith("Usage: vqcodec inspect [OPTIONS] [PICTURE]\n")
 
 
 # Effort and targets
@@ -349,21 +519,25 @@ def test_a_target_that_one_picture_cannot_meet_does_not_stop_the_others(
 ) -> None:
     png("a.png"), png("b.png", (100, 50))
 
-    def for_large_ones(codec: FakeCodec, picture: Picture, *_: object) -> bytes:
+    def for_large_ones(codec: FakeCodec, picture: Picture, *_: object, measure: bool) -> Encoded:
         if picture.width < 50:
             raise UsageError("the target cannot be met")
-        return codec.compress(picture)
+        return Encoded(codec.compress(picture))
 
     monkeypatch.setattr(sys.modules["vqcodec.codec.rate_control"], "compress_to", for_large_ones)
     result = run("compress", "a.png", "b.png", "-o", "out", "--target-size", "99")
-    assert (result.code, result.err) == (1, "vqcodec: error: a.png: the target cannot be met\n")
+    assert result.code == 1
+    assert result.err.startswith(
+        "vqcodec: error: a.png: the target cannot be met\nvqcodec: 1 done, 0 skipped, 1 failed; "
+    )
     assert os.listdir("out") == ["b.vq"]
 
 
 def test_the_line_of_a_file_with_a_target(run: Run) -> None:
     result = run("compress", png("a.png", (100, 100)), "--target-psnr", "30")
     size = Path("a.vq").stat().st_size
-    assert result.out == f"a.png -> a.vq  {size:,} bytes  {size / 1250:.2f} bpp  {30000 / size:.1f}x  q1\n"
+    figures = f"a.png -> a.vq  {size:,} bytes  {size / 1250:.2f} bpp  {30000 / size:.1f}x  q1  PSNR "
+    assert result.out.startswith(figures)
 
 
 @pytest.mark.parametrize(
@@ -571,7 +745,7 @@ def test_version(run: Run) -> None:
     import vqcodec
 
     models = "".join(f"{name} {DIGESTS[name].hex()}\n" for name in ("paper", "photo"))
-    assert run("--version").out == f"vqcodec {vqcodec.__version__}\n{models}"
+    assert run("--version").out == f"vqcodec {vqcodec.__version__}\n{models}range coder: {implementation()}\n"
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")

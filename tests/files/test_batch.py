@@ -6,6 +6,7 @@ import json
 import multiprocessing
 import os
 import pickle
+import re
 import shutil
 import signal
 import subprocess
@@ -61,8 +62,8 @@ def lines(path: str = "m.jsonl") -> list[dict[str, Any]]:
 
 
 def counts(result: Result) -> str:
-    """The counts in the last line that a run with a manifest prints."""
-    return result.err.splitlines()[-1].partition(": ")[2].partition(": ")[2]
+    """The counts in the last line that a run prints."""
+    return result.err.splitlines()[-1].partition(": ")[2].partition(";")[0]
 
 
 def contents(folder: str) -> dict[str, bytes]:
@@ -90,14 +91,145 @@ def test_subfolders_are_mirrored(fake: Run) -> None:
     assert not Path("in/.hidden/a.vq").exists()
 
 
-def test_clashes_in_subfolders_are_refused(fake: Run) -> None:
+@pytest.mark.parametrize("options", [[], ["--manifest", "m.jsonl"], ["--jobs", "2"]])
+def test_only_pictures_with_the_same_result_are_refused(fake: Run, options: list[str]) -> None:
     os.mkdir("in/x")
-    png("in/x/a.png"), png("in/x/a.jpg")
-    result = fake("compress", "in", "-r", "-o", "out")
-    assert (result.code, os.path.exists("out")) == (2, False)
-    assert "would both be written" in result.err
+    png("in/x/a.png"), png("in/x/a.jpg"), png("in/x/b.png")
+    if "--jobs" in options:  # worker processes have no stand-in, and nothing is left for them
+        for name in ("in/a.png", "in/b.png", "in/c.png", "in/x/b.png"):
+            os.remove(name)
+    result = fake("compress", "in", "-r", "-o", "out", "--json", *options)
+    first, second = (os.path.join("in", "x", name) for name in ("a.jpg", "a.png"))
+    target = os.path.join("out", "x", "a.vq")
+    advice = "--keep-suffix gives each a name of its own"
+    assert result.code == 1
+    assert [line for line in result.err.splitlines() if "error" in line] == [
+        f"vqcodec: error: {first}: its result {target} would also be that of {second}; {advice}",
+        f"vqcodec: error: {second}: its result {target} would also be that of {first}; {advice}",
+    ]
+    assert [Path(r["input"]).name for r in json.loads(result.out) if "error" in r] == ["a.jpg", "a.png"]
+    if "--jobs" not in options:
+        assert sorted(contents("out")) == ["a.vq", "b.vq", "c.vq", "x/b.vq"]
+        assert counts(result) == "4 done, 0 skipped, 2 failed"
+        assert fake("compress", "in", "-r", "-o", "out", "--keep-suffix", "--json").code == 0
+        assert {"x/a.jpg.vq", "x/a.png.vq", "a.png.vq"} < set(contents("out"))
+
+
+def test_a_clash_leaves_an_earlier_result_alone(fake: Run) -> None:
+    fake(*KEPT)
+    before = contents("out")
+    png("in/a.jpg")
+    for _ in range(2):
+        result = fake(*KEPT, "--force")
+        assert (result.code, counts(result), contents("out")) == (1, "0 done, 2 skipped, 2 failed", before)
+    os.remove("in/a.jpg")
+    assert counts(fake(*KEPT)) == "1 done, 2 skipped, 0 failed"
+
+
+def test_an_empty_folder(fake: Run) -> None:
     os.makedirs("empty/below")
     assert "or below it" in fake("compress", "empty", "-r").err
+
+
+def test_existing_results_are_skipped(fake: Run) -> None:
+    os.mkdir("out")
+    Path("out/b.vq").write_bytes(b"not ours")
+    refused = fake("compress", "in", "-o", "out")
+    assert (refused.code, counts(refused)) == (1, "2 done, 0 skipped, 1 failed")
+    assert "--skip-existing" in refused.err
+    assert "--force" in refused.err
+    os.remove("out/c.vq")
+    result = fake("compress", "in", "-o", "out", "--skip-existing")
+    assert (result.code, counts(result)) == (0, "1 done, 2 skipped, 0 failed")
+    assert Path("out/b.vq").read_bytes() == b"not ours"
+    assert counts(fake("compress", "in", "-o", "out", "--skip-existing")) == "0 done, 3 skipped, 0 failed"
+    assert fake("compress", "in", "-o", "out", "--skip-existing", "--force").code == 2
+    assert "--skip-existing" in fake("compress", "in/a.png", "-o", "out/a.vq").err
+    assert fake("compress", "in/a.png", "-o", "out/a.vq", "--skip-existing").code == 0
+
+
+def test_existing_results_and_a_manifest(fake: Run) -> None:
+    """The manifest decides about results that it knows; others are skipped."""
+    os.mkdir("out")
+    Path("out/b.vq").write_bytes(b"not ours")
+    assert counts(fake(*KEPT, "--skip-existing")) == "2 done, 1 skipped, 0 failed"
+    os.utime("in/a.png", (1, 1))
+    assert counts(fake(*KEPT, "--skip-existing")) == "1 done, 2 skipped, 0 failed"
+    assert Path("out/b.vq").read_bytes() == b"not ours"
+
+
+def test_a_manifest_of_an_earlier_version_is_read(fake: Run) -> None:
+    """Lines without the fields that were added later, and with the same digest of the options."""
+    fake(*KEPT)
+    older = [{key: value for key, value in line.items() if key not in ("output_bytes", "psnr")} for line in lines()]
+    assert {line["options"] for line in older} == {"c3e75b26e380ae5b"}
+    Path("m.jsonl").write_text("".join(json.dumps(line) + "\n" for line in older))
+    assert counts(fake(*KEPT)) == "0 done, 3 skipped, 0 failed"
+
+
+def test_the_last_line_of_a_run(fake: Run) -> None:
+    before = sum(path.stat().st_size for path in Path("in").iterdir())
+    result = fake("compress", "in", "-o", "out")
+    after = sum(map(len, contents("out").values()))
+    sizes = f"{before:,} -> {after:,} bytes ({before / after:.1f}x smaller)"
+    mean = re.fullmatch(rf"vqcodec: 3 done, 0 skipped, 0 failed; {re.escape(sizes)}, mean PSNR (.*) dB\n", result.err)
+    assert mean
+    records = json.loads(fake("compress", "in", "-o", "out", "--json", "-f").out)
+    assert float(mean[1]) == pytest.approx(sum(record["psnr"] for record in records) / 3, abs=0.01)
+    back = fake("decompress", "out", "-o", "back").err
+    assert f"; {after:,} -> {sum(map(len, contents('back').values())):,} bytes (" in back
+
+
+def test_a_run_that_was_interrupted_says_how_to_go_on(fake: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    work = Compressor.work
+
+    def interrupted(self: Compressor, job: Job, progress: Callable[[float], None]) -> Any:
+        if job.source == Path("in/b.png"):
+            raise KeyboardInterrupt
+        return work(self, job, progress)
+
+    monkeypatch.setattr(Compressor, "work", interrupted)
+    result = fake("compress", "in", "-o", "out", "--force")
+    assert result.code == 130
+    advice = "the same command with --skip-existing (and without --force) does the rest"
+    assert result.err.splitlines()[-1] == f"vqcodec: interrupted; 1 of 3 are done; {advice}"
+    assert fake("compress", "in", "-o", "other", "--manifest", "m.jsonl").err.splitlines()[-1] == (
+        "vqcodec: interrupted; 1 of 3 are done; the same command does the rest"
+    )
+    monkeypatch.setattr(Compressor, "work", work)
+    assert counts(fake("compress", "in", "-o", "out", "--skip-existing")) == "2 done, 1 skipped, 0 failed"
+    assert counts(fake("compress", "in", "-o", "other", "--manifest", "m.jsonl")) == "2 done, 1 skipped, 0 failed"
+
+
+# Times and permissions
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows has no such permissions")
+@pytest.mark.parametrize(
+    ("given", "umask", "made"), [(0o600, 0o022, 0o600), (0o644, 0o022, 0o644), (0o640, 0o022, 0o640),
+    (0o666, 0o077, 0o600), (0o400, 0o022, 0o600), (0o755, 0o022, 0o644)],
+)  # fmt: skip
+def test_results_are_as_private_as_their_inputs(fake: Run, given: int, umask: int, made: int) -> None:
+    os.chmod("in/a.png", given)
+    before = os.umask(umask)
+    try:
+        assert fake("compress", "in/a.png", "-o", "a.vq").code == 0
+        assert fake("decompress", "a.vq", "-o", "a.png").code == 0
+    finally:
+        os.umask(before)
+    assert [os.stat(name).st_mode & 0o777 for name in ("a.vq", "a.png")] == [made, made]
+
+
+@pytest.mark.parametrize("options", [[], ["--manifest", "m.jsonl"]])
+def test_times_are_kept_on_request(fake: Run, options: list[str]) -> None:
+    time_ns = 1_000_000_000 * 10**9
+    os.utime("in/a.png", ns=(time_ns, time_ns))
+    assert fake("compress", "in", "-o", "out", "--keep-times", *options).code == 0
+    assert os.stat("out/a.vq").st_mtime_ns == time_ns
+    assert fake("decompress", "out", "-o", "back", "--keep-times").code == 0
+    assert os.stat("back/a.png").st_mtime_ns == time_ns
+    assert fake("decompress", "out", "-o", "fresh").code == 0
+    assert os.stat("fresh/a.png").st_mtime_ns != time_ns
 
 
 # The manifest
@@ -141,6 +273,8 @@ def foreign_output() -> None:
         (no_change, ["--target-size", "50k"], "3 done, 0 skipped, 0 failed"),
         (no_change, ["--model", "paper"], "3 done, 0 skipped, 0 failed"),
         (no_change, ["--keep-metadata"], "3 done, 0 skipped, 0 failed"),
+        (no_change, ["--keep-hidden-colours"], "3 done, 0 skipped, 0 failed"),
+        (no_change, ["--keep-times"], "0 done, 3 skipped, 0 failed"),
         (foreign_output, ["--force"], "1 done, 2 skipped, 0 failed"),
     ],
 )
@@ -286,13 +420,14 @@ def test_a_cluster_needs_ray(fake: Run, monkeypatch: pytest.MonkeyPatch) -> None
 def test_an_actor_returns_outcomes(fake: Run) -> None:
     worker = Compressor(None, EncodeOptions(), force=False)
     worker.open()
-    job = Job(Path("in/a.png"), Path("out/a.vq"), make_folder=True)
+    job = Job(Path("in/a.png"), Path("out/a.vq"), make_folder=True, keep_times=True)
     row = {"index": 7, "job": cluster._job_to_json(job)}
     answer = cluster.Actor(pickle.loads(pickle.dumps(worker)), worker.settings())(row)
     found = cluster._outcome_from_json(answer["outcome"], job)
     assert found.record is not None
     assert (answer["index"], found.record.output, found.record.notices) == (7, job.output, ())
     assert (found.seen, found.size) == (seen(job.source), size_of(job.target)) != (None, None)
+    assert os.stat("out/a.vq").st_mtime_ns == os.stat("in/a.png").st_mtime_ns
     other = cluster.Actor(worker, worker.settings() | {"model": "another"})(row)
     with pytest.raises(ModelError, match="its model differs"):
         cluster._outcome_from_json(other["outcome"], job)

@@ -203,8 +203,8 @@ def test_32_bit_integers_out_of_range_are_stretched() -> None:
     assert grey(from_image(Image.new("I", (1, 1), 70000))).tolist() == [[0]]
 
 
-def test_dark_32_bit_integers_from_a_file_are_16_bit_ones() -> None:
-    assert grey(read_picture(saved(Image.new("I", (1, 1), 255), "TIFF"))).tolist() == [[1]]
+def test_32_bit_integers_of_8_bits_from_a_file_are_8_bit_ones() -> None:
+    assert grey(read_picture(saved(Image.new("I", (1, 1), 255), "TIFF"))).tolist() == [[255]]
 
 
 @pytest.mark.parametrize(
@@ -214,7 +214,7 @@ def test_dark_32_bit_integers_from_a_file_are_16_bit_ones() -> None:
         ([0.0, 1.5, 254.4], [0, 2, 254]),
         ([-1.0, 0.0, 1.0], [0, 128, 255]),
         ([-3e38, 0.0, 3e38], [0, 128, 255]),
-        ([np.nan, np.inf, -np.inf, 0.25, 0.75], [64, 191, 64, 64, 191]),
+        ([np.nan, np.inf, -np.inf, 0.25, 0.75], [0, 255, 0, 64, 191]),
         ([np.nan, np.inf, -np.inf], [0, 0, 0]),
     ],
 )

@@ -1,4 +1,4 @@
-"""The public functions of the package: PIL images or arrays <-> the bytes of .vq files.
+"""The public functions of the package: PIL images, arrays or picture files <-> the bytes of .vq files.
 
 torch and the models are loaded when the first picture is coded. All functions are thread-safe; threads share the loaded
 models.
@@ -6,29 +6,24 @@ models.
 
 from __future__ import annotations
 
-import operator
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from functools import lru_cache, partial
 from pathlib import Path
 from threading import Lock
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
-from vqcodec.errors import BadPicture, UsageError
+from vqcodec.api.arguments import as_int, bytes_of, to_picture
+from vqcodec.errors import UsageError
 from vqcodec.limits import DEFAULT_LIMITS, Limits
 
 if TYPE_CHECKING:
-    import numpy as np
-    import numpy.typing as npt
     from PIL.Image import Image
 
+    from vqcodec.api.arguments import File, Samples, Source
     from vqcodec.api.torch_module import CompressionModule
     from vqcodec.codec.codec import Codec
     from vqcodec.codec.describe import Info
-    from vqcodec.picture.metadata import Keep
-    from vqcodec.picture.picture import Picture
-
-    Samples = npt.NDArray[np.uint8]
 
 __all__ = [
     "OpenModel", "decode", "decode_array", "decode_batch", "encode", "encode_batch", "forget", "info", "open_model",
@@ -73,48 +68,58 @@ class OpenModel:
 
     def encode(
         self,
-        image: Image | Samples,
+        image: Source,
         quality: int | None = None,
         *,
         effort: int | None = None,
         keep_metadata: bool = False,
         keep_location: bool = False,
+        keep_hidden_colours: bool = False,
     ) -> bytes:
-        """Encode an image to the bytes of a .vq file; see `vqcodec.encode`. Raises `VqError`."""
+        """Encode an image, or a picture file, to the bytes of a .vq file; see `vqcodec.encode`. Raises `VqError`."""
         from vqcodec.codec.encode_options import EncodeOptions, compress
         from vqcodec.picture.metadata import Keep
 
-        options = EncodeOptions(_as_int(quality), _as_int(effort), keep=Keep(keep_metadata, keep_location))
-        return compress(self._codec, _to_picture(image, options.keep), options)
+        keep = Keep(keep_metadata, keep_location, keep_hidden_colours)
+        options = EncodeOptions(as_int(quality), as_int(effort), keep=keep)
+        return compress(self._codec, to_picture(image, keep, self._codec.limits), options).data
 
-    def decode(self, data: bytes) -> Image:
+    def decode(self, data: File) -> Image:
         """Decode a .vq file; see `vqcodec.decode`. Raises `VqError`: `UnknownModel` if another model wrote it."""
         from vqcodec.picture.write import to_image
 
-        return to_image(self._codec.decompress(data))
+        return to_image(self._codec.decompress(bytes_of(data)))
 
-    def decode_array(self, data: bytes) -> Samples:
+    def decode_array(self, data: File) -> Samples:
         """Decode a .vq file to RGB samples, uint8 [H, W, 3]; see `vqcodec.decode_array`. Raises `VqError`."""
-        return self._codec.decompress(data).pixels
+        return self._codec.decompress(bytes_of(data)).pixels
 
     def encode_batch(
         self,
-        images: Iterable[Image | Samples],
+        images: Iterable[Source],
         quality: int | None = None,
         *,
         effort: int | None = None,
         keep_metadata: bool = False,
         keep_location: bool = False,
+        keep_hidden_colours: bool = False,
         workers: int | None = None,
     ) -> Iterator[bytes]:
         """Encode each image to the bytes of a .vq file; see `vqcodec.encode_batch`. Raises `VqError`."""
 
-        def work(image: Image | Samples) -> bytes:
-            return self.encode(image, quality, effort=effort, keep_metadata=keep_metadata, keep_location=keep_location)
+        def work(image: Source) -> bytes:
+            return self.encode(
+                image,
+                quality,
+                effort=effort,
+                keep_metadata=keep_metadata,
+                keep_location=keep_location,
+                keep_hidden_colours=keep_hidden_colours,
+            )
 
         return _map_in_order(work, images, workers)
 
-    def decode_batch(self, files: Iterable[bytes], *, workers: int | None = None) -> Iterator[Image]:
+    def decode_batch(self, files: Iterable[File], *, workers: int | None = None) -> Iterator[Image]:
         """Decode each .vq file; see `vqcodec.decode_batch`. Raises `VqError`."""
         return _map_in_order(self.decode, files, workers)
 
@@ -131,51 +136,63 @@ def open_model(model: str | Path = "photo", *, limits: Limits = DEFAULT_LIMITS) 
 
 
 def encode(
-    image: Image | Samples,
+    image: Source,
     quality: int | None = None,
     model: str | Path = "photo",
     *,
     effort: int | None = None,
     keep_metadata: bool = False,
     keep_location: bool = False,
+    keep_hidden_colours: bool = False,
 ) -> bytes:
-    """Encode a PIL image, or a uint8 array [H, W, 3] (RGB) or [H, W] (grey), to the bytes of a .vq file.
+    """Encode a PIL image, a uint8 array [H, W, 3] (RGB) or [H, W] (grey), or a picture file to the bytes of a .vq file.
 
+    A picture file is given by its path, as `str` or `os.PathLike`; its first frame is taken.
     `quality` counts from 1 (smallest file); None is the model's default. `model` is a model's name or its folder.
     `effort`, 0 to 3, is how long the encoder searches for codes with better rate-distortion cost; None is the default,
     the same as on the command line. `keep_metadata` keeps EXIF, XMP and the colour profile, but the GPS location only
-    with `keep_location`. Raises `VqError`.
+    with `keep_location`. Colours under full transparency are replaced by the visible ones nearby, unless
+    `keep_hidden_colours` is set. Raises `VqError`.
     """
     return _shared_model(model).encode(
-        image, quality, effort=effort, keep_metadata=keep_metadata, keep_location=keep_location
+        image,
+        quality,
+        effort=effort,
+        keep_metadata=keep_metadata,
+        keep_location=keep_location,
+        keep_hidden_colours=keep_hidden_colours,
     )
 
 
-def decode(data: bytes, model: str | Path | None = None) -> Image:
-    """Decode a .vq file to a PIL image of mode L, LA, RGB or RGBA. Its metadata is in `Image.info`.
+def decode(data: File, model: str | Path | None = None) -> Image:
+    """Decode a .vq file, its bytes or its path, to a PIL image of mode L, LA, RGB or RGBA.
 
+    The metadata of the file is in `Image.info`.
     The model is found by the digest in the file. A model that is not installed must be given, as its folder. Raises
     `VqError`.
     """
+    data = bytes_of(data)
     return _model_for_file(data, model).decode(data)
 
 
-def decode_array(data: bytes, model: str | Path | None = None) -> Samples:
+def decode_array(data: File, model: str | Path | None = None) -> Samples:
     """Decode a .vq file to RGB samples, uint8 [H, W, 3]. A grey picture has three equal channels. Raises `VqError`.
 
     The array has no alpha channel. `numpy.array(vqcodec.decode(data))` has exactly the channels of the file.
     """
+    data = bytes_of(data)
     return _model_for_file(data, model).decode_array(data)
 
 
 def encode_batch(
-    images: Iterable[Image | Samples],
+    images: Iterable[Source],
     quality: int | None = None,
     model: str | Path = "photo",
     *,
     effort: int | None = None,
     keep_metadata: bool = False,
     keep_location: bool = False,
+    keep_hidden_colours: bool = False,
     workers: int | None = None,
 ) -> Iterator[bytes]:
     """Encode each image to the bytes of a .vq file, in order, with `workers` threads (None: one per CPU).
@@ -184,12 +201,18 @@ def encode_batch(
     raised in place of its file and ends the batch. Arguments and errors are otherwise those of `encode`.
     """
     return _shared_model(model).encode_batch(
-        images, quality, effort=effort, keep_metadata=keep_metadata, keep_location=keep_location, workers=workers
+        images,
+        quality,
+        effort=effort,
+        keep_metadata=keep_metadata,
+        keep_location=keep_location,
+        keep_hidden_colours=keep_hidden_colours,
+        workers=workers,
     )
 
 
 def decode_batch(
-    files: Iterable[bytes], model: str | Path | None = None, *, workers: int | None = None
+    files: Iterable[File], model: str | Path | None = None, *, workers: int | None = None
 ) -> Iterator[Image]:
     """Decode each .vq file, in order, with `workers` threads, as `encode_batch` does.
 
@@ -198,11 +221,11 @@ def decode_batch(
     return _map_in_order(partial(decode, model=model), files, workers)
 
 
-def info(data: bytes) -> Info:
+def info(data: File) -> Info:
     """Read the header of a .vq file: size, quality, model, bytes of each unit of coding. Raises `VqError`."""
     from vqcodec.codec.describe import describe
 
-    return describe(data)
+    return describe(bytes_of(data))
 
 
 def torch_model(model: str | Path = "photo", quality: int | None = None) -> CompressionModule:
@@ -211,7 +234,7 @@ def torch_model(model: str | Path = "photo", quality: int | None = None) -> Comp
     from vqcodec.codec.codec import Codec
     from vqcodec.model import store
 
-    return CompressionModule(Codec(store.open_model(model)), _as_int(quality))
+    return CompressionModule(Codec(store.open_model(model)), as_int(quality))
 
 
 def _shared_model(model: str | Path) -> OpenModel:
@@ -242,40 +265,11 @@ def _model_for_file(data: bytes, model: str | Path | None) -> OpenModel:
     return _shared_model(model or model_for(data).path)
 
 
-def _to_picture(image: Image | Samples, keep: Keep) -> Picture:
-    """A PIL image or an array as a `Picture`. Raises `BadPicture`."""
-    import numpy as np
-    from PIL import Image
-
-    from vqcodec.picture.picture import Picture
-    from vqcodec.picture.read import from_image
-
-    if isinstance(image, Image.Image):
-        return from_image(image, keep)
-    if not isinstance(image, np.ndarray):
-        raise BadPicture(f"the image must be a PIL image or a numpy array, not {type(image).__name__}")
-    grey = image.ndim == 2
-    if image.dtype != np.uint8 or not (grey or image.shape[2:] == (3,)) or 0 in image.shape:
-        found = f"{image.dtype} [{', '.join(map(str, image.shape))}]"
-        raise BadPicture(f"an array must be uint8 [height, width, 3] or [height, width], not {found}")
-    # Copy: torch needs positive strides, and the caller may change the array.
-    pixels = np.repeat(image[:, :, None], 3, axis=2) if grey else np.array(image, order="C")
-    return Picture(pixels, "L" if grey else "RGB")
-
-
-def _as_int(number: Any) -> Any:
-    """A quality or an effort as an int; None stays None. Raises `UsageError` for other values, such as 2.5."""
-    try:
-        return number if number is None else operator.index(number)
-    except TypeError:
-        raise UsageError(f"quality and effort must be whole numbers, not {number!r}") from None
-
-
 def _map_in_order(work: Callable[[T], R], items: Iterable[T], workers: int | None) -> Iterator[R]:
     """work(item) of each item, in order. At most two items per thread are in progress. Raises `UsageError`."""
     from vqcodec.files.pool import cores
 
-    if workers is not None and _as_int(workers) < 1:
+    if workers is not None and as_int(workers) < 1:
         raise UsageError(f"a batch needs at least 1 worker, not {workers}")
     return _map_in_threads(work, items, cores() if workers is None else workers)
 

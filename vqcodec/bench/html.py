@@ -21,6 +21,7 @@ from typing import Generic, TypeVar
 
 from vqcodec.bench.html_data import MEASURES, Measure, blocks, images
 from vqcodec.bench.results import Anatomy, Comparison, Results, Row, View
+from vqcodec.bench.tables import two_digits
 
 __all__ = ["to_html"]
 
@@ -29,11 +30,11 @@ Record = TypeVar("Record")
 
 @dataclass(frozen=True)
 class Column(Generic[Record]):
-    """A column of a table. form, unit: format specification and suffix of its numbers. Without form it holds text."""
+    """A column of a table. form, unit: format specification (or function) and suffix of its numbers; None: text."""
 
     heading: str
     value: Callable[[Record], float | str | None]
-    form: str | None = None
+    form: str | Callable[[float], str] | None = None
     unit: str = ""
     long: bool = False  # its text may wrap
 
@@ -56,10 +57,10 @@ FIGURES: tuple[Column[Row], ...] = (
     Column("ratio", lambda row: row.ratio, ".1f"),
     Column("gain over naive", lambda row: row.gain, ".2f"),
     *(Column(m.label, _figure(m), f".{m.digits}f") for m in MEASURES),
-    Column("encode Mpx/s", lambda row: row.encode_mpixel_s, ".2f"),
-    Column("decode Mpx/s", lambda row: row.decode_mpixel_s, ".2f"),
-    Column("encode CPU s", lambda row: row.encode_cpu_seconds, ".2f"),
-    Column("decode CPU s", lambda row: row.decode_cpu_seconds, ".2f"),
+    Column("encode Mpx/s", lambda row: row.encode_mpixel_s, two_digits),
+    Column("decode Mpx/s", lambda row: row.decode_mpixel_s, two_digits),
+    Column("encode CPU s", lambda row: row.encode_cpu_seconds, two_digits),
+    Column("decode CPU s", lambda row: row.decode_cpu_seconds, two_digits),
     Column("peak MiB", lambda row: row.peak_mib, ",.0f"),
 )
 NOTE: Column[Row] = Column("note", lambda row: row.note, long=True)
@@ -281,7 +282,8 @@ def _cell(column: Column[Record], value: float | str | None, first: bool) -> str
     if math.isinf(value):
         return f'<{tag}{kind} data-value="Infinity">∞{end}'
     sign = "\N{MINUS SIGN}" if value < 0 else ""
-    shown = f"{value:{column.form}}".removeprefix("-")
+    shown = column.form(value) if callable(column.form) else f"{value:{column.form}}"
+    shown = shown.removeprefix("-")
     return f'<{tag}{kind} data-value="{value!r}">{sign}{shown}{column.unit}{end}'
 
 

@@ -208,8 +208,10 @@ class ModelPeer:
         from vqcodec.codec.rate_control import Target, compress_to
 
         effort = DEFAULT_EFFORT if self.effort is None else self.effort
-        data = compress_to(self._codec, picture, Target("bytes", size), None, effort)
-        return Encoded(data, describe(data).quality, _note(len(data) / size - 1))
+        found = compress_to(self._codec, picture, Target("bytes", size), None, effort)
+        if found.notices:  # the largest file is smaller: codecs are compared at equal sizes
+            raise VqError(f"{size:,.0f} bytes cannot be met: {found.notices[0]}")
+        return Encoded(found.data, describe(found.data).quality, _note(len(found.data) / size - 1))
 
     def decompress(self, data: bytes) -> Picture:
         """Decode a .vq file. Raises `VqError`."""

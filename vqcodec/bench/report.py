@@ -20,13 +20,15 @@ UNITS_SHOWN = 64  # larger grids of units are only summarised
 
 def print_demo(rows: Sequence[Row], file: TextIO) -> None:
     """A line for each file of the demo: size, fidelity and time."""
+    from vqcodec.bench.tables import two_digits
+
     headings = ["file", "bytes", "bpp", "ratio", "PSNR dB", "MS-SSIM", "encode s", "decode s"]
     lines = []
     for row in rows:
         sizes = [row.image, f"{row.bytes:,.0f}", f"{row.bpp:.3f}", f"{row.ratio:.1f}x"]
         ms_ssim = "-" if math.isnan(row.ms_ssim) else f"{row.ms_ssim:.4f}"
         fidelity = [f"{row.psnr:.2f}", ms_ssim]
-        lines.append([*sizes, *fidelity, f"{row.encode_seconds:.2f}", f"{row.decode_seconds:.2f}"])
+        lines.append([*sizes, *fidelity, two_digits(row.encode_seconds), two_digits(row.decode_seconds)])
     print_table(headings, lines, 1, file)
 
 
@@ -84,8 +86,8 @@ def print_table(headings: Sequence[str], lines: Iterable[Sequence[str]], texts: 
         table.add_row(*(Text(cell) for cell in line))  # Text, because a name may contain markup
     console = Console(file=file)
     needed = Measurement.get(console, console.options.update(width=10_000), table).maximum
-    console.width = max(console.width, needed)
-    console.print(table)
+    # With a height as well: otherwise rich takes 80 columns for a terminal of type "dumb", whatever its width is.
+    Console(file=file, width=max(console.width, needed), height=console.height).print(table)
 
 
 def print_results(results: Results, file: TextIO) -> None:

@@ -14,7 +14,7 @@ from vqcodec.bench.anatomy import mean_anatomy
 from vqcodec.bench.curves import wins
 from vqcodec.bench.results import Anatomy, Results, Row
 
-__all__ = ["Table", "tables", "to_csv", "to_json"]
+__all__ = ["Table", "tables", "to_csv", "to_json", "two_digits"]
 
 
 class Table(NamedTuple):
@@ -53,8 +53,8 @@ def _means(results: Results) -> Table:
         names = [row.codec, f"{row.quality:.4g}", row.image.removeprefix("mean of ")]
         sizes = [f"{row.bytes:,.0f}", f"{row.bpp:.3f}", f"{row.bits_per_dim:.4f}", f"{row.ratio:.1f}"]
         fidelity = [_figure(row.gain, 2), _figure(row.psnr, 2), _figure(row.psnr_y, 2), _figure(row.ms_ssim, 4)]
-        speed = [f"{row.encode_mpixel_s:.2f}", f"{row.decode_mpixel_s:.2f}"]
-        cost = [f"{row.encode_cpu_seconds:.2f}", f"{row.decode_cpu_seconds:.2f}", _figure(row.peak_mib, 0)]
+        speed = [two_digits(row.encode_mpixel_s), two_digits(row.decode_mpixel_s)]
+        cost = [two_digits(row.encode_cpu_seconds), two_digits(row.decode_cpu_seconds), _figure(row.peak_mib, 0)]
         lines.append([*names, *sizes, *fidelity, *speed, *cost])
     title = "Means" if results.match is None else f"Means at {results.match:g} bpp"
     return Table(f"{title}; gain: relative to log2 K bits for every index; PSNR in dB", headings, lines, 1)
@@ -169,6 +169,13 @@ def _codebooks(anatomy: Anatomy) -> Table:
         lines.append([str(index), str(book.size), f"{book.perplexity:.1f}", *rates, gain, share])
     headings = ["codebook", "K", "perplexity", "bits/position", "zero-order", "gain", "share"]
     return Table(f"Codebooks of {anatomy.codec} at quality {anatomy.quality:.4g}", headings, lines, 0)
+
+
+def two_digits(value: float) -> str:
+    """A figure with two decimals, or with as many as show two digits that are not zero; at most 6."""
+    if value == 0 or not math.isfinite(value):
+        return f"{value:.2f}"
+    return f"{value:.{min(6, max(2, 1 - math.floor(math.log10(abs(value)))))}f}"
 
 
 def _figure(value: float, digits: int) -> str:

@@ -18,7 +18,8 @@ import typer
 
 from vqcodec.cli.terminal import Bar, named, printable
 from vqcodec.errors import UsageError
-from vqcodec.files.plan import STREAM, pictures_in
+from vqcodec.files.folders import pictures_in
+from vqcodec.files.plan import STREAM
 from vqcodec.output import check_destination, write_atomic
 
 if TYPE_CHECKING:

@@ -2,30 +2,28 @@
 
 In: files and folders. Out: files, and for each of them a line on standard output; with --json, one JSON array at the
 end. A file that fails does not stop the others. With a manifest, each result is also recorded there, and files that
-the manifest lists as done are skipped.
+the manifest lists as done are skipped. `reporter` prints what happened.
 """
 
 from __future__ import annotations
 
-import dataclasses
-import json
 import sys
-from collections.abc import Sequence
 from contextlib import ExitStack, closing, redirect_stdout
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, TextIO
+from typing import Annotated, TextIO
 
 import typer
 
 from vqcodec.cli.options import Effort, Force, Json, MaxPixels, ModelName, Quality, parse_region, parse_size
-from vqcodec.cli.terminal import Bar, named, printable
+from vqcodec.cli.reporter import Reporter
+from vqcodec.cli.terminal import Bar
 from vqcodec.codec.encode_options import EncodeOptions
 from vqcodec.errors import UsageError, VqError
 from vqcodec.files.batch import Where, outcomes
 from vqcodec.files.manifest import Manifest
-from vqcodec.files.outcome import Outcome
-from vqcodec.files.plan import Job, check, plan
-from vqcodec.files.work import Compressor, Decompressor, Record
+from vqcodec.files.plan import Naming, Plan, check, plan, without_existing
+from vqcodec.files.work import Compressor, Decompressor
 from vqcodec.picture.metadata import Keep
 
 __all__ = ["compress", "decompress"]
@@ -56,6 +54,21 @@ Ray = Annotated[
     str | None,
     typer.Option("--ray", metavar="ADDRESS|local", help="Run on a Ray cluster; all nodes need access to the files."),
 ]
+KeepSuffix = Annotated[
+    bool, typer.Option("--keep-suffix", help="Add the suffix of the result instead of replacing the old one.")
+]
+KeepTimes = Annotated[bool, typer.Option("--keep-times", help="Give each result the modification time of its input.")]
+SkipExisting = Annotated[bool, typer.Option("--skip-existing", help="Leave out inputs whose result exists already.")]
+
+
+@dataclass(frozen=True)
+class Run:
+    """Where and how the jobs of a command run."""
+
+    where: Where
+    manifest: str | None
+    skip_existing: bool
+    as_json: bool
 
 
 def compress(
@@ -86,7 +99,13 @@ def compress(
     keep_location: Annotated[
         bool, typer.Option("--keep-location", help="With --keep-metadata: keep the GPS location too.")
     ] = False,
+    keep_hidden_colours: Annotated[
+        bool, typer.Option("--keep-hidden-colours", help="Keep the colours where the picture is fully transparent.")
+    ] = False,
     recursive: Recursive = False,
+    keep_suffix: KeepSuffix = False,
+    keep_times: KeepTimes = False,
+    skip_existing: SkipExisting = False,
     jobs: Jobs = None,
     manifest: ManifestFile = None,
     ray: Ray = None,
@@ -99,12 +118,15 @@ def compress(
 
     Without -o, each result is written next to its input. For several inputs or a folder, OUT is a folder, created if
     needed. A target is met within 2 % of the size or 0.05 dB by trying several encodings; give only one of -q and the
-    targets. To continue an interrupted run, repeat the command with the same --manifest.
+    targets. A picture whose largest file is smaller than the size, or whose smallest file is better than the PSNR, gets
+    that file, with a note. To continue an interrupted run, repeat the command with --skip-existing, or with the same
+    --manifest.
     """
-    keep = Keep(keep_metadata, keep_location)
+    keep = Keep(keep_metadata, keep_location, keep_hidden_colours)
     options = EncodeOptions(quality, effort, target_bpp, target_size, target_psnr, keep)
     worker = Compressor(model, options, force, max_pixels)
-    _run_jobs(worker, plan(inputs, out, ".vq", recursive), Where(jobs, ray), manifest, as_json)
+    planned = plan(inputs, out, Naming(".vq", recursive, keep_suffix, keep_times))
+    _run_jobs(worker, planned, Run(Where(jobs, ray), manifest, skip_existing, as_json))
 
 
 def decompress(
@@ -123,6 +145,9 @@ def decompress(
         typer.Option("--salvage", help="Decode what is intact of damaged files; exit code 3 if anything was lost."),
     ] = False,
     recursive: Recursive = False,
+    keep_suffix: KeepSuffix = False,
+    keep_times: KeepTimes = False,
+    skip_existing: SkipExisting = False,
     jobs: Jobs = None,
     manifest: ManifestFile = None,
     ray: Ray = None,
@@ -136,32 +161,35 @@ def decompress(
     The output is PNG; for a single input, the suffix of OUT selects the format. Without -o, each result is written
     next to its input. For several inputs or a folder, OUT is a folder, created if needed. The model is found from the
     file; --model is needed only for a model that is not installed. To continue an interrupted run, repeat the command
-    with the same --manifest.
+    with --skip-existing, or with the same --manifest.
     """
     region = None if crop is None else parse_region(crop)
     worker = Decompressor(model, force, region, salvage, max_pixels)
-    _run_jobs(worker, plan(inputs, out, ".png", recursive), Where(jobs, ray), manifest, as_json)
+    planned = plan(inputs, out, Naming(".png", recursive, keep_suffix, keep_times))
+    _run_jobs(worker, planned, Run(Where(jobs, ray), manifest, skip_existing, as_json))
 
 
-def _run_jobs(
-    worker: Compressor | Decompressor, planned: Sequence[Job], where: Where, manifest: str | None, as_json: bool
-) -> None:
+def _run_jobs(worker: Compressor | Decompressor, planned: Plan, run: Run) -> None:
     """Run all jobs that are not done yet, print the results and set the exit code.
 
     A job that fails does not stop the others. Raises `VqError` for what concerns all jobs, and `typer.Exit` at the
     end if any job failed or any file was damaged.
     """
-    streams = any(job.source is None or job.target is None for job in planned)
-    if streams and (manifest is not None or not where.alone):
+    streams = any(job.source is None or job.target is None for job in planned.jobs)
+    if streams and (run.manifest is not None or not run.where.alone):
         raise UsageError("--jobs, --manifest and --ray cannot be used with standard input or output")
-    out: TextIO = sys.stderr if any(job.target is None for job in planned) else sys.stdout
-    reporter = Reporter(None if as_json else out)
+    if worker.force and run.skip_existing:
+        raise UsageError("--force replaces existing files and --skip-existing leaves them; give one of both")
+    out: TextIO = sys.stderr if any(job.target is None for job in planned.jobs) else sys.stdout
+    reporter = Reporter(out, planned, run.as_json)
     with ExitStack() as stack:
-        jobs, log = planned, None
-        if manifest is not None:
+        jobs, log = list(planned.jobs), None
+        if run.manifest is not None:
             worker.open()
-            log = stack.enter_context(Manifest(Path(manifest), worker.settings()))
-            jobs = log.left(planned)
+            log = stack.enter_context(Manifest(Path(run.manifest), worker.settings()))
+            jobs = log.left(jobs)
+        if run.skip_existing:
+            jobs = without_existing(jobs)
         refused: dict[int, VqError] = {}
         for index, job in enumerate(jobs):  # check all jobs before any slow work
             try:
@@ -170,56 +198,18 @@ def _run_jobs(
                 refused[index] = error
         if log is None and len(refused) < len(jobs):
             worker.open()
+        stack.enter_context(reporter.started(len(jobs), run.manifest))
         bar = stack.enter_context(Bar())
-        if where.ray is not None:  # Ray prints messages about dead workers there, among the results
+        if run.where.ray is not None:  # Ray prints messages about dead workers there, among the results
             stack.enter_context(redirect_stdout(sys.stderr))
-        found = stack.enter_context(closing(outcomes(worker, jobs, refused, where, bar.part)))
+        found = stack.enter_context(closing(outcomes(worker, jobs, refused, run.where, bar.part)))
         for index, outcome in found:
             if log is not None:
                 log.add(jobs[index], outcome)
             with bar.paused():
-                reporter.report(index, jobs[index], outcome, as_json)
-    if as_json:
-        print(json.dumps([reporter.records[index] for index in sorted(reporter.records)], indent=2), file=out)
-    if log is not None:
-        counts = f"{reporter.done} done, {len(planned) - len(jobs)} skipped, {reporter.failures} failed"
-        print(f"vqcodec: {manifest}: {counts}", file=sys.stderr)
-    if reporter.failures:
-        raise typer.Exit(1 if len(planned) > 1 else reporter.exit_code)
+                reporter.report(index, jobs[index], outcome)
+    reporter.finish()
+    if reporter.totals.failed:
+        raise typer.Exit(1 if len(planned.jobs) > 1 else reporter.exit_code)
     if reporter.damaged:
         raise typer.Exit(SALVAGED)
-
-
-class Reporter:
-    """Prints the outcome of each job as it finishes, counts outcomes, and collects records for --json."""
-
-    def __init__(self, out: TextIO | None) -> None:
-        self.out = out
-        self.done = self.failures = self.exit_code = 0
-        self.damaged = False
-        self.records: dict[int, dict[str, Any]] = {}
-
-    def report(self, index: int, job: Job, outcome: Outcome, keep: bool) -> None:
-        if outcome.record is None:
-            text = named(job.label, str(outcome.error))
-            self.failures += 1
-            self.exit_code = outcome.exit_code
-            print(f"vqcodec: error: {printable(text)}", file=sys.stderr)
-            record: dict[str, Any] = {"input": job.input, "output": job.output, "error": text}
-        else:
-            self.done += 1
-            self.damaged = self.damaged or bool(outcome.record.damage)
-            self._print_result(job, outcome.record)
-            record = dataclasses.asdict(outcome.record) if keep else {}
-        if keep:
-            self.records[index] = record
-
-    def _print_result(self, job: Job, record: Record) -> None:
-        """Print the notices of a job, and one line with its most important figures."""
-        for notice in record.notices:
-            print(f"vqcodec: note: {printable(named(job.label, notice))}", file=sys.stderr)
-        for loss in record.damage:
-            print(f"vqcodec: damaged: {printable(named(job.label, loss))}", file=sys.stderr)
-        if self.out is not None:
-            figures = f"{record.bytes:,} bytes  {record.bpp:.2f} bpp  {record.ratio:.1f}x  q{record.quality}"
-            print(printable(f"{record.input} -> {record.output}  {figures}"), file=self.out, flush=True)

@@ -19,7 +19,7 @@ __all__ = ["inspect"]
 
 def inspect(
     image: Annotated[
-        str | None, typer.Argument(metavar="[PICTURE]", help="Also draw how the model codes this picture.")
+        str | None, typer.Argument(metavar="PICTURE", help="Also draw how the model codes this picture.")
     ] = None,
     out: Annotated[
         str, typer.Option("--out", "-o", metavar="FOLDER", help="Output folder, created if needed.")

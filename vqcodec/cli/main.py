@@ -17,6 +17,7 @@ from typing import Annotated, Any
 import typer
 
 from vqcodec.cli.bench import bench
+from vqcodec.cli.commands import Commands
 from vqcodec.cli.completion import COMPLETE, completion, prepare_completion
 from vqcodec.cli.files import compress, decompress
 from vqcodec.cli.inspect import inspect
@@ -35,6 +36,7 @@ from vqcodec.output import make_folder
 __all__ = ["app", "main"]
 
 app = typer.Typer(
+    cls=Commands,
     help="Neural image compression. Try `vqcodec demo`. `vqcodec COMMAND --help` describes a command.",
     no_args_is_help=True,
     add_completion=False,
@@ -80,11 +82,13 @@ def main() -> None:
 def _version(requested: bool) -> None:
     if requested:
         from vqcodec import __version__
+        from vqcodec.coding.rangecoder import implementation
         from vqcodec.model.store import bundled, open_model
 
         print(f"vqcodec {__version__}")
         for name in bundled():
             print(f"{name} {open_model(name).digest.hex()}")
+        print(f"range coder: {implementation()}")
         raise typer.Exit
 
 
@@ -93,7 +97,10 @@ def _app(
     version: Annotated[
         bool,
         typer.Option(
-            "--version", callback=_version, is_eager=True, help="Print the version and the digests of the models."
+            "--version",
+            callback=_version,
+            is_eager=True,
+            help="Print the version, the digests of the models and the range coder in use.",
         ),
     ] = False,
 ) -> None:

@@ -67,9 +67,7 @@ def parse_shape(text: str) -> tuple[int, int]:
 
 Quality = Annotated[
     int | None,
-    typer.Option(
-        "--quality", "-q", min=1, help="1 (smallest file) to the model's highest; `vqcodec models` lists them."
-    ),
+    typer.Option("--quality", "-q", help="1 (smallest file) to the model's highest; `vqcodec models` lists them."),
 ]
 Effort = Annotated[
     int | None,

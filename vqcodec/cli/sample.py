@@ -13,7 +13,7 @@ import typer
 from vqcodec.cli.options import Force, Json, MaxPixels, ModelName, Quality, parse_shape
 from vqcodec.cli.terminal import Bar, named, printable
 from vqcodec.errors import UsageError
-from vqcodec.files.plan import STREAM, names_folder
+from vqcodec.files.plan import is_stream, names_folder
 from vqcodec.files.work import open_codec
 from vqcodec.output import check_destination, make_folder, write_atomic
 
@@ -66,7 +66,7 @@ def sample(
     from vqcodec.picture.read import read_picture
     from vqcodec.picture.write import format_for, image_file
 
-    if out == STREAM:
+    if is_stream(out, 1):
         raise UsageError("sample writes files, not standard output")
     if source is None and keep is not None:
         raise UsageError("--keep needs --from PICTURE")

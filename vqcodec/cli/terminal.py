@@ -67,6 +67,7 @@ def unwind_when_ended() -> None:
     """Make SIGTERM and SIGHUP (closed terminal) unwind the stack as Ctrl-C does: temporary files are removed."""
 
     def end(number: int, _: object) -> None:
+        signal.signal(number, signal.SIG_IGN)  # a second one must not interrupt the removal of temporary files
         sys.exit(128 + number)
 
     for name in ("SIGTERM", "SIGHUP"):  # Windows has no SIGHUP

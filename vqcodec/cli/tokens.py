@@ -18,7 +18,8 @@ import typer
 from vqcodec.cli.options import Effort, Force, Json, MaxPixels, ModelName, Quality
 from vqcodec.cli.terminal import Bar, named, printable
 from vqcodec.errors import BadPicture, UsageError, VqError
-from vqcodec.files.plan import STREAM, pictures_in, sources
+from vqcodec.files.folders import pictures_in
+from vqcodec.files.plan import STREAM, sources
 from vqcodec.files.read_write import read
 from vqcodec.files.work import Decompressor, limits_for, open_codec
 from vqcodec.output import check_destination, make_folder, write_atomic
@@ -158,8 +159,8 @@ class _Tokenizer:
         from vqcodec.codec.codec import read_codes
         from vqcodec.codec.tokens import PictureTokens, is_wide
         from vqcodec.format.container import unpack
+        from vqcodec.picture.alone import read_alone
         from vqcodec.picture.metadata import KEEP_NOTHING, KINDS, NAMES
-        from vqcodec.picture.read import read_picture
 
         # The smallest type that fits: the codes of all pictures stay in memory.
         dtype = "uint16" if is_wide(self.codec.model) else "uint8"
@@ -172,7 +173,7 @@ class _Tokenizer:
             return tokens, tuple(f"the {what} is left out" for what in lost)
         if not path.exists():
             raise BadPicture(f"{path}: there is no such file")
-        picture = read_picture(path, KEEP_NOTHING, self.codec.limits.pixels)
+        picture = read_alone(path, KEEP_NOTHING, self.codec.limits.pixels)
         codes = self.codec.to_codes(picture.pixels, self.quality, progress, self.effort).astype(dtype)
         notices = picture.notices if picture.alpha is None else (*picture.notices, "the transparency is left out")
         tokens = PictureTokens(path.name, picture.width, picture.height, picture.mode, self.quality, codes)
@@ -190,11 +191,11 @@ def _token_sources(inputs: Sequence[str], out: str) -> list[Path]:
             continue
         try:
             found += pictures_in(Path(name))
-        except UsageError:
+        except UsageError as error:
             try:
                 found += [path for path in sources([name]) if path is not None]
             except UsageError:
-                raise UsageError(f"there are no pictures and no {SUFFIX} files in the folder {name}") from None
+                raise UsageError(f"{error}, and no {SUFFIX} files") from None
     if os.path.realpath(out) in {os.path.realpath(path) for path in found}:
         raise UsageError(f"{out} is an input and would be overwritten; name another -o")
     return found

@@ -6,6 +6,7 @@ Start with `codec`: `Codec.compress` and `Codec.decompress`. The other modules:
 - `encode_options`: the encoder options that the command line and the Python functions share.
 - `code_search`: the encoder's search for codes with a better rate-distortion trade-off.
 - `fit_postfilter`: the weights of the post-filter for one picture.
+- `encoded`: what an encoder returns: the file, the quality that it reached, notices.
 - `rate_control`: compression to a target size or PSNR.
 - `partial`: decoding of a region, or of a damaged file.
 - `describe`: the header of a file.

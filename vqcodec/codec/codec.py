@@ -89,11 +89,17 @@ class Codec:
         result. Raises `UsageError` for a quality that the model does not have, or another effort, and `LimitExceeded`
         for a picture beyond the limits.
         """
+        return self.compress_keeping_codes(picture, quality, progress, effort)[0]
+
+    def compress_keeping_codes(
+        self, picture: Picture, quality: int | None, progress: Progress | None, effort: int
+    ) -> tuple[bytes, Codes]:
+        """As `compress`, and also returns the codes [G, h, w] of the file."""
         quality = self.quality(quality)
         passes = self._passes(self._rounds(effort))
         encoded = passes / (passes + FITTING + PACKING)
         codes = self.to_codes(picture.pixels, quality, share_of(progress, 0, encoded), effort)
-        return self.pack(picture, codes, quality, share_of(progress, encoded, 1))
+        return self.pack(picture, codes, quality, share_of(progress, encoded, 1)), codes
 
     def pack(
         self, picture: Picture, codes: Codes, quality: int, progress: Progress | None = None, *, prove: bool = True

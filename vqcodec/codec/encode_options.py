@@ -1,6 +1,6 @@
 """Encoder options: a quality or one target, an effort, and the metadata to keep.
 
-In: the options of a command or of a function. Out: `EncodeOptions`; and, from `compress`, the bytes of a .vq file. The
+In: the options of a command or of a function. Out: `EncodeOptions`; and, from `compress`, a .vq file as `Encoded`. The
 command line and the Python functions both use this module.
 """
 
@@ -12,10 +12,11 @@ from typing import TYPE_CHECKING
 
 from vqcodec.errors import UsageError
 from vqcodec.picture.metadata import Keep
-from vqcodec.progress import Progress
+from vqcodec.progress import Progress, share_of
 
 if TYPE_CHECKING:  # these load numpy, which takes time
     from vqcodec.codec.codec import Codec
+    from vqcodec.codec.encoded import Encoded
     from vqcodec.codec.rate_control import Target
     from vqcodec.picture.picture import Picture
 
@@ -54,13 +55,24 @@ class EncodeOptions:
         return None if self.size is None else Target("bytes", self.size)
 
 
-def compress(codec: Codec, picture: Picture, options: EncodeOptions, progress: Progress | None = None) -> bytes:
-    """Compress a picture to the bytes of a .vq file. Raises `UsageError` if the model cannot meet the options."""
-    from vqcodec.codec.codec import DEFAULT_EFFORT
+def compress(
+    codec: Codec, picture: Picture, options: EncodeOptions, progress: Progress | None = None, *, measure: bool = False
+) -> Encoded:
+    """Compress a picture to a .vq file. `measure`: also compute its PSNR, by one pass of the decoder network.
+
+    Raises `UsageError` if the model cannot meet the options.
+    """
+    from vqcodec.codec.codec import DECODER, DEFAULT_EFFORT, PACKING
+    from vqcodec.codec.encoded import Encoded, psnr_of_file
     from vqcodec.codec.rate_control import compress_to
 
     effort = DEFAULT_EFFORT if options.effort is None else options.effort
     target = options.target(picture)
-    if target is None:
-        return codec.compress(picture, options.quality, progress, effort)
-    return compress_to(codec, picture, target, progress, effort)
+    if target is not None:
+        return compress_to(codec, picture, target, progress, effort, measure=measure)
+    coded = share_of(progress, 0, PACKING / (PACKING + DECODER) if measure else 1)
+    data, codes = codec.compress_keeping_codes(picture, options.quality, coded, effort)
+    encoded = Encoded(data, psnr_of_file(codec, picture, codes, data) if measure else None)
+    if progress:
+        progress(1.0)
+    return encoded

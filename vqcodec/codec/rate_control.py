@@ -1,10 +1,13 @@
 """Rate control: encoding to a target size or PSNR, by choosing a quality and adjusting its lambda.
 
-In: a picture and a `Target`. Out: the bytes of an ordinary .vq file.
+In: a picture and a `Target`. Out: an ordinary .vq file, as `Encoded`.
 
 Size and PSNR fall as lambda rises, with rare exceptions. The search first tries qualities with their own lambda, until
 no other quality is expected to be nearer to the target. It then adjusts lambda at the nearest quality, with secant
 steps and bisection. Every trial is a complete encoding.
+
+A size is an upper bound and a PSNR is a lower bound. If the largest file is smaller than the size, or the smallest file
+is better than the PSNR, that file is the result, with a notice. If no file keeps the bound, that is an error.
 """
 
 from __future__ import annotations
@@ -14,6 +17,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from vqcodec.codec.codec import DEFAULT_EFFORT, Codec
+from vqcodec.codec.encoded import Encoded, psnr_of_file
 from vqcodec.coding.integer_prior import Codes
 from vqcodec.errors import UsageError
 from vqcodec.picture.metrics import psnr
@@ -77,11 +81,18 @@ class Trial:
 
 
 def compress_to(
-    codec: Codec, picture: Picture, target: Target, progress: Progress | None = None, effort: int = DEFAULT_EFFORT
-) -> bytes:
-    """Compress a picture to the bytes of a .vq file that meets the target.
+    codec: Codec,
+    picture: Picture,
+    target: Target,
+    progress: Progress | None = None,
+    effort: int = DEFAULT_EFFORT,
+    *,
+    measure: bool = False,
+) -> Encoded:
+    """Compress a picture to a .vq file that keeps the bound of the target. `measure`: also compute its PSNR.
 
-    Raises `UsageError` if the model cannot meet it, `LimitExceeded` for a picture beyond the codec's limits.
+    The result has a notice if every file that the model makes of the picture keeps the bound and none is near to it.
+    Raises `UsageError` if no file keeps the bound, `LimitExceeded` for a picture beyond the codec's limits.
     """
     if min(codec.model.config.vqvae.lambdas) <= 0:
         raise UsageError(f"the model {codec.model.name} has no rate term and cannot meet a target; use another model")
@@ -93,13 +104,16 @@ def compress_to(
         search.run_trial(*point)
         if progress:
             progress(0.9 * (1 - 0.75 ** (count + 1)))
-    if search.best is None or search.one_sided():
+    if search.best is None:
         raise UsageError(search.explanation())
     trial, codes = search.best
     data = codec.pack(picture, codes, trial.quality)
+    reached = None
+    if measure:
+        reached = trial.figure if target.kind == "psnr" else psnr_of_file(codec, picture, codes, data)
     if progress:
         progress(1.0)
-    return data
+    return Encoded(data, reached, search.notices())
 
 
 class _Search:
@@ -118,7 +132,8 @@ class _Search:
         unshifted = {trial.quality: trial for trial in self.trials if trial.shift == 0}
         if not unshifted:
             return self.codec.quality(None), 0.0
-        nearest = min(unshifted.values(), key=lambda trial: abs(trial.miss))
+        # Of equally near ones, the furthest towards the target: flat pictures have the same figure at many qualities.
+        nearest = min(unshifted.values(), key=lambda t: (abs(t.miss), t.quality if t.miss > 0 else -t.quality))
         steps = round(max(-self.qualities, min(self.qualities, nearest.miss / STEPS[self.target.kind])))
         neighbour = nearest.quality + (-1 if nearest.miss > 0 else 1)  # towards the target
         expected = min(max(nearest.quality - steps, 1), self.qualities)
@@ -130,7 +145,16 @@ class _Search:
                 shift = self._shift(quality) if quality in unshifted else 0.0
                 if shift is not None:
                     return quality, shift
-        return None
+        return self._end()
+
+    def _end(self) -> tuple[int, float] | None:
+        """An extreme of quality and lambda that is not tried yet, if all trials miss the target on the same side."""
+        if any(trial.miss > 0 for trial in self.trials):
+            end, shift, same = 1, LAMBDA_RANGE, all(trial.miss > 0 for trial in self.trials)
+        else:
+            end, shift, same = self.qualities, -LAMBDA_RANGE, True
+        tried = {(trial.quality, trial.shift) for trial in self.trials}
+        return next((point for point in ((end, 0.0), (end, shift)) if same and point not in tried), None)
 
     def _shift(self, quality: int) -> float | None:
         """The shift at which the miss of a quality is expected to be 0; None if no shift is left to try.
@@ -172,21 +196,26 @@ class _Search:
             figure = len(codec.pack(picture, codes, quality, prove=False))
         trial = Trial(quality, shift, figure, self.target.misses_by(figure))
         self.trials.append(trial)
-        if self.target.holds(trial.miss) and (self.best is None or abs(trial.miss) < abs(self.best[0].miss)):
+        # Of two equal figures the later one is better: the trials come nearer to the bound.
+        if self.target.holds(trial.miss) and (self.best is None or abs(trial.miss) <= abs(self.best[0].miss)):
             self.best = trial, codes
 
-    def one_sided(self) -> bool:
-        """Whether all trials miss the target on the same side."""
-        return all(t.miss > 0 for t in self.trials) or all(t.miss < 0 for t in self.trials)
+    def notices(self) -> tuple[str, ...]:
+        """A notice if all trials keep the bound and none of them meets the target."""
+        assert self.best is not None
+        if not all(t.miss != 0 and self.target.holds(t.miss) for t in self.trials):
+            return ()
+        wanted, reached = self.target.text(self.target.value), self.target.text(self.best[0].figure)
+        name = self.codec.model.name
+        if self.target.kind == "bytes":
+            return (f"the best that the model {name} makes of this picture is {reached}, below the target of {wanted}",)
+        return (f"the smallest file that {name} makes of this picture has {reached}, above the target of {wanted}",)
 
     def explanation(self) -> str:
-        """The error message for a target that cannot be met."""
+        """The error message for a target whose bound no trial keeps."""
         nearest = min(self.trials, key=lambda t: abs(t.miss))
-        least, most = (
-            ("smallest size", "largest size") if self.target.kind == "bytes" else ("lowest PSNR", "highest PSNR")
-        )
+        extreme = "smallest size" if self.target.kind == "bytes" else "highest PSNR"
         return (
-            f"the target of {self.target.text(self.target.value)} cannot be met: the "
-            f"{least if nearest.miss > 0 else most} that the model {self.codec.model.name} reaches for this "
-            f"picture is {self.target.text(nearest.figure)}"
+            f"the target of {self.target.text(self.target.value)} cannot be met: the {extreme} that the model "
+            f"{self.codec.model.name} reaches for this picture is {self.target.text(nearest.figure)}"
         )

@@ -76,8 +76,8 @@ class Actor:
     def __call__(self, row: dict[str, Any]) -> dict[str, Any]:
         if self.fault is not None:
             return {"index": row["index"], "outcome": json.dumps({"fault": f"{platform.node()}: {self.fault}"})}
-        source, target, make_folder, ours = json.loads(row["job"])
-        job = Job(Path(source), Path(target), make_folder, ours, accept_identical=True)
+        source, target, make_folder, ours, keep_times = json.loads(row["job"])
+        job = Job(Path(source), Path(target), make_folder, ours, accept_identical=True, keep_times=keep_times)
         try:
             outcome = attempt(self.worker, job, lambda done: None)
         except Exception as error:
@@ -89,7 +89,8 @@ def _job_to_json(job: Job) -> str:
     """Job -> JSON in ASCII, which can hold any file name. Paths are absolute: workers have another current folder."""
     assert job.source is not None
     assert job.target is not None
-    return json.dumps([os.path.abspath(job.source), os.path.abspath(job.target), job.make_folder, job.ours])
+    paths = os.path.abspath(job.source), os.path.abspath(job.target)
+    return json.dumps([*paths, job.make_folder, job.ours, job.keep_times])
 
 
 def _outcome_from_json(text: str, job: Job) -> Outcome:

@@ -13,7 +13,7 @@ import json
 import os
 import stat
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -68,7 +68,7 @@ class Manifest:
         os.close(self._file)
 
     def left(self, jobs: Sequence[Job]) -> list[Job]:
-        """The jobs that are not done yet.
+        """The jobs that are not done yet, and those that are refused.
 
         A job is done if a line has the same input, unchanged since then, and the same options, and if its output still
         exists with the same size. The remaining jobs may replace outputs of earlier runs (`ours`). An output without a
@@ -85,7 +85,7 @@ class Manifest:
                 continue
             ours = entry.size is not None and size_of(job.target) == entry.size
             done = entry.input == os.path.abspath(job.source) and entry.options == self.options
-            if not (ours and done and seen(job.source) == entry.seen):
+            if job.refused is not None or not (ours and done and seen(job.source) == entry.seen):
                 found.append(replace(job, ours=entry.size, accept_identical=True))
         return found
 
@@ -96,7 +96,7 @@ class Manifest:
         size, time = outcome.seen or (None, None)
         line: dict[str, Any] = {"input": "", "output": "", "error": outcome.error}
         if outcome.record is not None:
-            line = asdict(outcome.record) | {"error": None}
+            line = outcome.record.to_json() | {"error": None}
         line |= {
             "input": os.path.abspath(job.source),
             "output": os.path.abspath(job.target),

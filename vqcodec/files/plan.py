@@ -7,18 +7,25 @@ from __future__ import annotations
 
 import os
 import sys
+from collections import Counter, defaultdict
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from vqcodec.errors import UsageError, VqError
+from vqcodec.errors import OutputError, UsageError, VqError
+from vqcodec.files.folders import SUFFIX, pictures_in, vq_files_in
 
 __all__ = [
-    "STREAM", "Job", "check", "names_folder", "pictures_in", "plan", "seen", "size_of", "sources",
+    "STREAM", "Job", "Naming", "Plan", "check", "is_stream", "names_folder", "plan", "seen", "size_of", "sources",
+    "with_advice", "without_existing",
 ]  # fmt: skip
 
 STREAM = "-"  # standard input or standard output
-SUFFIX = ".vq"
+_STREAM_NAMES = (
+    ("/dev/stdin", "/dev/fd/0", "/proc/self/fd/0"),
+    ("/dev/stdout", "/dev/fd/1", "/proc/self/fd/1"),
+)
+_MOST_NAMED = 4  # other pictures with the same result that an error names
 
 
 @dataclass(frozen=True, slots=True)  # slots: there may be millions of jobs
@@ -30,6 +37,8 @@ class Job:
     make_folder: bool = False  # create the folder of the target if needed
     ours: int | None = None  # bytes of an earlier result: a target of this size may be replaced
     accept_identical: bool = False  # an existing target with the same bytes counts as written
+    keep_times: bool = False  # the target gets the modification time of the source
+    refused: str | None = None  # why the job cannot be done: its target is an input, or the target of another job
 
     @property
     def input(self) -> str:
@@ -47,29 +56,66 @@ class Job:
         return STREAM if self.target is None else str(self.target)
 
 
-def plan(inputs: Sequence[str], out: str | None, suffix: str, recursive: bool = False) -> tuple[Job, ...]:
-    """One job per input file. Outputs get `suffix`: ".vq" for compressing, another one for decompressing.
+@dataclass(frozen=True)
+class Naming:
+    """How the inputs of a command become jobs: the options of `plan`."""
 
-    A folder is replaced by the files of the right kind in it and, with `recursive`, in its subfolders, which are
-    mirrored under `out`. Raises `UsageError` if two outputs have the same name, if an output is an input, or if several
-    results would go to one file.
+    suffix: str  # of the outputs: ".vq" for compressing, another one for decompressing
+    recursive: bool = False  # take the subfolders of a folder too
+    keep_suffix: bool = False  # a.jpg -> a.jpg.vq
+    keep_times: bool = False
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The jobs of a command, and what is left out of the folders that it names."""
+
+    jobs: tuple[Job, ...]
+    several: bool = False  # whether the inputs are a folder or more than one file
+    others: Counter[str] = field(default_factory=Counter)  # files in folders that are not taken, by suffix
+
+
+def plan(inputs: Sequence[str], out: str | None, naming: Naming) -> Plan:
+    """One job per input file.
+
+    A folder is replaced by the files of the right kind in it and, if `recursive`, in its subfolders, which are
+    mirrored under `out`. Jobs with the same output, and jobs whose output is an input, are `refused`; the other jobs
+    are not affected. Raises `UsageError` if several results would go to one file, or if a folder has no such files.
     """
-    if STREAM in inputs:
-        return (_from_stream(inputs, out),)
+    if "" in inputs or out == "":
+        raise UsageError("a name is empty; give a file, a folder, or - for a standard stream")
+    if any(is_stream(name, 0) for name in inputs):
+        return Plan((_from_stream(inputs, out),))
     several = len(inputs) > 1 or os.path.isdir(inputs[0])
-    if several and out == STREAM:
+    to_stream = out is not None and is_stream(out, 1)
+    if several and to_stream:
         raise UsageError("several files cannot go to standard output; name a folder with -o")
     if several and out is not None and os.path.exists(out) and not os.path.isdir(out):
         raise UsageError(f"{out} is not a folder; for several files, -o must name a folder")
-    list_folder = pictures_in if suffix == SUFFIX else _vq_files_in
-    make_folder = out is not None and (several or names_folder(out))
+    make_folder = out is not None and not to_stream and (several or names_folder(out))
     jobs: list[Job] = []
+    others: Counter[str] = Counter()
     for name in inputs:
-        found = list_folder(Path(name), recursive) if os.path.isdir(name) else [Path(name)]
-        top = Path(name) if recursive and os.path.isdir(name) else None
-        jobs += [Job(source, _target(source, out, make_folder, suffix, top), make_folder) for source in found]
-    _refuse_clashes(jobs)
-    return tuple(jobs)
+        top = Path(name) if naming.recursive and os.path.isdir(name) else None
+        for source in _files_of(name, naming, others):
+            target = None if to_stream else _target(source, out if make_folder else None, naming, top)
+            if out is not None and not make_folder and not to_stream:
+                target = Path(out)
+            jobs.append(Job(source, target, make_folder, keep_times=naming.keep_times))
+    return Plan(tuple(_with_clashes_refused(jobs)), several, others)
+
+
+def _files_of(name: str, naming: Naming, others: Counter[str]) -> list[Path]:
+    if not os.path.isdir(name):
+        return [Path(name)]
+    if naming.suffix == SUFFIX:
+        return pictures_in(Path(name), naming.recursive, others)
+    return vq_files_in(Path(name), naming.recursive)
+
+
+def is_stream(name: str, number: int) -> bool:
+    """Whether a name stands for standard input (number 0) or output (1): -, or a device such as /dev/stdout."""
+    return name == STREAM or name in _STREAM_NAMES[number]
 
 
 def sources(names: Sequence[str]) -> list[Path | None]:
@@ -79,56 +125,19 @@ def sources(names: Sequence[str]) -> list[Path | None]:
     """
     found: list[Path | None] = []
     for name in names:
-        if name == STREAM:
+        if is_stream(name, 0):
             found.append(None)
         else:
-            found += _vq_files_in(Path(name)) if os.path.isdir(name) else [Path(name)]
+            found += vq_files_in(Path(name)) if os.path.isdir(name) else [Path(name)]
     if found.count(None) > 1:
         raise UsageError("standard input (-) can be read only once")
-    return found
-
-
-def pictures_in(folder: Path, recursive: bool = False) -> list[Path]:
-    """The files in `folder`, or also below it, with the suffix of a format that Pillow reads. Raises `UsageError`."""
-    from PIL import Image
-
-    suffixes = {suffix for suffix, kind in Image.registered_extensions().items() if kind in Image.OPEN}
-    # vqcodec may have registered .vq with Pillow
-    return _files_in(folder, frozenset(suffixes - {SUFFIX}), "pictures", recursive)
-
-
-def _vq_files_in(folder: Path, recursive: bool = False) -> list[Path]:
-    return _files_in(folder, frozenset({SUFFIX}), f"{SUFFIX} files", recursive)
-
-
-def _files_in(folder: Path, suffixes: frozenset[str], what: str, recursive: bool) -> list[Path]:
-    """The files with one of the suffixes: those of each folder, sorted by name, then those of its subfolders.
-
-    Links to folders are not followed, since they may form cycles. Names that begin with a dot are skipped, such as the
-    ._NAME files of macOS. Raises `UsageError` if a folder cannot be read or no file is found.
-    """
-    found: list[Path] = []
-    waiting = [folder]
-    while waiting:
-        here = waiting.pop()
-        try:
-            with os.scandir(here) as entries:
-                shown = sorted((entry for entry in entries if not entry.name.startswith(".")), key=lambda e: e.name)
-                files = [e.name for e in shown if os.path.splitext(e.name)[1].lower() in suffixes and e.is_file()]
-                below = [e.name for e in shown if recursive and e.is_dir(follow_symlinks=False)]
-        except OSError as error:
-            raise UsageError(f"the folder {here} cannot be read: {error.strerror}") from None
-        found += [here / name for name in files]
-        waiting += [here / name for name in reversed(below)]
-    if not found:
-        raise UsageError(f"there are no {what} in the folder {folder}" + (" or below it" if recursive else ""))
     return found
 
 
 def _from_stream(inputs: Sequence[str], out: str | None) -> Job:
     if len(inputs) > 1:
         raise UsageError("standard input (-) cannot be combined with other inputs")
-    if out is None or out == STREAM:
+    if out is None or is_stream(out, 1):
         return Job(None, None)
     if names_folder(out):
         raise UsageError(f"standard input has no file name; -o must name a file, not the folder {out}")
@@ -140,19 +149,25 @@ def names_folder(out: str) -> bool:
     return out.endswith(("/", os.sep)) or os.path.isdir(out)
 
 
-def _target(source: Path, out: str | None, in_folder: bool, suffix: str, top: Path | None) -> Path | None:
-    if out is None:
-        return source.with_suffix(suffix)
-    if out == STREAM:
-        return None
-    if not in_folder:
-        return Path(out)
-    inside = source.relative_to(top) if top else Path(source.name)
-    return Path(out) / inside.with_suffix(suffix)
+def _target(source: Path, folder: str | None, naming: Naming, top: Path | None) -> Path:
+    """The output of a source: beside it, or in `folder`, where it is placed as the source is below `top`.
+
+    The suffix is replaced, or with `keep_suffix` added. Without its .vq, a name from an earlier run with `keep_suffix`
+    may already have the suffix of the output: a.png.vq -> a.png.
+    """
+    if naming.keep_suffix:
+        named = source.with_name(source.name + naming.suffix)
+    elif naming.suffix != SUFFIX and Path(source.stem).suffix.lower() == naming.suffix:
+        named = source.with_suffix("")
+    else:
+        named = source.with_suffix(naming.suffix)
+    if folder is None:
+        return named
+    return Path(folder) / (named.relative_to(top) if top else named.name)
 
 
-def _refuse_clashes(jobs: Sequence[Job]) -> None:
-    """Raise `UsageError` if a job would overwrite the result of another job, or an input."""
+def _with_clashes_refused(jobs: Sequence[Job]) -> list[Job]:
+    """The jobs; those that would overwrite the result of another job, or an input, are refused."""
     folders: dict[Path, str] = {}  # real paths, cached: resolving one is slow
 
     def real_path(path: Path) -> str:
@@ -163,16 +178,45 @@ def _refuse_clashes(jobs: Sequence[Job]) -> None:
         return os.path.realpath(path_key) if path.name in ("", "..") or os.path.islink(path_key) else path_key
 
     sources = {real_path(job.source) for job in jobs if job.source}
-    writers: dict[str, Job] = {}
-    for job in jobs:
-        if job.target is None:
-            continue
-        path_key = real_path(job.target)
-        if path_key in sources:
-            raise UsageError(f"{job.output} is an input and would be overwritten; name another -o")
-        if path_key in writers:
-            raise UsageError(f"{writers[path_key].input} and {job.input} would both be written to {job.output}")
-        writers[path_key] = job
+    targets = [None if job.target is None else real_path(job.target) for job in jobs]
+    writers: defaultdict[str, list[Job]] = defaultdict(list)
+    for job, target in zip(jobs, targets, strict=True):
+        if target is not None:
+            writers[target].append(job)
+    found = []
+    for job, target in zip(jobs, targets, strict=True):
+        if target in sources:
+            reason = f"{job.output} is an input and would be overwritten; name another -o"
+            found.append(replace(job, refused=reason))
+        elif target is not None and len(writers[target]) > 1:
+            found.append(replace(job, refused=_clash(job, writers[target])))
+        else:
+            found.append(job)
+    return found
+
+
+def _clash(job: Job, writers: Sequence[Job]) -> str:
+    """Why `job` is refused, which is one of the `writers` of the same output."""
+    others = [writer for writer in writers if writer is not job]
+    if any(other.source == job.source for other in others):
+        return f"it is given {len(writers)} times, and each result would be {job.output}"
+    names = [other.input for other in others[:_MOST_NAMED]]
+    if len(others) > _MOST_NAMED:
+        names.append(f"{len(others) - _MOST_NAMED:,} more")
+    assert job.source is not None
+    advice = "give each an -o of its own"
+    if all(other.source is not None and other.source.name != job.source.name for other in others):
+        advice = "--keep-suffix gives each a name of its own"
+    return f"its result {job.output} would also be that of {', '.join(names)}; {advice}"
+
+
+def without_existing(jobs: Sequence[Job]) -> list[Job]:
+    """The jobs without those whose target exists, unless an earlier run with the same manifest has written it."""
+    return [
+        job
+        for job in jobs
+        if job.refused is not None or job.target is None or job.ours is not None or not os.path.lexists(job.target)
+    ]
 
 
 def check(job: Job, force: bool, missing: type[VqError]) -> None:
@@ -182,6 +226,8 @@ def check(job: Job, force: bool, missing: type[VqError]) -> None:
     """
     from vqcodec.output import check_destination
 
+    if job.refused is not None:
+        raise UsageError(job.refused)
     if job.source is None and sys.stdin.isatty():
         raise UsageError("standard input is a terminal; name a file, or pipe one in")
     if job.target is None and sys.stdout.isatty():
@@ -193,7 +239,17 @@ def check(job: Job, force: bool, missing: type[VqError]) -> None:
     if job.source is not None and os.path.exists(job.target) and os.path.samefile(job.source, job.target):
         raise UsageError(f"{job.target} is the input itself; name another output with -o")
     if not job.make_folder or os.path.isdir(job.target.parent):
-        check_destination(job.target, force=force or job.accept_identical)
+        try:
+            check_destination(job.target, force=force or job.accept_identical)
+        except OutputError as error:
+            raise with_advice(error) from error.__cause__
+
+
+def with_advice(error: OutputError) -> OutputError:
+    """The error; if it is that a file exists, it names --skip-existing too."""
+    if not isinstance(error.__cause__, FileExistsError):
+        return error
+    return OutputError(f"{error}, or --skip-existing to leave it as it is")
 
 
 def seen(source: Path | None) -> tuple[int, int] | None:

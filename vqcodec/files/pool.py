@@ -18,7 +18,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from multiprocessing import resource_tracker
 from multiprocessing.connection import Connection, wait
-from typing import Generic, TypeVar, cast
+from typing import Any, Generic, TypeVar, cast
 
 from vqcodec.errors import VqError
 
@@ -151,7 +151,7 @@ class _Worker(Generic[A, T, R]):
 
 
 def _serve(pipe: Connection, prepare: Callable[[A], Callable[[T], R]], argument: A) -> None:
-    """The main loop of a worker process."""
+    """The main loop of a worker process. It ends quietly when the parent has died."""
     for name in ("SIGINT", "SIGHUP"):  # the parent gets them too and terminates this process; Windows has no SIGHUP
         if hasattr(signal, name):
             signal.signal(getattr(signal, name), signal.SIG_IGN)
@@ -160,14 +160,35 @@ def _serve(pipe: Connection, prepare: Callable[[A], Callable[[T], R]], argument:
     assert parent is not None
     threading.Thread(target=_exit_with_parent, args=(parent.sentinel,), daemon=True).start()
     try:
-        work = prepare(argument)
-        pipe.send(_Ready())
-        while True:
-            pipe.send(work(pipe.recv()))
-    except (EOFError, BrokenPipeError):  # the parent has died
-        return
-    except Exception as error:
-        pipe.send(error)
+        try:
+            work = prepare(argument)
+            _send(pipe, _Ready())
+            while True:
+                _send(pipe, work(_receive(pipe)))
+        except Exception as error:
+            _send(pipe, error)
+    finally:
+        # The rest of the exit is short. An exception from a signal handler there would be printed with a traceback.
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+
+
+def _receive(pipe: Connection) -> Any:
+    """The next message of the parent. Exits if the parent has died."""
+    try:
+        return pipe.recv()
+    except (EOFError, OSError):  # a reset connection, if the parent died before it had read all answers
+        sys.exit(1)
+
+
+def _send(pipe: Connection, message: object) -> None:
+    """Send a message to the parent. Exits if the parent has died."""
+    if isinstance(message, Exception) and not isinstance(message, VqError) and type(message).__module__ != "builtins":
+        # Exceptions of libraries may not survive the way: some cannot be sent, others cannot be read again.
+        message = VqError(f"unexpected {type(message).__name__}: {message}")
+    try:
+        pipe.send(message)
+    except OSError:
+        sys.exit(1)
 
 
 def _exit_cleanly(number: int, _: object) -> None:

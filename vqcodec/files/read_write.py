@@ -5,12 +5,15 @@ In: the source or the target of a job. Out: bytes, or a file that is written ato
 
 from __future__ import annotations
 
+import os
+import stat
 import sys
 from contextlib import nullcontext
 from pathlib import Path
 
 from vqcodec.errors import BadFile, OutputError
-from vqcodec.files.plan import Job, size_of
+from vqcodec.files.plan import Job, size_of, with_advice
+from vqcodec.output import Attributes
 
 __all__ = ["read", "write_output"]
 
@@ -42,7 +45,8 @@ def read(source: Path | None) -> bytes:
 def write_output(job: Job, data: bytes, force: bool) -> None:
     """Write the result of `job` to standard output, or atomically to its target. Raises `OutputError`.
 
-    Without `force`, an existing file is replaced only if it has the size of an earlier result (`job.ours`).
+    Without `force`, an existing file is replaced only if it has the size of an earlier result (`job.ours`). A new file
+    may be read and written by nobody who may not do the same with the input.
     """
     from vqcodec.output import make_folder, write_atomic
 
@@ -53,11 +57,26 @@ def write_output(job: Job, data: bytes, force: bool) -> None:
     if job.make_folder:
         make_folder(job.target.parent)
     try:
-        write_atomic(job.target, data, force=force or (job.ours is not None and size_of(job.target) == job.ours))
-    except OutputError:
+        replaced = force or (job.ours is not None and size_of(job.target) == job.ours)
+        write_atomic(job.target, data, force=replaced, attributes=_attributes(job))
+    except OutputError as error:
         # An earlier process may have written the result and been killed before it could report that.
         if not (job.accept_identical and _has_content(job.target, data)):
-            raise
+            raise with_advice(error) from error.__cause__
+
+
+def _attributes(job: Job) -> Attributes:
+    """The permissions of a new output follow those of the input; its owner may always read and write it."""
+    if job.source is None:
+        return Attributes()
+    try:
+        found = os.stat(job.source)
+    except OSError:  # removed since it was read
+        return Attributes(mode=0o600)
+    if not stat.S_ISREG(found.st_mode):
+        return Attributes()
+    mode = stat.S_IMODE(found.st_mode) & 0o666 | 0o600
+    return Attributes(mode, found.st_gid, found.st_mtime_ns if job.keep_times else None)
 
 
 def _has_content(path: Path, data: bytes) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import sys
 import time
@@ -12,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from vqcodec.codec.encode_options import EncodeOptions, compress
 from vqcodec.errors import BadFile, BadPicture, UsageError, VqError
+from vqcodec.files.folders import SUFFIX, picture_suffixes
 from vqcodec.files.plan import Job
 from vqcodec.files.read_write import read, write_output
 
@@ -28,12 +30,15 @@ __all__ = ["Compressor", "Decompressor", "Record", "check_file", "limits_for", "
 class Record:
     """The result of one job, as --json prints it.
 
-    `bytes`, `bpp`, `bits_per_dim` and `ratio` are those of the whole .vq file, header included. `seconds` is the time
-    of coding, without reading and writing files. For the first file of a model it includes loading the model.
+    `bytes`, `bpp`, `bits_per_dim` and `ratio` are those of the whole .vq file, header included; `output_bytes` is the
+    size of what was written: of the .vq file, or of the picture. `seconds` is the time of coding, without reading and
+    writing files. For the first file of a model it includes loading the model. `psnr` compares the decoded picture with
+    the source as the encoder saw it, after conversions.
     """
 
     input: str
     output: str
+    output_bytes: int
     bytes: int
     width: int
     height: int
@@ -46,6 +51,12 @@ class Record:
     seconds: float
     notices: tuple[str, ...]
     damage: tuple[str, ...] = ()  # what was lost and replaced when a damaged file was salvaged
+    psnr: float | None = None  # dB, infinite if the picture comes back exactly; None: not measured (`decompress`)
+
+    def to_json(self) -> dict[str, Any]:
+        """The fields as --json and the manifest give them. An infinite PSNR is None: JSON has no infinity."""
+        finite = self.psnr is not None and math.isfinite(self.psnr)
+        return asdict(self) | {"psnr": self.psnr if finite else None}
 
 
 class Compressor:
@@ -77,20 +88,38 @@ class Compressor:
         options = replace(self.options, effort=effort)
         if (options.bpp, options.size, options.psnr) == (None, None, None):
             options = replace(options, quality=self.codec.quality(options.quality))
-        return {"command": "compress", "model": self.codec.model.digest.hex(), **asdict(options)}
+        found = asdict(options)
+        if not options.keep.hidden_colours:  # the default, which manifests of earlier versions do not name
+            del found["keep"]["hidden_colours"]
+        return {"command": "compress", "model": self.codec.model.digest.hex(), **found}
 
     def work(self, job: Job, progress: Callable[[float], None]) -> Record:
         """Run one job. `progress` is called with the fraction done, 0 to 1. Raises `VqError`."""
-        from vqcodec.picture.read import read_picture
+        from vqcodec.picture.alone import read_alone
 
         assert self.codec is not None, "open() comes first"
         source = sys.stdin.buffer if job.source is None else job.source
-        picture = read_picture(source, self.options.keep, self.limits.pixels)
+        picture = read_alone(source, self.options.keep, self.limits.pixels)
         start = time.perf_counter()
-        data = compress(self.codec, picture, self.options, progress)
+        encoded = compress(self.codec, picture, self.options, progress, measure=True)
         seconds = time.perf_counter() - start
-        write_output(job, data, self.force)
-        return _record(job, data, self.codec.model.name, seconds, picture)
+        write_output(job, encoded.data, self.force)
+        notices = (*picture.notices, *encoded.notices, *_notices_of_result(job, picture))
+        picture = replace(picture, notices=notices)
+        return replace(_record(job, encoded.data, self.codec.model.name, seconds, picture), psnr=encoded.psnr)
+
+
+def _notices_of_result(job: Job, picture: Picture) -> list[str]:
+    """Notices about what a .vq file does not have from its picture, and about a name that misleads."""
+    notices = []
+    if picture.unasked:
+        names = " and ".join(picture.unasked)
+        was, it = ("was", "it") if len(picture.unasked) == 1 else ("were", "them")
+        notices.append(f"{names} {was} left out; --keep-metadata keeps {it}")
+    suffix = SUFFIX if job.target is None else job.target.suffix.lower()
+    if suffix != SUFFIX and suffix in picture_suffixes():
+        notices.append(f"the result {job.output} is a .vq file, whatever its suffix says")
+    return notices
 
 
 class Decompressor:
@@ -152,8 +181,10 @@ class Decompressor:
             picture = codec.decompress(data, progress)
         seconds = time.perf_counter() - start
         picture = fitted(picture, picture_format)
-        write_output(job, image_file(picture, picture_format), self.force)
-        return _record(job, data, codec.model.name, seconds, picture, damage)
+        written = image_file(picture, picture_format)
+        write_output(job, written, self.force)
+        record = _record(job, data, codec.model.name, seconds, picture, damage)
+        return replace(record, output_bytes=len(written))
 
     def codec_for(self, data: bytes) -> Codec:
         """The given codec, or that of the model that a file names. Raises `BadFile` or `ModelError`."""
@@ -218,6 +249,7 @@ def _record(
     return Record(
         input=job.input,
         output=job.output,
+        output_bytes=len(data),
         bytes=len(data),
         width=info.width,
         height=info.height,

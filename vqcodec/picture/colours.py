@@ -13,11 +13,14 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageCms
 
+from vqcodec.picture.depth import deep_samples, eight_bits
+
 __all__ = ["profile_fits", "raw_mode", "split_image", "to_srgb"]
 
 Samples = NDArray[np.uint8]
 
 _SIXTEEN_BITS = (";16B", ";16L", ";16N")  # suffixes of raw modes; "BGR;16" is not one: it has 5, 6 and 5 bits
+_DARK = 16  # of 256 levels; picture data of 12 bits in 16 reach no further
 _MODES = {"GRAY": "L", "RGB": "RGB", "CMYK": "CMYK", "Lab": "LAB"}  # Pillow mode by the profile's colour space
 
 
@@ -39,10 +42,11 @@ def split_image(image: Image.Image, raw: str) -> tuple[Image.Image, Samples | No
     `raw` is the result of `raw_mode` before the image was loaded.
     """
     mode, key = image.mode, image.info.get("transparency")
-    if mode in ("I", "F") or mode.startswith("I;16"):
-        grey, notice = _to_eight_bits(np.asarray(image), raw, in_memory=image.format is None)
-        return Image.fromarray(grey), _alpha_from_colour_key(image, key, raw), [notice]
-    notices = ["16 bits per channel were reduced to 8"] if raw.endswith(_SIXTEEN_BITS) else []
+    deep = deep_samples(image, raw)
+    if deep is not None:
+        grey, notices = eight_bits(deep)
+        return Image.fromarray(grey), _alpha_from_colour_key(image, key, raw), notices
+    notices = _reduced(image) if raw.endswith(_SIXTEEN_BITS) else []
     if mode in ("La", "RGBa"):
         image = image.convert(mode.upper())
     elif mode in ("P", "PA"):
@@ -60,6 +64,16 @@ def split_image(image: Image.Image, raw: str) -> tuple[Image.Image, Samples | No
     return image, _alpha_from_colour_key(image, key, raw), notices
 
 
+def _reduced(image: Image.Image) -> list[str]:
+    """Notices about an image of which Pillow has read the upper 8 of 16 bits."""
+    notices = ["16 bits per channel were reduced to 8"]
+    if image.mode in ("RGB", "RGBA", "RGBX") and 0 < int(np.asarray(image)[:, :, :3].max()) < _DARK:
+        notices.append(
+            "all samples are below 1/16 of the 16-bit range, so that few levels are left: scale them to 16 bits first"
+        )
+    return notices
+
+
 def _alpha_from_colour_key(image: Image.Image, key: Any, raw: str) -> Samples | None:
     """Alpha [H, W] of a grey or RGB image in which one colour is declared transparent (tRNS in a PNG), else None."""
     if image.mode == "RGB" and isinstance(key, tuple) and len(key) == 3:
@@ -73,39 +87,19 @@ def _alpha_from_colour_key(image: Image.Image, key: Any, raw: str) -> Samples | 
     return np.where((np.atleast_3d(np.asarray(image)) == np.array(key)).all(axis=2), 0, 255).astype(np.uint8)
 
 
-def _to_eight_bits(samples: NDArray[Any], raw: str, *, in_memory: bool) -> tuple[Samples, str]:
-    """Reduce samples [H, W] of 12 to 32 bits, or floats, to 8 bits. The notice names the assumed value range."""
-    values = samples.astype(np.float64)
-    finite = values[np.isfinite(values)]
-    low, high = (float(finite.min()), float(finite.max())) if finite.size else (0.0, 0.0)
-    kind = "floating-point samples" if samples.dtype.kind == "f" else f"{8 * samples.itemsize}-bit samples"
-    if samples.dtype.kind == "f":
-        fits = [top for top in (1.0, 255.0) if low >= 0 and high <= top]
-    elif samples.dtype.itemsize == 2:
-        fits = [4095.0 if raw == "I;12" else 65535.0]
-    else:
-        # A file with 32-bit integers usually holds a 16-bit picture. An image made in memory may hold 8-bit values.
-        fits = [top for top in (255.0, 65535.0) if low >= 0 and high <= top and (in_memory or top > 255)]
-    start, top = (0.0, fits[0]) if fits else (low, high)
-    values = np.nan_to_num(values, nan=low, posinf=high, neginf=low) - start
-    scaled = np.floor(values * 255 / ((top - start) or 1.0) + 0.5)  # dividing last keeps integers exact
-    damaged = "" if finite.size == values.size else "; NaN and infinite ones were replaced"
-    notice = f"{kind} from {start:g} to {top:g} were reduced to 8 bits{damaged}"
-    return np.clip(scaled, 0, 255).astype(np.uint8), notice
-
-
-def to_srgb(colour: Image.Image, profile: object) -> tuple[Image.Image, list[str]]:
+def to_srgb(colour: Image.Image, profile: object, source: str = "colour profile") -> tuple[Image.Image, list[str]]:
     """Convert colour of mode L, RGB, CMYK or LAB to L or RGB in sRGB, with notices.
 
-    The ICC profile is used if it is usable. Otherwise Pillow's plain mode conversion is used.
+    The ICC profile is used if it is usable. Otherwise Pillow's plain mode conversion is used. `source` is where the
+    profile is from, for the notices.
     """
     notices = []
     try:
         converted = _apply_profile(colour, profile) if isinstance(profile, bytes) and profile else colour
         if converted is not colour:
-            return converted, ["the colours were converted to sRGB by the picture's colour profile"]
+            return converted, [f"the colours were converted to sRGB by the picture's {source}"]
     except Exception:  # littlecms and its binding raise many types; the picture is usable without a profile
-        notices.append("the colour profile cannot be used and was ignored")
+        notices.append(f"the {source} cannot be used and was ignored")
     if colour.mode not in ("L", "RGB"):
         notices.append(f"the colours were converted from {colour.mode} to RGB without a colour profile")
         colour = colour.convert("RGB")
@@ -128,6 +122,8 @@ def _srgb_transform(profile: bytes) -> tuple[ImageCms.ImageCmsTransform, str]:
     source = ImageCms.ImageCmsProfile(io.BytesIO(profile))
     mode = _MODES[source.profile.xcolor_space.strip()]
     intent, flags = ImageCms.Intent.RELATIVE_COLORIMETRIC, ImageCms.Flags.BLACKPOINTCOMPENSATION
+    if mode == "L":  # littlecms would take a table that is far too coarse where the curve is steep
+        flags |= ImageCms.Flags.NOOPTIMIZE
     return ImageCms.buildTransform(source, ImageCms.createProfile("sRGB"), mode, "RGB", intent, flags), mode
 
 
@@ -146,5 +142,8 @@ def _apply_profile(colour: Image.Image, profile: bytes) -> Image.Image:
         difference = np.asarray(transform.apply(probe)).astype(int) - np.asarray(probe.convert("RGB"))
         if np.abs(difference).max() <= 2:
             return colour
+    if mode == "L":
+        ramp = Image.fromarray(np.arange(256, dtype=np.uint8)[None])
+        return colour.point(np.asarray(transform.apply(ramp).convert("L"))[0].tolist())
     converted = transform.apply(colour if colour.mode == mode else colour.convert(mode))
     return converted.convert("L") if colour.mode == "L" else converted

@@ -17,7 +17,7 @@ from __future__ import annotations
 import struct
 from collections.abc import Iterator
 
-__all__ = ["PREFIX", "into_tiff", "rewrite", "without_orientation"]
+__all__ = ["PREFIX", "into_tiff", "rewrite", "says_more", "without_orientation"]
 
 PREFIX = b"Exif\0\0"  # precedes the TIFF file in a JPEG segment
 
@@ -26,6 +26,7 @@ _TYPE_SIZES = {1: 1, 2: 1, 3: 2, 4: 4, 5: 8, 6: 1, 7: 1, 8: 2, 9: 4, 10: 8, 11: 
 _NUMBER_SIZES = {3: 2, 4: 4, 5: 4, 8: 2, 9: 4, 10: 4, 11: 4, 12: 8, 13: 4}
 _SHORT, _LONG = 3, 4
 _ORIENTATION, _WIDTH, _HEIGHT = 0x0112, 0xA002, 0xA003
+_RESOLUTION = (0x011A, 0x011B, 0x0128)  # in x and y, and its unit
 _GPS = 0x8825
 # (parent directory, tag of the pointer): directory.
 _DIRECTORIES = {(0, 0x8769): 0x8769, (0, _GPS): _GPS, (0x8769, 0xA005): 0xA005}
@@ -77,6 +78,12 @@ def rewrite(data: bytes, width: int, height: int, *, location: bool, limit: int)
     if len(rewritten) > limit:
         raise ValueError(_TOO_LONG)
     return rewritten, frozenset(reader.lost)
+
+
+def says_more(tag: int) -> bool:
+    """Whether an entry of the first directory is kept by `rewrite`, or is a directory, and is not about showing it."""
+    shown = tag == _ORIENTATION or tag in _RESOLUTION
+    return not shown and ((0, tag) in _DIRECTORIES or any(low <= tag <= high for low, high in _KEPT[0]))
 
 
 def without_orientation(data: bytes) -> bytes:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -10,10 +11,20 @@ from threading import RLock
 from PIL import Image, UnidentifiedImageError
 
 from vqcodec.errors import BadPicture
+from vqcodec.picture.kinds import Kind
 
-__all__ = ["explained", "no_warnings", "one_line", "reason"]
+__all__ = ["Refused", "about", "explained", "no_warnings", "one_line", "reason"]
 
 _WARNINGS_LOCK = RLock()
+_BYTES = re.compile(r"\bb'(\w+)'")  # the name of a chunk, as Python prints it
+# Words of Pillow's plugins about files that are sound, but not supported.
+_UNSUPPORTED = re.compile(
+    r"unsupported|not support|cannot handle|not implemented|unknown|unrecogni[sz]ed", re.IGNORECASE
+)
+
+
+class Refused(OSError):
+    """A file that is not read. The message says what it is and what to do, so nothing is added to it."""
 
 
 @contextmanager
@@ -27,6 +38,29 @@ def explained(name: str) -> Iterator[None]:
             yield
     except Exception as error:  # Pillow's readers raise almost any exception type on damaged bytes
         raise BadPicture(one_line(f"{name}: {reason(error)}")) from error
+
+
+@contextmanager
+def about(kind: Kind | None) -> Iterator[None]:
+    """Convert exceptions about the content of a file of this kind to `Refused`: "a damaged PNG: ...".
+
+    Errors of the system, too large pictures and a lack of memory pass as they are, and so does everything if the kind
+    is not known.
+    """
+    try:
+        yield
+    except (Refused, MemoryError, Image.DecompressionBombError):
+        raise
+    except Exception as error:  # Pillow's readers raise almost any exception type on damaged bytes
+        if kind is None or getattr(error, "errno", None) is not None:
+            raise
+        what = kind.name.split(" ", 1)[1]
+        detail = _BYTES.sub(r"\1", str(error)) or type(error).__name__
+        if isinstance(error, UnidentifiedImageError):  # its text only names the stream
+            raise Refused(f"a damaged {what}") from error
+        if isinstance(error, NotImplementedError) or _UNSUPPORTED.search(detail):
+            raise Refused(f"{kind.name} that is not supported: {detail}") from error
+        raise Refused(f"a damaged {what}: {detail}") from error
 
 
 @contextmanager

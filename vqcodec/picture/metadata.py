@@ -28,6 +28,7 @@ __all__ = [
     "Metadata",
     "cleaned",
     "image_info",
+    "present",
     "save",
     "taken",
     "unfit",
@@ -46,6 +47,7 @@ _XMP_TAG = 700  # the tag of XMP in a TIFF
 _LOSS_NOTICES = {
     "location": "the location was removed; --keep-location keeps it",
     "private": "proprietary entries (such as maker notes) were dropped because they cannot be rewritten safely",
+    "beside": "XMP entries about a film, a gain map or a depth map in the same file were dropped",
     "extended": "the extended part of the XMP was dropped",
     "damaged": "damaged EXIF entries were dropped",
 }
@@ -57,6 +59,7 @@ class Keep:
 
     metadata: bool = False  # EXIF, XMP and the colour profile; if False, the colours are converted to sRGB
     location: bool = False  # the location entries of EXIF and XMP
+    hidden_colours: bool = True  # the colours under alpha 0; if False, they continue the visible ones (see hidden.py)
 
     def __post_init__(self) -> None:
         if self.location and not self.metadata:
@@ -101,6 +104,18 @@ def taken(image: Image) -> tuple[Metadata, list[str]]:
         notices.append("the EXIF data is damaged and was ignored")
     icc = image.info.get("icc_profile")
     return Metadata(found, _find_xmp(image), icc if isinstance(icc, bytes) else b""), notices
+
+
+def present(image: Image) -> tuple[str, ...]:
+    """The kinds of metadata of a loaded image, out of "EXIF" and "XMP", as `NAMES` has them.
+
+    EXIF counts if it says more than how the samples are shown (orientation, resolution).
+    """
+    try:
+        says_more = any(exif.says_more(tag) for tag in image.getexif())
+    except Exception:  # Pillow's EXIF reader raises almost any exception type on damaged bytes
+        says_more = False
+    return (NAMES["exif"],) * says_more + (NAMES["xmp"],) * bool(_find_xmp(image))
 
 
 def _tiff_bytes(image: Image) -> bytes | None:

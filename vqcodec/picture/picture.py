@@ -21,9 +21,10 @@ class Picture:
 
     pixels: Samples  # [H, W, 3], sRGB unless there is a colour profile; a grey picture has three equal channels
     mode: Literal["RGB", "L"]  # the mode to decode to
-    alpha: Samples | None = None  # [H, W], 255 is opaque; colours under alpha 0 are kept as they are
+    alpha: Samples | None = None  # [H, W], 255 is opaque; colours under alpha 0 are coded like others
     notices: tuple[str, ...] = ()  # what changed while reading, one line each
     metadata: Metadata = field(default_factory=Metadata)
+    unasked: tuple[str, ...] = ()  # metadata of the file that was not asked for: "EXIF", "XMP"
 
     def __post_init__(self) -> None:
         shape, alpha = self.pixels.shape, self.alpha

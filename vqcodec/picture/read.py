@@ -19,10 +19,15 @@ from numpy.typing import NDArray
 from PIL import ExifTags, Image
 
 from vqcodec.limits import DEFAULT_LIMITS
+from vqcodec.picture.appended import noted as beside
 from vqcodec.picture.colours import profile_fits, raw_mode, split_image, to_srgb
 from vqcodec.picture.failures import explained
-from vqcodec.picture.metadata import KEEP_NOTHING, LIMIT, Keep, Metadata, cleaned, taken
+from vqcodec.picture.hidden import bled
+from vqcodec.picture.layers import layers_and_frames
+from vqcodec.picture.metadata import KEEP_NOTHING, LIMIT, Keep, Metadata, cleaned, present, taken
+from vqcodec.picture.opened import opened
 from vqcodec.picture.picture import Picture
+from vqcodec.picture.png_colour import Declared, cicp_chunk, declared
 
 __all__ = ["from_image", "read_picture"]
 
@@ -40,26 +45,15 @@ def read_picture(
     source is a complete picture in a format of Pillow with at most `max_pixels` pixels. Pillow itself refuses some
     pictures above `PIL.Image.MAX_IMAGE_PIXELS`.
     """
-    with explained(_name_of(source)), _open_seekable(source) as stream:
-        if not stream.read(1):
-            raise OSError("the file is empty")
-        stream.seek(0)
-        with Image.open(stream) as image:
-            if image.format == "EPS":
-                # Pillow would start Ghostscript, which executes the file as a program.
-                raise OSError("EPS is a drawing; please convert it to PNG first")
-            if image.format == "VQ":  # `import vqcodec` registers this format with Pillow
-                raise OSError("this is a .vq file; decompress it first")
-            if image.width * image.height > max_pixels:
-                size = f"{image.width}x{image.height}"
-                raise Image.DecompressionBombError(f"{size}, over the limit of {max_pixels} pixels")
-            return _convert(image, keep)
+    with explained(_name_of(source)), _open_seekable(source) as stream, opened(stream, max_pixels) as found:
+        notices = found.notices + (found.metadata_notices if keep.metadata else [])
+        return _convert(found.image, keep, notices)
 
 
 def from_image(image: Image.Image, keep: Keep = KEEP_NOTHING) -> Picture:
     """Convert the current frame of a PIL image of any mode, and apply its EXIF orientation. Raises `BadPicture`."""
     with explained("the image"):
-        return _convert(image, keep)
+        return _convert(image, keep, [])
 
 
 def _name_of(source: str | Path | BinaryIO) -> str:
@@ -90,24 +84,21 @@ def _open_seekable(source: str | Path | BinaryIO) -> Iterator[BinaryIO]:
         yield io.BytesIO(data)
 
 
-def _convert(image: Image.Image, keep: Keep) -> Picture:
+def _convert(image: Image.Image, keep: Keep, noticed: list[str]) -> Picture:
+    """Convert an image that is not loaded yet. `noticed`: what was noticed when it was opened."""
     if 0 in image.size:
         raise OSError("the image has no pixels")
-    notices = []
-    # Some of Pillow's readers count frames by seeking, which would discard changes made to a loaded image.
-    if (getattr(image, "tile", ()) or "is_animated" in vars(image)) and getattr(image, "is_animated", False):
-        which = "current" if image.tell() else "first"
-        notices.append(f"several frames or pages: only the {which} one is kept")
-    raw = raw_mode(image)
+    notices = [*noticed, *beside(image), *layers_and_frames(image)]
+    raw, cicp = raw_mode(image), cicp_chunk(image)
     metadata, noted = taken(image) if keep.metadata else (Metadata(), [])
     notices += noted
     image.load()
     colour, alpha, noted = split_image(image, raw)
     notices += noted
-    if not (metadata.icc and len(metadata.icc) <= LIMIT and profile_fits(metadata.icc, colour.mode)):
-        metadata = replace(metadata, icc=b"")
-        colour, noted = to_srgb(colour, image.info.get("icc_profile"))
-        notices += noted
+    space = declared(image, cicp, "L" if colour.mode == "L" else "RGB")
+    colour, icc, noted = _in_known_colours(colour, space, keep)
+    metadata = replace(metadata, icc=icc)
+    notices += noted
     orientation = _orientation(image)
     if orientation == 0:
         notices.append("the EXIF data is damaged and was ignored")
@@ -116,7 +107,25 @@ def _convert(image: Image.Image, keep: Keep) -> Picture:
     height, width, _ = pixels.shape
     metadata, noted = cleaned(metadata, width, height, location=keep.location)
     notices = list(dict.fromkeys([*notices, *noted]))
-    return Picture(pixels, "L" if colour.mode == "L" else "RGB", alpha, tuple(notices), metadata)
+    unasked = () if keep.metadata else present(image)
+    picture = Picture(pixels, "L" if colour.mode == "L" else "RGB", alpha, tuple(notices), metadata, unasked)
+    return picture if keep.hidden_colours else bled(picture)
+
+
+def _in_known_colours(colour: Image.Image, space: Declared, keep: Keep) -> tuple[Image.Image, bytes, list[str]]:
+    """Samples in the colours of a profile that is kept, or else in sRGB; the profile (b"" for sRGB); and notices."""
+    notices = list(space.notices)
+    if space.wide is not None:
+        grey = colour.mode == "L"
+        colour = Image.fromarray(space.wide.to_srgb(np.asarray(colour.convert("RGB"))))
+        notices.append(f"the colours were converted from high dynamic range ({space.source}) to sRGB")
+        return (colour.convert("L") if grey else colour), b"", notices
+    if keep.metadata and space.profile and len(space.profile) <= LIMIT and profile_fits(space.profile, colour.mode):
+        if space.built:
+            notices.append(f"the colours of the picture's {space.source} are kept, as a colour profile")
+        return colour, space.profile, notices
+    colour, noted = to_srgb(colour, space.profile, space.source)
+    return colour, b"", notices + noted
 
 
 def _orientation(image: Image.Image) -> int:

@@ -7,6 +7,7 @@ as attributes:
 
 - properties whose names indicate a location, in every namespace, unless the caller asks for the location;
 - properties that describe the samples of the old file (size, orientation, colour profile), and its thumbnails;
+- properties that promise a film, a gain map or a depth map in the same file, which is not kept;
 - maker notes, whose content is undocumented, and the reference to extended XMP, which is not kept;
 - comments and processing instructions.
 """
@@ -44,6 +45,13 @@ _LOCATION = re.compile(
     r"|city|state|province(state)?|country(code|name)?|worldregion",
     re.IGNORECASE,
 )
+# Namespaces about what phones store beside the picture: motion photos, gain maps (HDR), depth maps, sounds.
+_BESIDE = re.compile(
+    r"http://ns\.google\.com/photos/(dd/)?1\.0/"
+    r"(audio|camera|container|container/item|depthmap|device|earthpose|image|item|lightestimate|pointcloud|pose|profile)/"
+    r"|http://ns\.adobe\.com/hdr-gain-map/1\.0/|http://ns\.apple\.com/(HDRGainMap|pixeldatainfo)/1\.0/"
+)
+_FILM = re.compile(r"(MotionPhoto|MicroVideo).*")  # in every namespace: other makers have their own
 _MAKER_NOTES = re.compile(r".*makernote.*", re.IGNORECASE)
 _EXTENDED = "http://ns.adobe.com/xmp/note/", "HasExtendedXMP"
 
@@ -51,9 +59,9 @@ _EXTENDED = "http://ns.adobe.com/xmp/note/", "HasExtendedXMP"
 def rewrite(data: bytes, *, location: bool, limit: int) -> tuple[bytes, frozenset[str]]:
     """Rewrite XMP as a packet in UTF-8 without padding.
 
-    Returns the packet and what was dropped: a subset of "location", "private" (maker notes) and "extended". Raises
-    `ValueError` if the input is not well-formed XMP in UTF-8, has a DOCTYPE, is nested too deeply, or if it or the
-    result is longer than `limit` bytes.
+    Returns the packet and what was dropped: a subset of "location", "private" (maker notes), "extended" and "beside"
+    (properties about a film, gain map or depth map in the same file). Raises `ValueError` if the input is not
+    well-formed XMP in UTF-8, has a DOCTYPE, is nested too deeply, or if it or the result is longer than `limit` bytes.
     """
     if len(data) > limit:
         raise ValueError(_TOO_LONG)
@@ -91,7 +99,8 @@ class _Writer:
         raise ValueError("it has a DOCTYPE, which is not allowed")
 
     def declare(self, prefix: str | None, uri: str | None) -> None:
-        self.declared.append(f" xmlns{':' + prefix if prefix else ''}={quoteattr(uri or '')}")
+        if not _BESIDE.fullmatch(uri or ""):  # some readers look for its mere name
+            self.declared.append(f" xmlns{':' + prefix if prefix else ''}={quoteattr(uri or '')}")
 
     def start(self, name: str, attributes: list[str]) -> None:
         space, local, written = _parts(name)
@@ -129,6 +138,8 @@ class _Writer:
             self.lost.add("extended")
         elif _MAKER_NOTES.fullmatch(local):
             self.lost.add("private")
+        elif _BESIDE.fullmatch(space) or _FILM.fullmatch(local):
+            self.lost.add("beside")
         elif not self.location and space != _RDF and _LOCATION.fullmatch(local):
             self.lost.add("location")
         else:

@@ -1,0 +1,56 @@
+"""The group of all commands. Its errors recognise file names in the place of a command or of an option."""
+
+from __future__ import annotations
+
+import os
+from typing import Any, cast
+
+import typer
+from typer.core import TyperGroup
+
+from vqcodec.errors import UsageError
+
+__all__ = ["Commands"]
+
+_ARGUMENTS = "vqcodec.arguments"  # key in the context's dictionary
+# Of the parser, which is click or typer's copy of it.
+_USAGE_ERROR = cast("type[Exception]", typer.BadParameter.__mro__[1])
+
+
+class Commands(TyperGroup):
+    """The commands of the application. Raises `UsageError` with a hint for mistaken file names."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        ctx.meta[_ARGUMENTS] = list(args)
+        return super().parse_args(ctx, args)
+
+    def resolve_command(self, ctx: Any, args: list[str]) -> Any:
+        """The command that the first argument names."""
+        name = args[0]
+        if self.get_command(ctx, name) is None and os.path.exists(name):
+            wanted = f"vqcodec {_command_for(name)} {name}"
+            raise UsageError(f"{name} is a file or folder, not a command; did you mean: {wanted}")
+        return super().resolve_command(ctx, args)
+
+    def invoke(self, ctx: Any) -> Any:
+        """Run the command. A file name that was taken for an option is named instead of the parser's error."""
+        arguments = ctx.meta[_ARGUMENTS]
+        try:
+            return super().invoke(ctx)
+        except _USAGE_ERROR:
+            before = arguments[: arguments.index("--")] if "--" in arguments else arguments
+            for name in before:
+                if name.startswith("-") and len(name) > 1 and os.path.exists(name):
+                    raise UsageError(f"{name} was taken for an option; write ./{name}, or -- before it") from None
+            raise
+
+
+def _command_for(name: str) -> str:
+    """The command that is meant by a file name alone."""
+    if os.path.isdir(name):
+        try:
+            vq_files = any(file.endswith(".vq") for file in os.listdir(name))
+        except OSError:
+            vq_files = False
+        return "decompress" if vq_files else "compress"
+    return "decompress" if name.lower().endswith(".vq") else "compress"
