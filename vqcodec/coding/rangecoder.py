@@ -39,9 +39,8 @@ class Writer:
     """Encoder: codes -> words, for several units in parallel."""
 
     def __init__(self, units: int) -> None:
-        queue = range_coder if constriction is None else constriction.stream.queue
+        queue, self._model = _backend()
         self._coders = [queue.RangeEncoder() for _ in range(units)]
-        self._model = _categorical()
 
     def code(self, unit: int, symbols: Codes, counts: Floats) -> Codes:
         """Encode symbols [N] of a unit with counts [N, K]. Returns the symbols."""
@@ -57,9 +56,8 @@ class Reader:
     """Decoder: words -> codes, for several units in parallel."""
 
     def __init__(self, payloads: Sequence[bytes]) -> None:
-        queue = range_coder if constriction is None else constriction.stream.queue
+        queue, self._model = _backend()
         self._coders = []
-        self._model = _categorical()
         for payload in payloads:
             padded = payload + bytes(-len(payload) % _WORD)
             words = np.frombuffer(padded, "<u4").astype(np.uint32)
@@ -149,6 +147,8 @@ def _trim(stream: bytes) -> bytes:
     return stream[:shortest] + stream[shortest:].rstrip(b"\0")
 
 
-def _categorical() -> tuple[Any, ...]:
-    """The argument between symbols and counts that constriction takes: how counts become probabilities."""
-    return () if constriction is None else (constriction.stream.model.Categorical(perfect=False),)
+def _backend() -> tuple[Any, tuple[Any, ...]]:
+    """The module with the coders, and the arguments that they take before the counts."""
+    if constriction is None:
+        return range_coder, ()
+    return constriction.stream.queue, (constriction.stream.model.Categorical(perfect=False),)

@@ -8,7 +8,6 @@ writes to `sys.stderr` in the meantime, such as a progress bar in another thread
 
 from __future__ import annotations
 
-import logging
 import os
 import sys
 import tempfile
@@ -20,7 +19,7 @@ from typing import IO, BinaryIO
 
 from vqcodec.errors import BadPicture
 from vqcodec.limits import DEFAULT_LIMITS
-from vqcodec.picture.failures import one_line
+from vqcodec.picture.failures import logged, one_line
 from vqcodec.picture.metadata import KEEP_NOTHING, Keep
 from vqcodec.picture.picture import Picture
 from vqcodec.picture.read import read_picture
@@ -51,36 +50,22 @@ def read_alone(
 
 @contextmanager
 def _caught(said: list[str]) -> Iterator[None]:
-    """Redirect file descriptor 2 in the block; at its end, `said` has the first lines that were written to it."""
-    with ExitStack() as stack:
-        _redirect_log(stack, said)
-        with suppress(OSError):  # descriptor 2 is closed, or there is no place for a temporary file
-            file = stack.enter_context(tempfile.TemporaryFile())
-            stack.callback(_read_lines, file, said)
-            _redirect(stack, file)
-        yield
-
-
-class _Lines(logging.Handler):
-    """Collects the first log messages."""
-
-    def __init__(self, said: list[str]) -> None:
-        super().__init__(logging.WARNING)
-        self.said = said
-
-    def emit(self, record: logging.LogRecord) -> None:
-        line = one_line(record.getMessage().strip())
-        if line not in self.said and len(self.said) < _MOST_LINES:
-            self.said.append(line)
-
-
-def _redirect_log(stack: ExitStack, said: list[str]) -> None:
-    """Collect what Pillow logs, which Python would print to standard error."""
-    logger, handler = logging.getLogger("PIL"), _Lines(said)
-    stack.callback(setattr, logger, "propagate", logger.propagate)
-    logger.propagate = False
-    logger.addHandler(handler)
-    stack.callback(logger.removeHandler, handler)
+    """At the end of the block, `said` has the first lines that libraries wrote to descriptor 2 or Pillow logged."""
+    lines: list[str] = []
+    try:
+        with ExitStack() as stack:
+            with suppress(OSError):  # descriptor 2 is closed, or there is no place for a temporary file
+                file = stack.enter_context(tempfile.TemporaryFile())
+                stack.callback(_read_lines, file, lines)
+                _redirect(stack, file)
+            messages = stack.enter_context(logged("PIL"))
+            stack.callback(lambda: lines.extend(messages))
+            yield
+    finally:
+        found = list(dict.fromkeys(lines))
+        said += found[:_MOST_LINES]
+        if len(found) > _MOST_LINES:
+            said.append(f"and {len(found) - _MOST_LINES} more lines")
 
 
 def _redirect(stack: ExitStack, file: IO[bytes]) -> None:
@@ -101,10 +86,7 @@ def _redirect(stack: ExitStack, file: IO[bytes]) -> None:
     os.dup2(file.fileno(), _STDERR)
 
 
-def _read_lines(file: IO[bytes], said: list[str]) -> None:
+def _read_lines(file: IO[bytes], lines: list[str]) -> None:
     file.seek(0)
-    lines = file.read(_MOST).decode("utf-8", "replace").splitlines()
-    found = list(dict.fromkeys(one_line(line.strip()).rstrip(".") for line in lines if line.strip()))
-    said += found[:_MOST_LINES]
-    if len(found) > _MOST_LINES:
-        said.append(f"and {len(found) - _MOST_LINES} more lines")
+    text = file.read(_MOST).decode("utf-8", "replace")
+    lines += [one_line(line.strip()).rstrip(".") for line in text.splitlines() if line.strip()]

@@ -14,6 +14,8 @@ from typing import BinaryIO
 
 from PIL import Image
 
+from vqcodec.picture.boxes import boxes
+
 __all__ = ["noted"]
 
 _FILM = "the film of a motion photo was left out"
@@ -96,26 +98,10 @@ def _beside_heic(image: Image.Image) -> list[str]:
         notices.append(_GAIN_MAP)
     if image.info.get("depth_images"):
         notices.append(_DEPTH)
-    if any(kind == b"mpvd" for kind in _boxes(getattr(image, "fp", None))):
-        notices.append(_FILM)
-    return notices
-
-
-def _boxes(file: BinaryIO | None) -> list[bytes]:
-    """The types of the outermost boxes of an ISO base media file; its position does not change."""
-    found: list[bytes] = []
-    if file is None:
-        return found
-    before, place = file.tell(), 0
-    while len(found) < 100:
+    file: BinaryIO | None = getattr(image, "fp", None)
+    if file is not None:
+        place = file.tell()
+        if any(kind == b"mpvd" for kind, _ in boxes(file)):
+            notices.append(_FILM)
         file.seek(place)
-        head = file.read(16)
-        size = int.from_bytes(head[:4], "big")
-        if size == 1:
-            size = int.from_bytes(head[8:16], "big")
-        if len(head) < 8 or size < 8:
-            break
-        found.append(head[4:8])
-        place += size
-    file.seek(before)
-    return found
+    return notices

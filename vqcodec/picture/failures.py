@@ -1,7 +1,8 @@
-"""Pillow's exceptions and warnings -> `BadPicture` with a one-line message. Warnings are suppressed."""
+"""Exceptions, warnings and log messages of Pillow and others -> one-line messages. Warnings are suppressed."""
 
 from __future__ import annotations
 
+import logging
 import re
 import warnings
 from collections.abc import Iterator
@@ -13,7 +14,7 @@ from PIL import Image, UnidentifiedImageError
 from vqcodec.errors import BadPicture
 from vqcodec.picture.kinds import Kind
 
-__all__ = ["Refused", "about", "explained", "no_warnings", "one_line", "reason"]
+__all__ = ["Refused", "about", "explained", "logged", "no_warnings", "one_line", "reason"]
 
 _WARNINGS_LOCK = RLock()
 _BYTES = re.compile(r"\bb'(\w+)'")  # the name of a chunk, as Python prints it
@@ -72,6 +73,23 @@ def no_warnings() -> Iterator[None]:
     with _WARNINGS_LOCK, warnings.catch_warnings():
         warnings.simplefilter("ignore")
         yield
+
+
+@contextmanager
+def logged(name: str) -> Iterator[list[str]]:
+    """The warnings and errors that a library logs in the block. Python would print them on standard error."""
+    messages: list[str] = []
+
+    class Handler(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            messages.append(one_line(record.getMessage()))
+
+    logger, handler = logging.getLogger(name), Handler(logging.WARNING)
+    logger.addHandler(handler)
+    try:
+        yield messages
+    finally:
+        logger.removeHandler(handler)
 
 
 def reason(error: Exception) -> str:

@@ -6,15 +6,15 @@ has to be checked before. Layout: ISO/IEC 18181-1, "SizeHeader", and 18181-2 for
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import BinaryIO
+
+from vqcodec.picture.boxes import boxes
 
 __all__ = ["size_of", "xmp_of"]
 
 _CODESTREAM = b"\xff\x0a"
 _HEAD = 16  # bytes of a codestream that hold its size
 _MOST_XMP = 1 << 21
-_MOST_BOXES = 10000
 _EXTRA_BITS = (9, 13, 18, 30)  # of a side, by a selector of two bits
 _RATIOS = ((1, 1), (12, 10), (4, 3), (3, 2), (16, 9), (5, 4), (2, 1))  # width to height, for ratio 1 to 7
 
@@ -25,7 +25,7 @@ def size_of(stream: BinaryIO) -> tuple[int, int] | None:
         head = stream.read(_HEAD)
         if not head.startswith(_CODESTREAM):
             head = b""
-            for kind, length in _boxes(stream):
+            for kind, length in boxes(stream):
                 if kind in (b"jxlc", b"jxlp") and len(head) < _HEAD:
                     stream.read(4 if kind == b"jxlp" else 0)  # the number of the part
                     head += stream.read(min(_HEAD, max(0, length - (4 if kind == b"jxlp" else 0))))
@@ -37,33 +37,13 @@ def size_of(stream: BinaryIO) -> tuple[int, int] | None:
 def xmp_of(stream: BinaryIO) -> tuple[bytes, bool]:
     """The XMP of the file, b"" if there is none, and whether there is metadata compressed with Brotli, unread."""
     found, packed = b"", False
-    for kind, length in _boxes(stream):
+    for kind, length in boxes(stream):
         if kind == b"xml ":
             found = stream.read(min(length, _MOST_XMP))
         elif kind == b"brob":
             packed = packed or stream.read(4) in (b"xml ", b"Exif")
     stream.seek(0)
     return found, packed
-
-
-def _boxes(stream: BinaryIO) -> Iterator[tuple[bytes, int]]:
-    """(type, length of the content) of each box; the stream then is at the content."""
-    end = stream.seek(0, 2)
-    place = 0
-    for _ in range(_MOST_BOXES):
-        if place + 8 > end:
-            return
-        stream.seek(place)
-        head = stream.read(8)
-        size, start = int.from_bytes(head[:4], "big"), 8
-        if size == 1:
-            size, start = int.from_bytes(stream.read(8), "big"), 16
-        elif size == 0:
-            size = end - place
-        if size < start:
-            return
-        yield head[4:], size - start
-        place += size
 
 
 def _parsed(head: bytes) -> tuple[int, int]:

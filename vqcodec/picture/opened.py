@@ -60,11 +60,11 @@ def _open(stream: BinaryIO, kind: Kind | None, max_pixels: int) -> Opened:
     """Open the image by its kind, and check its size."""
     name = None if kind is None else kind.format
     if name == "PNG":
-        found = _open_png(stream)
+        found = _open_png(stream, kind)
     elif name == "TIFF":
-        found = _open_tiff(stream, max_pixels)
+        found = _open_tiff(stream, kind, max_pixels)
     elif name == "JXL":
-        found = _open_jxl(stream, max_pixels)
+        found = _open_jxl(stream, kind, max_pixels)
     else:
         found = Opened(_identified(stream, kind))
     _check_size(found.image.size, max_pixels)
@@ -98,22 +98,22 @@ def _identified(stream: BinaryIO, kind: Kind | None) -> Image.Image:
         raise
 
 
-def _open_png(stream: BinaryIO) -> Opened:
+def _open_png(stream: BinaryIO, kind: Kind | None) -> Opened:
     read = png_chunks.readable(stream)
-    image = _identified(read.stream, kind_of(png_chunks.SIGNATURE))
+    image = _identified(read.stream, kind)
     if read.profile is not None:
         image.info["icc_profile"] = read.profile
     return Opened(image, list(read.notices), list(read.text_notices))
 
 
-def _open_tiff(stream: BinaryIO, max_pixels: int) -> Opened:
+def _open_tiff(stream: BinaryIO, kind: Kind | None, max_pixels: int) -> Opened:
     tags = tiff.tags_of(stream)
     if tags is not None and tags.raw is not None:
         raise Refused(
             f"{tags.raw}: please develop it to JPEG or TIFF first; what programs show of it is a small preview"
         )
     try:
-        return Opened(_identified(stream, kind_of(b"II*\0")))
+        return Opened(_identified(stream, kind))
     except (UnidentifiedImageError, SyntaxError, NotImplementedError):
         if tags is None:
             raise
@@ -121,13 +121,13 @@ def _open_tiff(stream: BinaryIO, max_pixels: int) -> Opened:
     return Opened(*tiff.open_tiff(stream, tags, max_pixels))
 
 
-def _open_jxl(stream: BinaryIO, max_pixels: int) -> Opened:
+def _open_jxl(stream: BinaryIO, kind: Kind | None, max_pixels: int) -> Opened:
     size = jxl.size_of(stream)
     if size is None:
         raise ValueError("it has no codestream")
     _check_size(size, max_pixels)  # the plugin decodes the picture when it opens it
     xmp, packed = jxl.xmp_of(stream)
-    found = Opened(_identified(stream, kind_of(b"\xff\x0a")))
+    found = Opened(_identified(stream, kind))
     if not getattr(found.image, "jpeg", False):  # the samples are upright already, whatever the EXIF data says
         with suppress(Exception):  # EXIF may be damaged; then there is no orientation either
             found.image.getexif().pop(ExifTags.Base.Orientation, None)

@@ -7,9 +7,6 @@ too, but the picture that readers find in them is a small preview, so they are r
 
 from __future__ import annotations
 
-import logging
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any, BinaryIO, NamedTuple
 
 import numpy as np
@@ -17,7 +14,7 @@ from numpy.typing import NDArray
 from PIL import Image, TiffImagePlugin
 
 from vqcodec.picture.depth import Deep, eight_bits
-from vqcodec.picture.failures import Refused, one_line
+from vqcodec.picture.failures import Refused, logged
 from vqcodec.picture.plugins import EXTRA
 
 __all__ = ["Tags", "describe", "open_tiff", "tags_of"]
@@ -104,7 +101,7 @@ def open_tiff(stream: BinaryIO, tags: Tags, max_pixels: int) -> tuple[Image.Imag
     except ImportError as error:
         raise Refused(f"{describe(tags)}, {_READS}; run: {EXTRA}, or convert it first") from error
     try:
-        with _logged() as warnings, tifffile.TiffFile(stream) as file:
+        with logged("tifffile") as warnings, tifffile.TiffFile(stream) as file:
             page = file.pages[0]
             size = f"{page.imagewidth}x{page.imagelength}"
             if page.imagewidth * page.imagelength * max(1, page.imagedepth) > max_pixels:
@@ -126,23 +123,6 @@ def open_tiff(stream: BinaryIO, tags: Tags, max_pixels: int) -> tuple[Image.Imag
     except Exception as error:  # tifffile and its codecs raise almost any type on what they do not know
         detail = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise Refused(f"{describe(tags)}, damaged or not supported ({detail}); convert it first") from error
-
-
-@contextmanager
-def _logged() -> Iterator[list[str]]:
-    """The messages that tifffile logs in the block; Python would print them on standard error."""
-    messages: list[str] = []
-
-    class Handler(logging.Handler):
-        def emit(self, record: logging.LogRecord) -> None:
-            messages.append(one_line(record.getMessage()))
-
-    logger, handler = logging.getLogger("tifffile"), Handler(logging.WARNING)
-    logger.addHandler(handler)
-    try:
-        yield messages
-    finally:
-        logger.removeHandler(handler)
 
 
 def _to_image(samples: NDArray[Any], tags: Tags, page: Any) -> tuple[Image.Image, list[str]]:
