@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import math
 from pathlib import Path
 
 import matplotlib as mpl
@@ -21,43 +20,47 @@ from PIL import Image, ImageDraw, ImageFont
 
 from vqcodec.bench.peers import ModelPeer, Peer, peer
 from vqcodec.model.store import open_model
-from vqcodec.picture.metrics import ms_ssim, psnr
+from vqcodec.picture.measures import MEASURES
+from vqcodec.picture.metrics import psnr
 from vqcodec.picture.picture import Picture
 from vqcodec.picture.read import read_picture
+from vqcodec.picture.ssimulacra2 import ssimulacra2
 from vqcodec.picture.write import to_image
 
 # Colours that are distinguishable with colour blindness (Okabe & Ito 2008).
 STYLES = {
     "photo": ("vqcodec photo", "#0072B2", "o", 2.4),
-    "avif": ("AVIF", "#D55E00", "s", 1.4),
+    "avif": ("AVIF, speed 6", "#D55E00", "s", 1.4),
+    "avif-iq": ("AVIF, speed 4, tune=iq", "#882255", "D", 1.4),
+    "jxl": ("JPEG XL, effort 7", "#CC79A7", "P", 1.4),
+    "heic": ("HEIC", "#E69F00", "X", 1.4),
     "webp": ("WebP", "#009E73", "^", 1.4),
     "jpeg": ("JPEG", "#666666", "v", 1.4),
 }
+PANELS = ("ssimulacra2", "ms_ssim", "psnr")
 CAPTION = 22  # pixels below a crop
 GAP = 6
+COLUMNS = 4  # of crops
 
 
 def curves(source: Path, target: Path) -> None:
-    """Two panels: PSNR and MS-SSIM (dB) over bpp, with a logarithmic bpp axis as in the literature."""
+    """A panel for each of three measures over bpp, with a logarithmic bpp axis as in the literature."""
     means = json.loads(source.read_text())["means"]
     mpl.rcParams.update({"font.family": "sans-serif", "font.size": 10, "svg.hashsalt": "vqcodec"})
-    figure, axes = plt.subplots(1, 2, figsize=(10, 4.2), constrained_layout=True)
-    for name, (label, colour, marker, width) in STYLES.items():
-        points = sorted((row["bpp"], row["psnr"], row["ms_ssim"]) for row in means if row["codec"] == name)
-        if not points:
-            continue
-        rates, quality, similarity = zip(*points, strict=True)
-        decibels = [-10 * math.log10(1 - value) for value in similarity]
-        for axis, values in zip(axes, (quality, decibels), strict=True):
-            axis.plot(rates, values, marker=marker, color=colour, lw=width, ms=4.5, label=label)
-    for axis, title in zip(axes, ("PSNR (dB)", "MS-SSIM (dB: −10 log₁₀(1 − MS-SSIM))"), strict=True):
+    figure, axes = plt.subplots(1, 3, figsize=(13.5, 4.6), constrained_layout=True)
+    for axis, measure in zip(axes, (each for each in MEASURES if each.name in PANELS), strict=True):
+        for name, (label, colour, marker, width) in STYLES.items():
+            points = sorted((row["bpp"], measure.on_axis(row[measure.name])) for row in means if row["codec"] == name)
+            if points:
+                axis.plot(*zip(*points, strict=True), marker=marker, color=colour, lw=width, ms=4.5, label=label)
+        units = {"ms_ssim": " (dB: −10 log₁₀(1 − MS-SSIM))", "psnr": " (dB)"}
         axis.set_xscale("log")
         axis.set_xlim(0.05, 1.5)
         ticks = [0.06, 0.1, 0.2, 0.4, 0.8, 1.5]
         axis.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
         axis.minorticks_off()
         axis.set_xlabel("bits per pixel, mean of the pictures, bytes on disk")
-        axis.set_title(title, loc="left", fontsize=10)
+        axis.set_title(measure.title + units.get(measure.name, ""), loc="left", fontsize=10)
         axis.grid(alpha=0.25)
         axis.spines[["top", "right"]].set_visible(False)
     axes[0].legend(frameon=False)
@@ -76,22 +79,24 @@ def crops(source: Path, target: Path, bpp: float, corner: tuple[int, int], side:
         found = codec.compress_to(picture, size)
         decoded = codec.decompress(found.data)
         tiles.append((caption(label, found.data, picture, decoded), to_image(decoded)))
-    sheet = Image.new("RGB", (len(tiles) * (side + GAP) - GAP, side + CAPTION), "white")
+    rows = -(-len(tiles) // COLUMNS)
+    width, height = side + GAP, side + CAPTION
+    sheet = Image.new("RGB", (COLUMNS * width - GAP, rows * height), "white")
     draw, font = ImageDraw.Draw(sheet), ImageFont.load_default(12)
     for index, (text, image) in enumerate(tiles):
-        left = index * (side + GAP)
+        left, top = index % COLUMNS * width, index // COLUMNS * height
         box = (corner[0], corner[1], corner[0] + side, corner[1] + side)
-        sheet.paste(image.convert("RGB").crop(box), (left, 0))
-        draw.text((left + 2, side + 4), text, fill="black", font=font)
+        sheet.paste(image.convert("RGB").crop(box), (left, top))
+        draw.text((left + 2, top + side + 4), text, fill="black", font=font)
     target.parent.mkdir(parents=True, exist_ok=True)
     sheet.save(target, optimize=True)
 
 
 def caption(label: str, data: bytes, before: Picture, after: Picture) -> str:
-    """A caption: the codec, the rate of its file, and PSNR and MS-SSIM of the whole picture."""
+    """A caption: the codec, the rate of its file, SSIMULACRA2 and PSNR of the whole picture."""
     bpp = 8 * len(data) / (before.height * before.width)
-    quality, similarity = psnr(before.pixels, after.pixels), ms_ssim(before.pixels, after.pixels)
-    return f"{label}: {bpp:.3f} bpp, {quality:.2f} dB, {similarity:.4f}"
+    score, quality = ssimulacra2(before.pixels, after.pixels), psnr(before.pixels, after.pixels)
+    return f"{label}: {bpp:.3f} bpp, {score:.1f}, {quality:.2f} dB"
 
 
 def row(sources: list[Path], height: int, target: Path) -> None:

@@ -63,10 +63,7 @@ def test_no_module_imports_what_reaches_the_network_or_runs_code_from_data(path:
     for name, line in imported(path):
         assert name not in NETWORK, f"{identity(path)}:{line} imports {name}"
         assert name not in CODE_IN_DATA, f"{identity(path)}:{line} imports {name}"
-        # Other codecs for comparison are imported by a name from a table in the same module.
-        assert name != "?" or identity(path) == "bench/peers.py", (
-            f"{identity(path)}:{line} imports what a variable says"
-        )
+        assert name != "?", f"{identity(path)}:{line} imports what a variable says"
 
 
 @pytest.mark.parametrize("path", MODULES, ids=identity)
@@ -85,8 +82,9 @@ def test_no_module_runs_text_or_loads_objects(path: Path) -> None:
 
 def test_dependencies_are_those_that_are_declared() -> None:
     """What the package imports comes with it, with Python, or is named in pyproject.toml."""
-    declared = {"constriction", "numpy", "PIL", "rich", "safetensors", "torch", "typer"}
-    optional = {"pillow_heif", "pillow_jxl", "ray", "tifffile"}  # the extras "bench", "formats" and "ray"
+    declared = {"constriction", "numpy", "PIL", "rich", "safetensors", "scipy", "torch", "typer"}
+    # The extras "bench", "formats" and "ray".
+    optional = {"pillow_heif", "pillow_jxl", "pyjpegli", "pyvips", "ray", "tifffile"}
     found = {name for path in MODULES for name, _ in imported(path)} - set(sys.stdlib_module_names) - {"vqcodec", "?"}
     assert found <= declared | optional
     assert declared <= found
@@ -139,6 +137,7 @@ def test_commands_do_not_touch_the_network(tmp_path: Path) -> None:
         ["verify", "--deep", "a.vq"],
         ["decompress", "a.vq", "-o", "b.png"],
         ["info", "a.vq"],
+        ["compare", "a.png", "a.vq", "--html", "c.html"],
         ["models"],
         ["tokenize", "a.png", "-o", "t.safetensors"],
         ["bench", "a.png", "--jobs", "0", "--codec", "photo", "--codec", "jpeg:50", "--no-cache", "--html", "a.html"],

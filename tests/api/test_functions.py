@@ -22,6 +22,7 @@ from vqcodec.format.container import unpack
 from vqcodec.model import store
 from vqcodec.model.store import DEFAULT_MODEL, Model
 from vqcodec.nn import weights
+from vqcodec.picture.ssimulacra2 import ssimulacra2
 
 
 class Named:
@@ -149,12 +150,35 @@ def test_paths_without_a_sound_file(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "options", [{"quality": 0}, {"quality": 1.5}, {"quality": "1"}, {"effort": 1.0}, {"effort": 9}]
-)
+    "options", [
+        {"quality": 0}, {"quality": 1.5}, {"quality": "1"}, {"effort": 1.0}, {"effort": 9},
+        {"target_ssimulacra2": 100.5}, {"target_ssimulacra2": float("nan")}, {"target_ssimulacra2": "70"},
+        {"target_ssimulacra2": 70, "quality": 1}, {"target_ssimulacra2": 99.9},
+    ],
+)  # fmt: skip
 def test_invalid_options(options: dict[str, object]) -> None:
     with pytest.raises(UsageError):
         vqcodec.encode(synthetic(9, 9), **options)
     assert vqcodec.encode(synthetic(9, 9), quality=np.int64(1)) == vqcodec.encode(synthetic(9, 9), quality=1)
+
+
+# A target
+
+
+def test_a_target_score(fine_model: Model) -> None:
+    picture = synthetic(64, 88)
+    model = vqcodec.open_model(fine_model.path)
+    low, high = (ssimulacra2(picture, model.decode_array(model.encode(picture, quality))) for quality in (1, 3))
+    wanted = np.float32((low + high) / 2)
+    data = model.encode(picture, target_ssimulacra2=wanted)
+    assert wanted <= ssimulacra2(picture, model.decode_array(data)) <= wanted + 0.5
+    assert data == vqcodec.encode(picture, None, fine_model.path, target_ssimulacra2=wanted)
+    (batched,) = vqcodec.encode_batch([picture], None, fine_model.path, target_ssimulacra2=wanted)
+    assert data == batched
+    with pytest.raises(UsageError, match="give quality or target_ssimulacra2, not both"):
+        model.encode(picture, 2, target_ssimulacra2=wanted)
+    with pytest.raises(UsageError, match="defined from 8x8 on"):
+        model.encode(picture[:7], target_ssimulacra2=wanted)
 
 
 # Models

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +16,7 @@ from vqcodec.bench.published import read_published
 from vqcodec.bench.results import Comparison, Published, Row
 from vqcodec.errors import UsageError
 from vqcodec.picture import metrics
+from vqcodec.picture.measures import MEASURES
 
 RATES = (0.1, 0.2, 0.4, 0.8)
 QUALITIES = (26.0, 29.0, 32.0, 35.0)
@@ -29,9 +31,13 @@ def rows(codec: str, factor: float = 1.0, shift: float = 0.0, image: str = "a") 
 
 
 def row(image: str, codec: str, quality: float, bpp: float, psnr: float) -> Row:
-    """A row whose luma PSNR is equal to its PSNR, and whose MS-SSIM is half of that in dB."""
+    """A row of which all measures follow from the PSNR, so that all curves have the same shape.
+
+    SSIMULACRA2 is twice the PSNR, MS-SSIM half of it in dB, Butteraugli falls by 0.1 and 0.2 with each dB.
+    """
     size = {"width": 1, "height": 1, "channels": 1, "bytes": bpp / 8, "bpp": bpp, "naive_ratio": math.nan}
-    fidelity = {"psnr": psnr, "psnr_y": psnr, "ms_ssim": 1 - 10 ** (-psnr / 20)}
+    fidelity = {"psnr": psnr, "psnr_y": psnr, "ms_ssim": 1 - 10 ** (-psnr / 20), "ssimulacra2": 2 * psnr}
+    fidelity |= {"butteraugli_3norm": 10 - 0.1 * psnr, "butteraugli_max": 20 - 0.2 * psnr}
     return Row(image, codec, quality, **size, **fidelity, encode_seconds=1, decode_seconds=1)  # type: ignore[arg-type]
 
 
@@ -41,17 +47,21 @@ def by_psnr(found: list[Comparison]) -> list[Comparison]:
 
 def test_half_the_rate_is_a_bd_rate_of_minus_50_percent() -> None:
     found = compare(rows("webp") + rows("photo", 0.5), [], "webp")
-    assert [(c.codec, c.anchor, c.measure) for c in found] == [
-        ("photo", "webp", measure) for measure in ("psnr", "psnr_y", "ms_ssim")
-    ]
+    assert [(c.codec, c.anchor, c.measure) for c in found] == [("photo", "webp", measure.name) for measure in MEASURES]
+    by_name = {comparison.measure: comparison for comparison in found}
     for comparison in found:
         assert comparison.bd_rate == pytest.approx(-50)
         assert (comparison.pictures, comparison.published, comparison.reason) == (1, False, None)
-    assert found[0].bd_quality == pytest.approx(3)
-    assert (found[0].low, found[0].high, found[0].share) == (26, 35, 1)
-    assert (found[0].low_bpp, found[0].high_bpp) == (0.1, 0.4)
-    assert found[0].rate_share == pytest.approx(0.3 / 0.35)
-    assert found[2].bd_quality == pytest.approx(1.5)  # dB of 1 - MS-SSIM, which is half of the made-up PSNR
+    psnr = by_name["psnr"]
+    assert psnr.bd_quality == pytest.approx(3)
+    assert (psnr.low, psnr.high, psnr.share) == (26, 35, 1)
+    assert (psnr.low_bpp, psnr.high_bpp) == (0.1, 0.4)
+    assert psnr.rate_share == pytest.approx(0.3 / 0.35)
+    assert by_name["ssimulacra2"].bd_quality == pytest.approx(6)
+    assert by_name["ms_ssim"].bd_quality == pytest.approx(1.5)  # dB of 1 - MS-SSIM, which is half of the made-up PSNR
+    butteraugli = by_name["butteraugli_3norm"]
+    assert butteraugli.bd_quality == pytest.approx(0.3)  # higher is better on the axis
+    assert (butteraugli.low, butteraugli.high) == (pytest.approx(-7.4), pytest.approx(-6.5))
 
 
 def test_part_of_an_overlap_is_stated() -> None:
@@ -122,9 +132,16 @@ def test_published_curves_take_part_and_are_marked() -> None:
 
 def test_wins() -> None:
     two = rows("webp")[:1] + rows("webp", image="b")[:1] + rows("photo", 1, 1)[:1] + rows("photo", 1, -3, "b")[:1]
-    assert wins(two, "photo", "webp") == (1, 2, pytest.approx(-1))
-    assert wins(two, "photo", "webp")[2] == -wins(two, "webp", "photo")[2]
-    assert math.isnan(wins(two, "photo", "nobody")[2])
+
+    def by_psnr(row: Row) -> float:
+        return row.psnr
+
+    assert wins(two, "photo", "webp", by_psnr) == (1, 2, pytest.approx(-1))
+    assert wins(two, "photo", "webp", by_psnr).difference == -wins(two, "webp", "photo", by_psnr).difference
+    assert math.isnan(wins(two, "photo", "nobody", by_psnr).difference)
+    equal = [replace(each, psnr=math.inf) for each in two]
+    assert wins(equal, "photo", "webp", by_psnr) == (0, 2, 0.0)
+    assert wins([replace(each, psnr=math.nan) for each in two], "photo", "webp", by_psnr).pictures == 0
 
 
 # Published curves

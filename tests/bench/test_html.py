@@ -19,7 +19,9 @@ import pytest
 from example_results import CODECS, HOSTILE, example
 
 from vqcodec.bench.html import to_html
+from vqcodec.bench.match import Match
 from vqcodec.bench.results import Results, Row
+from vqcodec.picture.measures import MEASURES
 
 VOID = {"meta", "link", "input", "br", "img"}
 
@@ -159,7 +161,9 @@ def test_every_codec_and_every_point_is_there(page: Page) -> None:
     for curve in means["curves"]:
         rates = [point["bpp"] for point in curve["points"]]
         assert rates == sorted(rates)
-    assert [measure["key"] for measure in data["measures"]] == ["psnr", "ms_ssim", "psnr_y"]
+    assert [measure["key"] for measure in data["measures"]] == [measure.name for measure in MEASURES]
+    assert [m["key"] for m in data["measures"] if not m["rising"]] == ["butteraugli_3norm", "butteraugli_max"]
+    assert means["curves"][4]["points"][0]["ssimulacra2"] is None, "published points have PSNR and MS-SSIM only"
 
 
 def rows_of(page: Page, section: str) -> list[list[str]]:
@@ -169,6 +173,8 @@ def rows_of(page: Page, section: str) -> list[list[str]]:
     for element in page.elements[start:]:
         if element.name == "section":
             break
+        if element.name == "caption":
+            rows.append([element.text])
         if element.name == "tr":
             rows.append([])
         if element.name in {"td", "th"}:
@@ -177,22 +183,35 @@ def rows_of(page: Page, section: str) -> list[list[str]]:
 
 
 def test_tables_hold_the_figures(page: Page) -> None:
-    head, *lines = rows_of(page, "means-over-pictures")
-    assert head[:8] == ["codec", "quality", "bytes", "bpp", "bits/dim", "ratio", "gain over naive", "PSNR"]
+    _, head, *lines = rows_of(page, "means-over-pictures")
+    assert head[:8] == ["codec", "quality", "bytes", "bpp", "bits/dim", "ratio", "gain over naive", "SSIMULACRA2"]
+    assert head[8:13] == ["Butteraugli 3-norm", "Butteraugli maximum", "MS-SSIM", "PSNR of luma, dB", "PSNR, dB"]
     assert "peak MiB" not in head, "a column without figures"
     assert len(lines) == sum(map(len, CODECS.values()))
     assert lines[0][:7] == ["photo", "1", "154", "0.200", "0.0667", "120.0", "8.76"]
     assert lines[3][:7] == ["jpeg", "12.5", "230", "0.300", "0.1000", "80.0", "–"]
-    head, *lines = rows_of(page, "bits-at-equal-quality")
-    assert lines[0][:5] == ["photo", "PSNR", "−20.5 %", "28.00 to 33.00 dB", "80 %"]
-    assert lines[1][5] == "−1.40 dB"
-    assert lines[2][2:4] == ["–", ""]
-    assert lines[2][-1] == "one point only"
-    assert rows_of(page, "every-measurement")[1][8] == "∞"
-    assert rows_of(page, "failures")[1] == ["broken.png", "photo", "1", "not a picture: </script><b>"]
-    assert "61.5 of 256 · 40.0 of 64" in rows_of(page, "where-the-bits-go")[1]
-    for name in ("means-over-pictures", "bits-at-equal-quality"):
-        assert all(len(line) == len(rows_of(page, name)[0]) for line in rows_of(page, name))
+    assert rows_of(page, "every-measurement")[2][13] == "∞"
+    assert rows_of(page, "failures")[2] == ["broken.png", "photo", "1", "not a picture: </script><b>"]
+    assert "61.5 of 256 · 40.0 of 64" in rows_of(page, "where-the-bits-go")[2]
+    assert all(len(line) == len(head) for line in lines)
+
+
+def test_there_is_a_table_of_bits_for_every_measure(page: Page) -> None:
+    rows = rows_of(page, "bits-at-equal-quality")
+    starts = [index for index, row in enumerate(rows) if len(row) == 1]
+    parts = {rows[a][0].removeprefix("Bits at equal "): rows[a + 1 : b] for a, b in pairwise([*starts, None])}
+    assert list(parts) == ["SSIMULACRA2", "Butteraugli 3-norm", "MS-SSIM", "PSNR"]
+    for head, *lines in parts.values():
+        assert head[:4] == ["codec", "bits, equal quality", "over", "overlap"]
+        assert all(len(line) == len(head) for line in lines)
+    assert parts["SSIMULACRA2"][1][:5] == ["photo", "−12.5 %", "30.00 to 60.00", "80 %", "+4.25"]
+    assert parts["Butteraugli 3-norm"][1][2] == "1.250 to 3.500", "as distances, not negated"
+    assert parts["Butteraugli 3-norm"][1][4] == "−0.125"
+    assert parts["MS-SSIM"][1][2:5] == ["10.50 to 14.00 dB", "80 %", "+0.50 dB"]
+    assert parts["PSNR"][1][:4] == ["photo", "−20.5 %", "28.00 to 33.00 dB", "80 %"]
+    assert parts["PSNR"][2][4] == "−1.40 dB"
+    assert parts["PSNR"][3][1:3] == ["–", ""]
+    assert parts["PSNR"][3][-1] == "one point only"
 
 
 def test_the_viewer_contains_the_pictures_unchanged(page: Page) -> None:
@@ -207,7 +226,10 @@ def test_the_viewer_contains_the_pictures_unchanged(page: Page) -> None:
             assert kind == "data:image/png;base64"
             assert base64.b64decode(payload) == picture
         assert block["start"] == [1, 2], "photo on the left, the anchor on the right"
-    assert "0.200 bpp" in page.data("picture-0")["sides"][1]["facts"]
+    facts = page.data("picture-0")["sides"][1]["facts"]
+    assert facts[1] == "0.200 bpp"
+    assert [fact.rpartition(" ")[0] for fact in facts[2:5]] == ["SSIMULACRA2", "Butteraugli 3-norm", "MS-SSIM"]
+    assert facts[5].startswith("PSNR ")
 
 
 def test_the_same_results_give_the_same_page(text: str) -> None:
@@ -222,7 +244,9 @@ def test_the_same_results_give_the_same_page(text: str) -> None:
         replace(
             example(), rows=example().rows[:1], means=(replace(example().means[0], psnr=math.inf, ms_ssim=math.nan),)
         ),
-        replace(example(), bd=(), published=(), anatomy=(), environment={}, codecs={}, pictures={}, match=0.5),
+        replace(
+            example(), bd=(), published=(), anatomy=(), environment={}, codecs={}, pictures={}, match=Match("bpp", 0.5)
+        ),
     ],
 )
 def test_a_page_with_little_or_no_data(results: Results) -> None:
@@ -231,6 +255,13 @@ def test_a_page_with_little_or_no_data(results: Results) -> None:
     assert all((link.attributes["href"] or "").removeprefix("#") in ids for link in page.all("a"))
     if results.pictures:
         assert page.data("pictures-data")
+
+
+def test_a_target_is_named() -> None:
+    assert "Every file was encoded for 0.3 bpp." in to_html(replace(example(), match=Match("bpp", 0.3)))
+    page = to_html(replace(example(), match=Match("ssimulacra2", 70)))
+    assert "Every file was encoded for SSIMULACRA2 70." in page
+    assert "each at SSIMULACRA2 70 or as near as it can" in page
 
 
 # Linear RGB as seen with one type of cone missing (Machado, Oliveira and Fernandes 2009, severity 1).

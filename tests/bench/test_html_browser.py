@@ -10,10 +10,15 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+from conftest import synthetic
 from example_results import CODECS, HOSTILE, example
 
+from vqcodec.bench import compare_html
+from vqcodec.bench.compare import Input, compare
 from vqcodec.bench.html import to_html
+from vqcodec.picture.picture import Picture
 
 pytest.importorskip("selenium")
 from selenium import webdriver
@@ -119,6 +124,7 @@ def browser(chromium: Browser) -> Iterator[Browser]:
 
 
 def test_curves_are_drawn(browser: Browser) -> None:
+    browser.choose("measure", "psnr")
     assert len(browser.all("#chart path.curve")) == len(CODECS) + 2
     assert len(browser.all("#chart .point")) == POINTS + 3  # the last ones are published
     (dashed,) = {line.value_of_css_property("stroke-dasharray") for line in browser.all("#chart .published path.curve")}
@@ -135,7 +141,9 @@ def test_the_legend_hides_and_shows_a_curve(browser: Browser) -> None:
         assert button.get_attribute("aria-pressed") == pressed
         names = [group.get_attribute("data-codec") for group in browser.all("#chart .series")]
         assert ("jpeg" in names) == (pressed == "true")
+    browser.choose("measure", "psnr")
     hide = [button for button in browser.all(".group button") if button.text == "Hide all"]
+    assert len(hide) == 2
     for button in hide:
         button.click()
     assert browser.all("#chart path.curve") == []
@@ -143,6 +151,7 @@ def test_the_legend_hides_and_shows_a_curve(browser: Browser) -> None:
 
 
 def test_a_point_shows_its_figures_by_mouse_and_keys(browser: Browser) -> None:
+    browser.choose("measure", "psnr")
     tip = browser.one("#tip")
     assert not tip.is_displayed()
     browser.see("#chart")
@@ -174,11 +183,14 @@ def test_axes_and_measures_can_be_chosen(browser: Browser) -> None:
 
     seen = [places()]
     assert not browser.one("#similarity-field").is_displayed()
+    assert "SSIMULACRA2" in browser.one("#chart svg").text
     for group, value, title in (
-        ("scale", "linear", "PSNR, dB"),
+        ("scale", "linear", "SSIMULACRA2"),
+        ("measure", "psnr", "PSNR, dB"),
         ("measure", "ms_ssim", "MS-SSIM, dB"),
         ("similarity", "raw", "MS-SSIM"),
-        ("measure", "psnr_y", "PSNR-Y, dB"),
+        ("measure", "psnr_y", "PSNR of luma, dB"),
+        ("measure", "butteraugli_max", "Butteraugli maximum, axis reversed: lower is better"),
     ):
         browser.choose(group, value)
         assert places() not in seen
@@ -187,6 +199,27 @@ def test_axes_and_measures_can_be_chosen(browser: Browser) -> None:
     browser.choose("measure", "psnr")
     browser.one("#scope").send_keys(HOSTILE[:4])
     assert len(browser.all("#chart path.curve")) == len(CODECS), "one picture: no published means"
+
+
+@pytest.mark.parametrize("measure", ["ssimulacra2", "butteraugli_3norm"])
+def test_up_is_better_by_every_measure(browser: Browser, measure: str) -> None:
+    browser.choose("measure", measure)
+    points = browser.all("#chart .series[data-codec=photo] .point")
+    heights = [float((point.get_attribute("transform") or "").split(")")[0].split()[1]) for point in points]
+    assert heights == sorted(heights, reverse=True), "a better picture is drawn further up"
+    assert len(set(heights)) == 3
+
+
+def test_the_legend_has_the_curves_of_the_measure(browser: Browser) -> None:
+    def offered() -> list[str]:
+        return [b.text for b in browser.all(".legend > button") if b.is_displayed()]
+
+    assert offered() == list(CODECS)
+    assert not browser.one("#legend-published").is_displayed()
+    browser.choose("measure", "ms_ssim")
+    assert offered() == [*CODECS, "webp (published)"]
+    browser.choose("measure", "psnr")
+    assert offered() == [*CODECS, "Far <b>better", "webp (published)"]
 
 
 def test_tables_sort_by_mouse_and_keys(browser: Browser) -> None:
@@ -373,12 +406,29 @@ def test_dark_mode(browser: Browser) -> None:
         assert brightness(text, "color") - brightness(ground, "background-color") > 120, name
 
 
+def test_the_page_of_compare(browser: Browser, tmp_path: Path) -> None:
+    pixels = synthetic(64, 96)
+    clear = Picture(255 - pixels, "RGB", np.full((64, 96), 90, np.uint8))
+    page = tmp_path / "compare.html"
+    for after, scenes in ((Picture(255 - pixels, "RGB"), 1), (clear, 2)):
+        found = compare(Input("a.png", "PNG", 10, Picture(pixels, "RGB")), Input("b.vq", "VQ", 5, after))
+        page.write_text(compare_html.to_html(found), encoding="utf-8")
+        browser.driver.get(page.as_uri())
+        assert browser.one("#picture-field").is_displayed() == (scenes == 2)
+        assert [element.text.splitlines()[0] for element in browser.all(".facts > div")] == ["A: a.png", "B: b.vq"]
+        assert "PSNR of luma" in browser.one("#facts-right").text
+        image = browser.one("#pane-right img")
+        assert browser.run("return arguments[0].decode().then(() => arguments[0].naturalWidth)", image) == 96
+        browser.see("#handle").click()
+        browser.keys(Keys.HOME)
+        assert browser.split() == 0
+
+
 def test_the_page_works_without_pictures_or_curves(browser: Browser, tmp_path: Path) -> None:
     from vqcodec.bench.results import Results, Row
 
     page = tmp_path / "empty.html"
     page.write_text(to_html(Results((Row("a.png", "photo", 1, error="broken"),), ())), encoding="utf-8")
     browser.driver.get(page.as_uri())
-    assert not browser.one("#curves").is_displayed()
-    assert not browser.one("#viewer").is_displayed()
+    assert browser.all("#curves, #viewer") == []
     assert browser.one("#failures td:last-child").text == "broken"

@@ -15,12 +15,14 @@ import pytest
 from PIL import Image
 from stand_in import FakeCodec, fake_model, png
 
-from vqcodec.bench import report, tables
+from vqcodec.bench import documents, report
 from vqcodec.bench.html import to_html
+from vqcodec.bench.match import Match
 from vqcodec.bench.means import mean
 from vqcodec.bench.measure import measure
 from vqcodec.bench.peers import Encoded, PillowPeer, peer
 from vqcodec.bench.results import Anatomy, Codebook, Comparison, Published, Results, Row
+from vqcodec.bench.table import two_digits
 from vqcodec.errors import VqError
 from vqcodec.picture.picture import Picture
 from vqcodec.picture.read import read_picture
@@ -42,6 +44,9 @@ class FakePeer:
 
     def compress_to(self, picture: Picture, size: float) -> Encoded:
         return Encoded(self.codec.compress(picture, 1), 1, f"{size:g} bytes wanted")
+
+    def compress_for(self, picture: Picture, match: Match) -> Encoded:
+        return Encoded(self.codec.compress(picture, 2), 2, f"{match} wanted")
 
     def decompress(self, data: bytes) -> Picture:
         return self.change(self.codec.decompress(data))
@@ -75,8 +80,12 @@ def test_the_figures_are_those_of_the_file(fake: FakePeer, tmp_path: Path) -> No
 
 
 def test_a_wanted_size_instead_of_a_quality(fake: FakePeer, tmp_path: Path) -> None:
-    row, _ = measure(fake, read_picture(png(tmp_path / "a.png")), 3, tmp_path / "kept.vq", size=500)
+    picture = read_picture(png(tmp_path / "a.png"))
+    match = Match("bpp", 8 * 500 / (picture.height * picture.width))
+    row, _ = measure(fake, picture, 3, tmp_path / "kept.vq", match)
     assert (row.quality, row.note) == (1, "500 bytes wanted")
+    row, _ = measure(fake, picture, 3, tmp_path / "kept.vq", Match("psnr", 20))
+    assert (row.quality, row.note) == (2, "PSNR 20 dB wanted")
 
 
 def test_a_grey_picture_has_one_channel(fake: FakePeer, tmp_path: Path) -> None:
@@ -171,7 +180,7 @@ def test_json_is_json() -> None:
     def refuse(constant: str) -> None:
         raise AssertionError(f"{constant} is not JSON")
 
-    found = json.loads(tables.to_json(RESULTS), parse_constant=refuse)
+    found = json.loads(documents.to_json(RESULTS), parse_constant=refuse)
     assert set(found) == {
         "rows", "means", "bd", "published", "anatomy", "environment", "codecs", "anchor", "match"
     }  # fmt: skip
@@ -185,7 +194,7 @@ def test_json_is_json() -> None:
 
 
 def test_csv() -> None:
-    lines = list(csv.DictReader(io.StringIO(tables.to_csv(RESULTS))))
+    lines = list(csv.DictReader(io.StringIO(documents.to_csv(RESULTS))))
     assert [line["image"] for line in lines] == ["a", "b", "c", "a", "mean of 2", "mean of 1"]
     assert lines[0]["bpp"] == "8.0"
     assert (lines[2]["error"], lines[2]["bpp"]) == ("broken", "")
@@ -207,8 +216,8 @@ def test_the_tables() -> None:
         "35.00",
         "0.8000",
         "-10.5 %",
-        "+0.50 dB",
-        "50%",
+        "+0.50",
+        "29.0 to 31.0 (50%)",
         "nothing in common",
     ):
         assert cell in text
@@ -226,14 +235,14 @@ def test_the_table_picture_by_picture() -> None:
         for line in printed(replace(RESULTS, bd=(single, NO_OVERLAP))).split("picture by picture")[1].splitlines()
         if line.split()[:1] == ["photo"]
     ][:1]
-    assert line.split() == ["photo", "-7.2", "%", "2", "of", "3", "-", "-", "-", "-"]
+    assert line.split() == ["photo", "-", "-7.2", "%,", "2", "of", "3"]  # by MS-SSIM and by PSNR
     assert "2 of 3" in to_html(replace(RESULTS, bd=(single,)))
 
 
 def test_no_cell_of_a_table_is_cut() -> None:
     name = "[bold]a rather long name of a picture.png"
     rows = (replace(ROWS[0], image=name), ROWS[2])
-    text = printed(replace(RESULTS, rows=rows, match=8.0, anchor="photo", bd=()))
+    text = printed(replace(RESULTS, rows=rows, match=Match("bpp", 8.0), anchor="photo", bd=()))
     line = next(line for line in text.splitlines() if name in line)
     for cell in ("photo", "8.000", "30.00", "0.9000"):
         assert cell in line
@@ -257,7 +266,7 @@ def test_no_table_is_cut_in_a_terminal_without_a_width(monkeypatch: pytest.Monke
     ],
 )  # fmt: skip
 def test_small_figures_have_digits(value: float, text: str) -> None:
-    assert tables.two_digits(value) == text
+    assert two_digits(value) == text
 
 
 def test_slow_codecs_have_a_speed() -> None:
@@ -271,7 +280,13 @@ def test_slow_codecs_have_a_speed() -> None:
 def test_matched_results_count_wins() -> None:
     better = [replace(r, codec="other", psnr=r.psnr + 1) for r in ROWS[:2]]
     results = replace(
-        RESULTS, rows=(*ROWS[:2], *better), match=8.0, anchor="photo", codecs={"photo": "", "other": ""}, bd=()
+        RESULTS,
+        rows=(*ROWS[:2], *better),
+        match=Match("bpp", 8.0),
+        anchor="photo",
+        codecs={"photo": "", "other": ""},
+        bd=(),
     )
     line = next(line for line in printed(results).splitlines() if "2 of 2" in line)
-    assert line.split() == ["other", "2", "of", "2", "+1.00"]
+    # By MS-SSIM, by luma PSNR, which are the same, and by PSNR.
+    assert line.split() == ["other", *["0", "of", "2", "+0.00"] * 2, "2", "of", "2", "+1.00"]

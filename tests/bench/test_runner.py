@@ -24,14 +24,18 @@ from vqcodec.bench import cache as caches
 from vqcodec.bench.anatomy import dissect, entropy_bits, mean_anatomy
 from vqcodec.bench.cache import Cache, default_folder, digest, versions
 from vqcodec.bench.lineup import Wanted, line_up
+from vqcodec.bench.match import Match, read_match
 from vqcodec.bench.peers import peer
+from vqcodec.bench.report import print_results
 from vqcodec.bench.results import Results, Row
 from vqcodec.bench.study import Options, study
 from vqcodec.bench.worker import _Worker
 from vqcodec.codec.codec import Codec
+from vqcodec.errors import UsageError
 from vqcodec.files.pool import Lost, in_processes
 from vqcodec.format.container import read_header
 from vqcodec.model.store import Model
+from vqcodec.picture.metrics import psnr
 from vqcodec.picture.picture import Picture
 from vqcodec.picture.read import read_picture
 
@@ -57,6 +61,12 @@ def pictures(tmp_path: Path) -> list[Path]:
 def run(pictures: list[Path], wanted: Wanted, options: Options, told: list[float] | None = None) -> Results:
     contenders, _ = line_up(wanted, matching=options.match is not None)
     return study(contenders, pictures, options, (), None if told is None else told.append)
+
+
+def printed(results: Results) -> str:
+    stream = io.StringIO()
+    print_results(results, stream)
+    return stream.getvalue()
 
 
 def names(results: Results) -> list[tuple[str, str, float, bool]]:
@@ -170,7 +180,7 @@ def test_a_run_works_without_a_cache_folder(
 
 def test_matched_sizes(pictures: list[Path], patch_model: Model) -> None:
     wanted = Wanted(codecs=["webp", "jpeg"])
-    results = run(pictures, wanted, Options(jobs=0, match=2.0))
+    results = run(pictures, wanted, Options(jobs=0, match=Match("bpp", 2.0)))
     good = [row for row in results.rows if row.error is None]
     assert [(row.codec, row.image) for row in good] == [
         (codec, image) for codec in ("webp", "jpeg") for image in ("a.png", "c.png")
@@ -178,8 +188,49 @@ def test_matched_sizes(pictures: list[Path], patch_model: Model) -> None:
     assert all(abs(row.bpp / 2.0 - 1) <= 0.02 for row in good)
     assert [row.image for row in results.means] == ["mean of 2"] * 2
     assert results.bd == ()
-    tiny = run(pictures[:1], wanted, Options(jobs=0, match=0.01))
+    tiny = run(pictures[:1], wanted, Options(jobs=0, match=Match("bpp", 0.01)))
     assert "cannot be met" in str(tiny.rows[0].error)
+
+
+@pytest.mark.parametrize(("text", "figure"), [("ssimulacra2=-20", "ssimulacra2"), ("psnr=29", "psnr")])
+def test_matched_quality(pictures: list[Path], patch_model: Model, text: str, figure: str) -> None:
+    match = read_match(text)
+    results = run(pictures, Wanted(codecs=["webp", "jpeg"]), Options(jobs=0, match=match, anchor="webp"))
+    good = [row for row in results.rows if row.error is None]
+    assert len(good) == 4
+    for row in good:
+        assert match.value <= getattr(row, figure) <= match.value + 6
+    assert [str(match), match.by_rate] == [{"ssimulacra2": "SSIMULACRA2 -20", "psnr": "PSNR 29 dB"}[figure], False]
+    assert results.bd == ()
+    lines = printed(results).split("on how many pictures better")[1]
+    assert "of 2" in lines
+    assert "%" in lines
+    best = run(pictures[:1], Wanted(codecs=["jpeg"]), Options(jobs=0, match=read_match("psnr=90")))
+    assert "PSNR 90 dB cannot be met: jpeg reaches" in str(best.rows[0].error)
+
+
+def test_a_model_is_matched_by_quality(pictures: list[Path], patch_model: Model) -> None:
+    codec = Codec(patch_model)
+    picture = read_picture(pictures[0])
+    wanted = psnr(codec.decompress(codec.compress(picture, 1)).pixels, picture.pixels)
+    match = Match("psnr", wanted - 0.01)
+    [row] = run(pictures[:1], Wanted(codecs=[str(patch_model.path)]), Options(jobs=0, match=match)).rows
+    assert row.error is None
+    assert row.psnr >= match.value
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("0", "bits per pixel must be above 0"), ("1000", "below 1000"), ("x", "'x' is not a number"),
+        ("vmaf=90", "use a rate such as 0.3"), ("ssimulacra2=100", "below 100"), ("psnr=", "'' is not a number"),
+        ("psnr=nan", "PSNR must be above 0"),
+    ],
+)  # fmt: skip
+def test_targets_that_are_none(text: str, message: str) -> None:
+    with pytest.raises(UsageError, match=message):
+        read_match(text)
+    assert read_match("0.3") == read_match(" bpp=0.3") == Match("bpp", 0.3)
 
 
 def pixels(data: bytes) -> NDArray[np.uint8]:

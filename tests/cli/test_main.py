@@ -290,7 +290,7 @@ def test_json_of_several_files(run: Run) -> None:
     assert result.code == 1
     assert set(first) == {
         "input", "output", "output_bytes", "bytes", "width", "height", "bpp", "bits_per_dim", "ratio", "quality",
-        "model", "digest", "seconds", "notices", "damage", "psnr",
+        "model", "digest", "seconds", "notices", "damage", "psnr", "ssimulacra2",
     }  # fmt: skip
     assert first["bytes"] == Path("out/a.vq").stat().st_size
     assert (first["model"], first["quality"], first["notices"]) == ("photo", 3, [])
@@ -413,6 +413,7 @@ def test_a_model_in_a_folder(run: Run) -> None:
         ["--effort", "4"], ["--effort", "-1"], ["--effort", "most"],
         ["--target-bpp", "0"], ["--target-bpp", "nan"], ["--target-psnr", "-30"], ["--target-psnr", "inf"],
         ["--target-size", "0"], ["--target-size", "5 apples"], ["--target-psnr", "91"],
+        ["--target-ssimulacra2", "101"], ["--target-ssimulacra2", "nan"], ["--target-ssimulacra2", "high"],
     ],
 )  # fmt: skip
 def test_usage_errors(run: Run, arguments: list[str]) -> None:
@@ -468,14 +469,18 @@ def test_the_usage_of_inspect(run: Run) -> None:
 
 # Effort and targets
 
-QUALITY_OR_TARGET = [["-q", "2"], ["--target-bpp", "0.5"], ["--target-size", "9k"], ["--target-psnr", "30"]]
+QUALITY_OR_TARGET = [
+    ["-q", "2"], ["--target-bpp", "0.5"], ["--target-size", "9k"], ["--target-psnr", "30"],
+    ["--target-ssimulacra2", "70"],
+]  # fmt: skip
 
 
 @pytest.mark.parametrize(("first", "second"), list(itertools.combinations(QUALITY_OR_TARGET, 2)))
 def test_a_quality_and_the_targets_exclude_one_another(run: Run, first: list[str], second: list[str]) -> None:
     result = run("compress", png("a.png"), png("b.png"), *second, *first)
     assert (result.code, result.out) == (2, "")
-    assert result.err == "vqcodec: error: give one of -q, --target-bpp, --target-size and --target-psnr\n"
+    targets = "--target-bpp, --target-size, --target-psnr and --target-ssimulacra2"
+    assert result.err == f"vqcodec: error: give one of -q, {targets}\n"
     assert sorted(os.listdir()) == ["a.png", "b.png"]
 
 
@@ -483,6 +488,15 @@ def test_a_quality_and_the_targets_exclude_one_another(run: Run, first: list[str
 def test_an_invalid_target_is_one_error_for_all_pictures(run: Run, target: str) -> None:
     result = run("compress", png("a.png"), png("b.png"), target, "0")
     assert (result.code, result.err.count("\n"), sorted(os.listdir())) == (2, 1, ["a.png", "b.png"])
+
+
+def test_a_score_above_100_is_one_error_that_says_what_is_usual(run: Run) -> None:
+    result = run("compress", png("a.png"), png("b.png"), "--target-ssimulacra2", "120")
+    assert (result.code, sorted(os.listdir())) == (2, ["a.png", "b.png"])
+    assert result.err == (
+        "vqcodec: error: SSIMULACRA2 is a number of at most 100, not 120; usual values are 30 (low quality), "
+        "50 (medium), 70 (high) and 90 (visually lossless)\n"
+    )
 
 
 def head(name: str) -> dict[str, Any]:
@@ -508,6 +522,8 @@ def test_a_target_is_for_each_of_several_pictures(run: Run) -> None:
         (["--target-bpp", "0.5"], "bytes", (24 * 16 / 16, 100 * 50 / 16)),
         (["--target-size", "2 KiB"], "bytes", (2048, 2048)),
         (["--target-psnr", "31.5"], "psnr", (31.5, 31.5)),
+        (["--target-ssimulacra2", "70"], "ssimulacra2", (70, 70)),
+        (["--target-ssimulacra2", "-2.5"], "ssimulacra2", (-2.5, -2.5)),
     ):
         assert run("compress", "a.png", "b.png", "-o", "out", "--force", *target).code == 0
         for name, value in zip("ab", values, strict=True):
@@ -538,6 +554,18 @@ def test_the_line_of_a_file_with_a_target(run: Run) -> None:
     size = Path("a.vq").stat().st_size
     figures = f"a.png -> a.vq  {size:,} bytes  {size / 1250:.2f} bpp  {30000 / size:.1f}x  q1  PSNR "
     assert result.out.startswith(figures)
+
+
+def test_the_score_is_told_if_it_is_the_target(run: Run) -> None:
+    command = ["compress", png("a.png", (100, 100)), png("b.png", (50, 50)), "--force", "--target-ssimulacra2", "70"]
+    result = run(*command)
+    assert re.search(r"^a\.png -> a\.vq  .*  q1  SSIMULACRA2 70\.25  PSNR \d\d\.\d\d dB$", result.out, re.MULTILINE)
+    assert re.search(r", mean SSIMULACRA2 70\.25, mean PSNR \d\d\.\d\d dB\n", result.err)
+    records = json.loads(run(*command, "-o", "out", "--json", "--manifest", "m.jsonl").out)
+    assert [record["ssimulacra2"] for record in records] == [70.25, 70.25]
+    assert [json.loads(line)["ssimulacra2"] for line in Path("m.jsonl").read_text().splitlines()] == [70.25, 70.25]
+    result = run("compress", "a.png", "--force", "--target-psnr", "30", "--json")
+    assert json.loads(result.out)[0]["ssimulacra2"] is None
 
 
 @pytest.mark.parametrize(

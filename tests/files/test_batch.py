@@ -161,7 +161,10 @@ def test_existing_results_and_a_manifest(fake: Run) -> None:
 def test_a_manifest_of_an_earlier_version_is_read(fake: Run) -> None:
     """Lines without the fields that were added later, and with the same digest of the options."""
     fake(*KEPT)
-    older = [{key: value for key, value in line.items() if key not in ("output_bytes", "psnr")} for line in lines()]
+    older = [
+        {key: value for key, value in line.items() if key not in ("output_bytes", "psnr", "ssimulacra2")}
+        for line in lines()
+    ]
     assert {line["options"] for line in older} == {"c3e75b26e380ae5b"}
     Path("m.jsonl").write_text("".join(json.dumps(line) + "\n" for line in older))
     assert counts(fake(*KEPT)) == "0 done, 3 skipped, 0 failed"
@@ -271,6 +274,7 @@ def foreign_output() -> None:
         (no_change, ["--effort", "1"], "0 done, 3 skipped, 0 failed"),  # also the default
         (no_change, ["--effort", "2"], "3 done, 0 skipped, 0 failed"),
         (no_change, ["--target-size", "50k"], "3 done, 0 skipped, 0 failed"),
+        (no_change, ["--target-ssimulacra2", "50"], "3 done, 0 skipped, 0 failed"),
         (no_change, ["--model", "paper"], "3 done, 0 skipped, 0 failed"),
         (no_change, ["--keep-metadata"], "3 done, 0 skipped, 0 failed"),
         (no_change, ["--keep-hidden-colours"], "3 done, 0 skipped, 0 failed"),

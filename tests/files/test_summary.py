@@ -34,6 +34,14 @@ def test_totals() -> None:
     )
 
 
+def test_the_mean_score_is_that_of_the_pictures_with_that_target() -> None:
+    totals = Totals()
+    totals.add(outcome(3000, 1000, 30.0))
+    for score in (70.0, 71.5):
+        totals.add(Outcome(dataclasses.replace(RECORD, ssimulacra2=score), seen=(3000, 1), size=1000))
+    assert totals.line().endswith("(3.0x smaller), mean SSIMULACRA2 70.75, mean PSNR 30.00 dB")
+
+
 def test_results_that_are_larger() -> None:
     totals = Totals()
     totals.add(outcome(1000, 2500))

@@ -23,7 +23,7 @@ LAMBDAS = (60.0, 25.0, 12.0, 4.0)
 
 
 def config() -> ModelConfig:
-    vqvae = dataclasses.replace(PATCH.vqvae, lambdas=LAMBDAS)
+    vqvae = dataclasses.replace(PATCH.vqvae, lambdas=LAMBDAS, structure=(0.1, 0.2, 0.3, 0.4))
     return dataclasses.replace(PATCH, vqvae=vqvae, default_quality=3)
 
 
@@ -37,6 +37,7 @@ def test_remaining_qualities_do_not_change(whole: Model, tmp_path: Path, wanted:
     prior = load_file(whole.path / "prior.safetensors")
     kept = save_model(tmp_path / "kept", *keep_qualities(whole.config, open_network(whole), prior, wanted))
     assert kept.config.vqvae.lambdas == tuple(LAMBDAS[quality - 1] for quality in wanted)
+    assert kept.config.vqvae.structure == tuple(quality / 10 for quality in wanted)
     assert wanted[kept.config.default_quality - 1] == 3
     assert kept.size < whole.size or len(wanted) == 4
     before, after, source = Codec(whole), Codec(kept), Picture(synthetic(60, 70), "RGB")
@@ -71,7 +72,7 @@ def test_qualities_correspond_in_proportion() -> None:
 
 def test_a_network_to_begin_with_may_have_other_qualities(whole: Model) -> None:
     before = open_network(whole)
-    config = dataclasses.replace(whole.config.vqvae, lambdas=(60.0, 40.0, 25.0, 12.0, 6.0, 4.0))
+    config = dataclasses.replace(whole.config.vqvae, lambdas=(60.0, 40.0, 25.0, 12.0, 6.0, 4.0), structure=())
     rows = in_proportion(6, 4)
     found = at_qualities(before, config, rows)
     for quality, row in enumerate(rows):

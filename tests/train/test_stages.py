@@ -24,6 +24,7 @@ from vqcodec.errors import ModelError, UsageError
 from vqcodec.model.config import ModelConfig
 from vqcodec.model.store import open_model
 from vqcodec.nn import codebooks
+from vqcodec.nn.distortion import STRUCTURE, ms_ssim
 from vqcodec.nn.precision import autocast
 from vqcodec.nn.vqvae import VQVAE
 from vqcodec.nn.weights import open_network
@@ -440,6 +441,31 @@ def test_the_loss_of_the_paper(tmp_path: Path, data: list[Path]) -> None:
     reconstruction = (output.reconstruction - x).square().mean() / stage.variance
     latent = (quantized.codebook_loss + 0.25 * quantized.commitment_loss).mean() / vqvae.latent_dim
     assert loss.item() == pytest.approx((reconstruction + latent).item(), rel=1e-4)
+
+
+def test_the_loss_with_structure(tmp_path: Path, data: list[Path]) -> None:
+    """At the quality with a structural term the loss is mixed; at the other one it is the squared error."""
+    mixed = dataclasses.replace(PATCH.vqvae, structure=(0.0, 0.75), commitment=0.0)
+    training, validation = load_pictures(data, CROP)
+    losses = []
+    for config in (mixed, dataclasses.replace(mixed, structure=())):
+        settings = vqvae_module.VQVAETraining(config, Schedule(steps=1), batch=4, crop=CROP)
+        torch.manual_seed(0)
+        stage = vqvae_module.VQVAEStage(settings, training, validation)
+        stage.network.eval()
+        losses.append(stage.loss(0, 0.0)[0].item())
+    quality = torch.from_numpy(np.random.default_rng([1, 1]).integers(2, size=4))
+    x = training.crops(4, CROP, [1, 1]).float() / 255
+    with torch.no_grad(), autocast(stage.device):
+        y = stage.network(x, quality).reconstruction.float()
+    error = (y - x).square().mean((1, 2, 3))
+    weight = stage.network.quantizer.lambdas[quality].rsqrt()
+    share = torch.tensor([0.0, 0.75])[quality]
+    change = (weight * share * (STRUCTURE * (1 - ms_ssim(y, x)) - error)).mean()
+    assert share.unique().numel() == 2
+    assert losses[0] - losses[1] == pytest.approx(change.item(), rel=2e-2)
+    with pytest.raises(UsageError, match="too small for structure"):
+        vqvae_module.VQVAEStage(dataclasses.replace(settings, config=mixed, crop=8), training, validation)
 
 
 def prior_stage(exact_from: float) -> PriorStage:

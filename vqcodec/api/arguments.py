@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import operator
 import os
+from numbers import Real
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
     Source = Image | Samples | str | os.PathLike[str]  # what can be encoded
     File = bytes | str | os.PathLike[str]  # what can be decoded
 
-__all__ = ["as_int", "bytes_of", "to_picture"]
+__all__ = ["as_float", "as_int", "bytes_of", "to_picture"]
 
 
 def bytes_of(data: File) -> bytes:
@@ -67,3 +68,10 @@ def as_int(number: Any) -> Any:
         return number if number is None else operator.index(number)
     except TypeError:
         raise UsageError(f"quality and effort must be whole numbers, not {number!r}") from None
+
+
+def as_float(number: Any) -> float | None:
+    """A target as a float; None stays None. Raises `UsageError` for other values, such as "70"."""
+    if number is not None and not isinstance(number, Real):
+        raise UsageError(f"a target must be a number, not {number!r}")
+    return None if number is None else float(number)

@@ -13,7 +13,7 @@ from pathlib import Path
 from threading import Lock
 from typing import TYPE_CHECKING, TypeVar
 
-from vqcodec.api.arguments import as_int, bytes_of, to_picture
+from vqcodec.api.arguments import as_float, as_int, bytes_of, to_picture
 from vqcodec.errors import UsageError
 from vqcodec.limits import DEFAULT_LIMITS, Limits
 
@@ -71,6 +71,7 @@ class OpenModel:
         image: Source,
         quality: int | None = None,
         *,
+        target_ssimulacra2: float | None = None,
         effort: int | None = None,
         keep_metadata: bool = False,
         keep_location: bool = False,
@@ -81,7 +82,10 @@ class OpenModel:
         from vqcodec.picture.metadata import Keep
 
         keep = Keep(keep_metadata, keep_location, keep_hidden_colours)
-        options = EncodeOptions(as_int(quality), as_int(effort), keep=keep)
+        if quality is not None and target_ssimulacra2 is not None:
+            raise UsageError("give quality or target_ssimulacra2, not both")
+        score = as_float(target_ssimulacra2)
+        options = EncodeOptions(as_int(quality), as_int(effort), ssimulacra2=score, keep=keep)
         return compress(self._codec, to_picture(image, keep, self._codec.limits), options).data
 
     def decode(self, data: File) -> Image:
@@ -99,6 +103,7 @@ class OpenModel:
         images: Iterable[Source],
         quality: int | None = None,
         *,
+        target_ssimulacra2: float | None = None,
         effort: int | None = None,
         keep_metadata: bool = False,
         keep_location: bool = False,
@@ -111,6 +116,7 @@ class OpenModel:
             return self.encode(
                 image,
                 quality,
+                target_ssimulacra2=target_ssimulacra2,
                 effort=effort,
                 keep_metadata=keep_metadata,
                 keep_location=keep_location,
@@ -140,6 +146,7 @@ def encode(
     quality: int | None = None,
     model: str | Path = "photo",
     *,
+    target_ssimulacra2: float | None = None,
     effort: int | None = None,
     keep_metadata: bool = False,
     keep_location: bool = False,
@@ -149,6 +156,9 @@ def encode(
 
     A picture file is given by its path, as `str` or `os.PathLike`; its first frame is taken.
     `quality` counts from 1 (smallest file); None is the model's default. `model` is a model's name or its folder.
+    `target_ssimulacra2` instead of `quality` gives the smallest file with at least this SSIMULACRA2, by several
+    encodings: 30 is low quality, 50 medium, 70 high, 90 visually lossless. It is an error if the model does not reach
+    it for the picture, or if a side of the picture is shorter than 8 pixels.
     `effort`, 0 to 3, is how long the encoder searches for codes with better rate-distortion cost; None is the default,
     the same as on the command line. `keep_metadata` keeps EXIF, XMP and the colour profile, but the GPS location only
     with `keep_location`. Colours under full transparency are replaced by the visible ones nearby, unless
@@ -157,6 +167,7 @@ def encode(
     return _shared_model(model).encode(
         image,
         quality,
+        target_ssimulacra2=target_ssimulacra2,
         effort=effort,
         keep_metadata=keep_metadata,
         keep_location=keep_location,
@@ -189,6 +200,7 @@ def encode_batch(
     quality: int | None = None,
     model: str | Path = "photo",
     *,
+    target_ssimulacra2: float | None = None,
     effort: int | None = None,
     keep_metadata: bool = False,
     keep_location: bool = False,
@@ -203,6 +215,7 @@ def encode_batch(
     return _shared_model(model).encode_batch(
         images,
         quality,
+        target_ssimulacra2=target_ssimulacra2,
         effort=effort,
         keep_metadata=keep_metadata,
         keep_location=keep_location,

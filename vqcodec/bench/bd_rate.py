@@ -84,45 +84,7 @@ def _mean_gap(a: tuple[Plane, Plane], b: tuple[Plane, Plane]) -> float:
 
 
 def _area(x: Plane, y: Plane, low: float, high: float) -> float:
-    """Integral of the monotone cubic through the points from low to high. Simpson's rule is exact for cubic pieces."""
-    slopes = _slopes(x, y)
-    knots = np.concatenate([[low], x[(x > low) & (x < high)], [high]])
-    left, right = knots[:-1], knots[1:]
-    piece = np.clip(np.searchsorted(x, (left + right) / 2) - 1, 0, len(x) - 2)
-    start, middle, end = (_hermite(x, y, slopes, piece, at) for at in (left, (left + right) / 2, right))
-    return float(np.sum((right - left) / 6 * (start + 4 * middle + end)))
+    """Integral from low to high of the monotone cubic through the points."""
+    from scipy.interpolate import PchipInterpolator
 
-
-def _hermite(x: Plane, y: Plane, slopes: Plane, piece: NDArray[np.intp], at: Plane) -> Plane:
-    """Values at `at` of the cubic Hermite pieces with the indices `piece`."""
-    width = x[piece + 1] - x[piece]
-    t = (at - x[piece]) / width
-    value = (1 + 2 * t) * (1 - t) ** 2 * y[piece] + t**2 * (3 - 2 * t) * y[piece + 1]
-    tangent = t * (1 - t) ** 2 * slopes[piece] - t**2 * (1 - t) * slopes[piece + 1]
-    return np.asarray(value + width * tangent)
-
-
-def _slopes(x: Plane, y: Plane) -> Plane:
-    """Slopes at the points: weighted harmonic means of the two adjacent secants; 0 where the secants change sign."""
-    width = np.diff(x)
-    secant = np.diff(y) / width
-    if len(x) == 2:
-        return np.repeat(secant, 2)
-    slopes = np.zeros_like(x)
-    before, after = 2 * width[1:] + width[:-1], width[1:] + 2 * width[:-1]
-    same = secant[:-1] * secant[1:] > 0
-    weighted = before[same] / secant[:-1][same] + after[same] / secant[1:][same]
-    slopes[1:-1][same] = (before + after)[same] / weighted
-    slopes[0] = _end_slope(width[0], width[1], secant[0], secant[1])
-    slopes[-1] = _end_slope(width[-1], width[-2], secant[-1], secant[-2])
-    return slopes
-
-
-def _end_slope(near: float, next_: float, secant: float, next_secant: float) -> float:
-    """Three-point estimate of the slope at an end, limited so that the curve stays monotone."""
-    slope = ((2 * near + next_) * secant - near * next_secant) / (near + next_)
-    if slope * secant <= 0:
-        return 0.0
-    if secant * next_secant <= 0 and abs(slope) > 3 * abs(secant):
-        return 3 * secant
-    return slope
+    return float(PchipInterpolator(x, y).integrate(low, high))

@@ -25,7 +25,11 @@ __all__ = ["Cache", "default_folder", "digest", "versions"]
 _KEPT = 60 * 86400.0  # seconds
 # Parts of the package that no figure depends on. Changing them does not invalidate the cache.
 _IRRELEVANT = ("api/", "cli/", "files/", "train/", "output.py")
-_RELEVANT_IN_BENCH = ("bd_rate", "measure", "peers")  # the modules of this folder that figures do depend on
+# The modules of this folder that figures do depend on.
+_RELEVANT_IN_BENCH = (
+    *("bd_rate", "bisection", "measure"),
+    *("listed_peer", "model_peer", "package_peer", "peers", "pillow_peer", "program_peer"),
+)
 
 
 def default_folder() -> Path:
@@ -55,7 +59,7 @@ def versions() -> dict[str, str]:
         if counts:
             source.update(name.encode() + b"\0" + path.read_bytes() + b"\0")
     found = {"vqcodec": source.hexdigest()[:16]}
-    for name in ("numpy", "pillow", "torch", "constriction"):
+    for name in ("numpy", "pillow", "scipy", "torch", "constriction"):
         with suppress(PackageNotFoundError):
             found[name] = version(name)
     return found

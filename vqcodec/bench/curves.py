@@ -1,4 +1,4 @@
-"""Rows -> comparisons of codecs: BD-rate and BD-PSNR of curves, or wins at equal size.
+"""Rows -> comparisons of codecs: BD-rate and BD-quality of curves by every measure, or wins at equal size or quality.
 
 Bjontegaard's figures (ITU-T VCEG-M33, 2001) compare two rate-distortion curves over the range that both cover. Every
 comparison states what share of the curve that range is. Curves without a common range get no figure, only a reason.
@@ -7,17 +7,27 @@ comparison states what share of the curve that range is. Curves without a common
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
+from typing import NamedTuple
 
 from vqcodec.bench.bd_rate import bd_quality, bd_rate, overlap
 from vqcodec.bench.means import mean
 from vqcodec.bench.results import Comparison, Published, Row
+from vqcodec.picture.measures import MEASURES, Measure
 
-__all__ = ["MEASURES", "common", "compare", "wins"]
+__all__ = ["Wins", "common", "compare", "wins"]
 
-MEASURES = ("psnr", "psnr_y", "ms_ssim")
-Points = list[tuple[float, float]]  # (bpp, dB), in ascending order of bpp
+Points = list[tuple[float, float]]  # (bpp, value on the axis of the measure), in ascending order of bpp
+_PUBLISHED = ("psnr", "ms_ssim")  # the measures of published curves
+
+
+class Wins(NamedTuple):
+    """Pictures that two codecs encoded for the same target."""
+
+    better: int  # pictures for which the codec is better than the anchor
+    pictures: int  # that both have
+    difference: float  # mean, codec - anchor; nan without pictures
 
 
 def compare(rows: Sequence[Row], published: Sequence[Published], anchor: str) -> list[Comparison]:
@@ -37,7 +47,7 @@ def compare(rows: Sequence[Row], published: Sequence[Published], anchor: str) ->
         for measure in MEASURES:
             base = _curve(anchor, measure, means, published)
             curve = _curve(label, measure, means, published)
-            if (base and curve) or (measure == "psnr" and label in labels):
+            if (base and curve) or (measure.name == "psnr" and label in labels):
                 whole = _compared(label, anchor, measure, curve, base, len(pictures), label in unmeasured)
                 single = _picture_rates(label, anchor, measure, pictures.values())
                 if single:
@@ -54,36 +64,40 @@ def common(rows: Iterable[Row]) -> list[Row]:
     return [row for row in rows if row.image not in bad]
 
 
-def wins(rows: Iterable[Row], codec: str, anchor: str) -> tuple[int, int, float]:
-    """(pictures where `codec` has the higher PSNR, pictures that both have, mean difference in dB), at matched size."""
-    psnr = {(row.codec, row.image): row.psnr for row in rows if row.error is None}
-    differences = [
-        value - psnr[anchor, image]
-        for (label, image), value in psnr.items()
-        if label == codec and (anchor, image) in psnr
+def wins(rows: Iterable[Row], codec: str, anchor: str, figure: Callable[[Row], float]) -> Wins:
+    """Compare the rows of two codecs picture by picture. figure: a number that is higher for the better row.
+
+    Rows with an error or without the figure do not count.
+    """
+    values = {(row.codec, row.image): figure(row) for row in rows if row.error is None}
+    values = {key: value for key, value in values.items() if not math.isnan(value)}
+    pairs = [
+        (value, values[anchor, image])
+        for (label, image), value in values.items()
+        if label == codec and (anchor, image) in values
     ]
+    differences = [0.0 if a == b else a - b for a, b in pairs]  # equal pictures have an infinite PSNR
     count = len(differences)
-    return sum(d > 0 for d in differences), count, sum(differences) / count if count else math.nan
+    return Wins(sum(d > 0 for d in differences), count, sum(differences) / count if count else math.nan)
 
 
-def _curve(label: str, measure: str, means: Iterable[Row], published: Iterable[Published]) -> Points:
-    """The points of a codec that have this measure, with the measure in dB."""
-    points = [(row.bpp, getattr(row, measure)) for row in means if row.codec == label]
-    if not points and measure != "psnr_y":  # published curves have no luma PSNR
-        points = [(point.bpp, getattr(point, measure)) for point in published if point.codec == label]
-    if measure == "ms_ssim":
-        points = [(bpp, -10 * math.log10(1 - value)) for bpp, value in points if value < 1]
+def _curve(label: str, measure: Measure, means: Iterable[Row], published: Iterable[Published]) -> Points:
+    """The points of a codec that have this measure, with the values of its axis."""
+    points = [(row.bpp, getattr(row, measure.name)) for row in means if row.codec == label]
+    if not points and measure.name in _PUBLISHED:
+        points = [(point.bpp, getattr(point, measure.name)) for point in published if point.codec == label]
+    points = [(bpp, measure.on_axis(value)) for bpp, value in points]
     return sorted((bpp, value) for bpp, value in points if math.isfinite(value))
 
 
 def _compared(
-    label: str, anchor: str, measure: str, curve: Points, base: Points, pictures: int, published: bool
+    label: str, anchor: str, measure: Measure, curve: Points, base: Points, pictures: int, published: bool
 ) -> Comparison:
     """The comparison of two curves: figures where they overlap, else nan with the reason."""
     reason = _reason(curve, base)
     none = math.nan
     nothing = Comparison(
-        label, anchor, measure, none, none, none, none, none, none, none, none, pictures, published, reason
+        label, anchor, measure.name, none, none, none, none, none, none, none, none, pictures, published, reason
     )
     if reason is not None:
         return nothing
@@ -103,7 +117,7 @@ def _compared(
     return replace(found, reason=f"the curves have no {' and no '.join(missing)} in common") if missing else found
 
 
-def _picture_rates(label: str, anchor: str, measure: str, pictures: Iterable[list[Row]]) -> list[float]:
+def _picture_rates(label: str, anchor: str, measure: Measure, pictures: Iterable[list[Row]]) -> list[float]:
     """The BD-rate of each picture whose two curves overlap. Empty for published curves."""
     rates = []
     for rows in pictures:

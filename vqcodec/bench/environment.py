@@ -24,7 +24,7 @@ def environment(contenders: Sequence[Contender], jobs: int, threads: int) -> dic
         "processes": str(max(1, jobs)),
         "threads in each": str(threads),
     }
-    for name in ("numpy", "torch", "constriction"):
+    for name in ("numpy", "scipy", "torch", "constriction"):
         with suppress(PackageNotFoundError):
             found[name] = version(name)
     for contender in contenders:

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from vqcodec.bench.peers import PEERS, ModelPeer, Peer, PillowPeer, peer
+from vqcodec.bench.peers import PEERS, ListedPeer, ModelPeer, Peer, peer
 from vqcodec.errors import UsageError
 
 if TYPE_CHECKING:
@@ -61,20 +61,22 @@ class Wanted:
 def line_up(wanted: Wanted, matching: bool = False) -> tuple[list[Contender], list[str]]:
     """The contenders in the order in which they were named, and notices about codecs that are left out.
 
-    A codec is left out if it is not installed or if, with `matching`, it cannot produce files of a given size. Raises
-    `UsageError` for a name or quality that does not exist, or if no codec is left.
+    A codec is left out if it is not installed or if, with `matching`, it cannot produce files of a given size. Of the
+    peers that nobody named, those are left out, too, that make the same files as another here. Raises `UsageError` for
+    a name or quality that does not exist, or if no codec is left.
     """
     from vqcodec.model.store import bundled
 
     names = [*wanted.models, *wanted.codecs]
     if not names:
         names = list(bundled())
+    unnamed = [entry.name for entry in PEERS if entry.name not in map(_stem, names)]
     if wanted.peers:
-        names += [entry.name for entry in PEERS if not any(_split(name)[0] == entry.name for name in names)]
+        names += unnamed
     known = [*bundled(), *(entry.name for entry in PEERS)]
-    if wanted.anchor in known and not any(_split(name)[0] == wanted.anchor for name in names):
+    if wanted.anchor in known and wanted.anchor not in map(_stem, names):
         names.append(wanted.anchor)
-    curves = wanted.curves or wanted.anchor is not None or any(peer(_split(name)[0]) for name in names)
+    curves = wanted.curves or wanted.anchor is not None or any(peer(_stem(name)) for name in names)
     contenders: list[Contender] = []
     notices: list[str] = []
     for name in names:
@@ -88,7 +90,10 @@ def line_up(wanted: Wanted, matching: bool = False) -> tuple[list[Contender], li
                 contenders.append(contender)
             continue
         reason = entry.missing()
-        if reason is None:
+        twin = entry.repeats() if reason is None and name in unnamed and name != wanted.anchor else None
+        if twin is not None:
+            notices.append(f"{entry.name} is left out: with the libraries here it makes the same files as {twin}")
+        elif reason is None:
             contenders.append(_of_peer(entry, qualities))
         else:
             notices.append(f"{entry.name} is left out: {reason}")
@@ -105,7 +110,12 @@ def _split(name: str) -> tuple[str, list[str]]:
     return stem, tail.split(",")
 
 
-def _of_peer(entry: PillowPeer, qualities: Sequence[str]) -> Contender:
+def _stem(name: str) -> str:
+    """The name without qualities."""
+    return _split(name)[0]
+
+
+def _of_peer(entry: ListedPeer, qualities: Sequence[str]) -> Contender:
     low, high = entry.span
     chosen = entry.qualities
     if qualities and qualities != ["all"]:

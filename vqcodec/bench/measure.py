@@ -11,15 +11,13 @@ import time
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+from vqcodec.bench.match import Match, samples
 from vqcodec.bench.results import Row
 from vqcodec.errors import OutputError, VqError
 
 if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
-
     from vqcodec.bench.peers import Peer
     from vqcodec.picture.picture import Picture
 
@@ -38,21 +36,23 @@ class Watch:
 
 
 def measure(
-    peer: Peer, picture: Picture, quality: float, target: Path, size: float | None = None
+    peer: Peer, picture: Picture, quality: float, target: Path, match: Match | None = None
 ) -> tuple[Row, Picture]:
     """Encode `picture` to the file `target`, decode that file and compare. Returns a row and the decoded picture.
 
-    In the row, `image`, `codec` and `digest` are left empty. size: target size in bytes, used instead of `quality`. An
+    In the row, `image`, `codec` and `digest` are left empty. match: what the file must meet, instead of `quality`. An
     existing `target` is replaced. Raises `VqError`, also if picture size, mode or alpha change in coding.
     """
     from vqcodec.output import write_atomic
 
     _reset_peak()
     watch = Watch()
-    if size is None:
+    if match is None:
         data, note = peer.compress(picture, quality), None
+    elif match.by_rate:
+        data, quality, note = peer.compress_to(picture, match.value * picture.height * picture.width / 8)
     else:
-        data, quality, note = peer.compress_to(picture, size)
+        data, quality, note = peer.compress_for(picture, match)
     encode = watch.seconds()
     write_atomic(target, data, force=True)
     try:
@@ -86,15 +86,16 @@ def measure(
 def _figures(peer: Peer, picture: Picture, result: Picture, size: int) -> Row:
     """The figures that follow from the two pictures and the file size in bytes."""
     from vqcodec.format.rates import bits_per_dim, bits_per_pixel, compression_ratio, naive_ratio
-    from vqcodec.picture.metrics import luma, ms_ssim, psnr
+    from vqcodec.picture.measures import measured
 
-    before, after = _samples(picture), _samples(result)
+    before, after = samples(picture), samples(result)
     height, width, channels = before.shape
     ratio = compression_ratio(size, height, width, channels)
     naive = math.nan
     if peer.model is not None:
         vqvae = peer.model.config.vqvae
         naive = naive_ratio(height, width, channels, vqvae.stride, vqvae.naive_bits)
+    fidelity: dict[str, Any] = measured(before, after)
     return Row(
         image="",
         codec="",
@@ -108,20 +109,8 @@ def _figures(peer: Peer, picture: Picture, result: Picture, size: int) -> Row:
         ratio=ratio,
         naive_ratio=naive,
         gain=ratio / naive,
-        psnr=psnr(before, after),
-        psnr_y=psnr(luma(before), luma(after)),
-        ms_ssim=ms_ssim(before, after),
+        **fidelity,
     )
-
-
-def _samples(picture: Picture) -> NDArray[np.uint8]:
-    """The colour samples of a picture without alpha: [H, W, 3], or [H, W, 1] for a grey picture."""
-    import numpy as np
-
-    from vqcodec.picture.write import to_image
-
-    samples = np.asarray(to_image(replace(picture, alpha=None)))
-    return samples.reshape(picture.height, picture.width, picture.channels)
 
 
 def _compare_exact_parts(picture: Picture, result: Picture) -> None:

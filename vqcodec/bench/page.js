@@ -1,4 +1,4 @@
-/* The report of `vqcodec bench`: curves, sortable tables and picture viewer. File and codec names are inserted only as text
+/* The pages of `vqcodec bench` and `vqcodec compare`: curves, sortable tables and picture viewer. File and codec names are inserted only as text
    (textContent, setAttribute), never as markup. Styles are set through the CSSOM, which the page's policy allows. */
 (() => {
   "use strict";
@@ -82,12 +82,16 @@
       const width = Math.max(chart.clientWidth, 240);
       const tall = clamp(width * 0.56, 300, 520);
       const frame = { left: 46, right: width - 12, top: 30, bottom: tall - 44 };
-      const visible = scopes[state.scope].curves
+      const known = scopes[state.scope].curves
         .map((curve) => ({ ...curve, points: curve.points.filter((p) => p.bpp > 0 && height(p) !== null) }))
-        .filter((curve) => curve.points.length && !state.hidden.has(curve.name));
+        .filter((curve) => curve.points.length);
+      const visible = known.filter((curve) => !state.hidden.has(curve.name));
+      offer(new Set(known.map((curve) => curve.name)));
       const all = visible.flatMap((curve) => curve.points);
       const x = axis(all.map((p) => p.bpp), frame.left, frame.right, state.log, width / 70);
-      const y = axis(all.map(height), frame.bottom, frame.top, false, tall / 55);
+      // Up is better: the axis of a distance is reversed.
+      const [worst, best] = state.measure.rising ? [frame.bottom, frame.top] : [frame.top, frame.bottom];
+      const y = axis(all.map(height), worst, best, false, tall / 55);
       points = [];
       svg.setAttribute("viewBox", `0 0 ${width} ${tall}`);
       svg.setAttribute("height", tall);
@@ -104,6 +108,7 @@
       const { label, similarity } = state.measure;
       if (similarity && !state.decibels) return label;
       if (similarity) return chart.clientWidth < 480 ? `${label}, dB` : `${label}, dB: −10 log₁₀(1 − ${label})`;
+      if (!state.measure.rising) return `${label}, axis reversed${chart.clientWidth < 480 ? "" : ": lower is better"}`;
       return state.measure.unit ? `${label}, ${state.measure.unit}` : label;
     }
 
@@ -220,10 +225,22 @@
       next.node.focus();
     });
 
+    const boxes = [
+      ["legend-measured", codecs.filter((codec) => !codec.published)],
+      ["legend-published", codecs.filter((codec) => codec.published)],
+    ];
+
+    /** Show the buttons of the curves that have points by the selected measure and of the selected pictures. */
+    function offer(names) {
+      for (const [id, group] of boxes) {
+        for (const codec of group) codec.button.hidden = !names.has(codec.name);
+        byId(id).hidden = group.every((codec) => codec.button.hidden);
+      }
+    }
+
     function legend() {
-      for (const [id, group] of [["legend-measured", codecs.filter((c) => !c.published)], ["legend-published", codecs.filter((c) => c.published)]]) {
+      for (const [id, group] of boxes) {
         const box = byId(id);
-        box.hidden = !group.length;
         const buttons = group.map((codec) => {
           const [colour, marker] = styles.get(codec.name);
           const icon = shape("svg", { width: 26, height: 12, viewBox: "-13 -6 26 12", class: `c${colour}`, "aria-hidden": "true" });
@@ -365,7 +382,7 @@
     function sides() {
       choices.forEach((select, side) => {
         const entry = picture.sides[select.value];
-        panes[side].replaceChildren(element("img", { src: entry.src, alt: `${picture.name}, ${entry.title}`, draggable: "false" }));
+        panes[side].replaceChildren(element("img", { src: entry.src, alt: [picture.name, entry.title].filter(Boolean).join(", "), draggable: "false" }));
         const facts = byId(side ? "facts-right" : "facts-left");
         const figures = entry.facts.map((fact) => element("span", {}, fact));
         facts.replaceChildren(element("p", {}, element("strong", {}, entry.title)), element("p", { class: "figures" }, ...figures));
@@ -514,6 +531,7 @@
     const select = byId("picture");
     select.append(...names.map((name, index) => element("option", { value: index }, name)));
     select.addEventListener("change", () => open(select.selectedIndex));
+    byId("picture-field").hidden = names.length < 2 && !names[0];
     byId("viewer").hidden = false;
     open(0);
     onWidth(stage.parentElement, layout);

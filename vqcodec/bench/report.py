@@ -20,7 +20,7 @@ UNITS_SHOWN = 64  # larger grids of units are only summarised
 
 def print_demo(rows: Sequence[Row], file: TextIO) -> None:
     """A line for each file of the demo: size, fidelity and time."""
-    from vqcodec.bench.tables import two_digits
+    from vqcodec.bench.table import two_digits
 
     headings = ["file", "bytes", "bpp", "ratio", "PSNR dB", "MS-SSIM", "encode s", "decode s"]
     lines = []

@@ -10,6 +10,8 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from vqcodec.bench.match import Match
+
 __all__ = ["Anatomy", "Codebook", "Comparison", "Published", "Results", "Row", "Shown", "View"]
 
 
@@ -23,8 +25,9 @@ class Row:
     bpp: 8 * bytes / (H * W). bits_per_dim: 8 * bytes / (H * W * channels). ratio: H * W * channels / bytes.
     naive_ratio: the ratio if every index took log2 K bits, without prior and header. gain: ratio / naive_ratio. Both
     are nan for codecs without indices.
-    psnr (dB; infinite if the pictures are equal) and ms_ssim (nan if a side is too short for it) use the channels
-    above; psnr_y uses luma (BT.601). Alpha must be reproduced exactly.
+    ssimulacra2 to psnr: the measures of `vqcodec.picture.measures`, by their names there. A measure is nan if it is not
+    defined for the size of the picture, or if the program that it needs is not installed; psnr is infinite if the
+    pictures are equal. Alpha does not count: it must be reproduced exactly.
     *_seconds: wall time of coding, without file access. *_cpu_seconds: CPU time of all threads. *_mpixel_s: 10^6 pixels
     per second of wall time. If the size was matched, the encoding time includes the whole search.
     peak_mib: peak resident memory (MiB) of the process while coding, including Python and libraries; nan where it is
@@ -45,9 +48,12 @@ class Row:
     ratio: float = 0.0
     naive_ratio: float = 0.0
     gain: float = 0.0
-    psnr: float = 0.0
-    psnr_y: float = 0.0
-    ms_ssim: float = 0.0
+    ssimulacra2: float = math.nan
+    butteraugli_3norm: float = math.nan
+    butteraugli_max: float = math.nan
+    ms_ssim: float = math.nan
+    psnr_y: float = math.nan
+    psnr: float = math.nan
     encode_seconds: float = 0.0
     decode_seconds: float = 0.0
     encode_cpu_seconds: float = 0.0
@@ -63,10 +69,11 @@ class Row:
 class Comparison:
     """A codec's rate-distortion curve compared with the anchor's, by one measure.
 
-    measure: "psnr", "psnr_y" or "ms_ssim", the last in dB: -10 log10(1 - MS-SSIM).
+    measure: a name of `vqcodec.picture.measures.MEASURES`. Figures are in the unit of the axis of its curves
+    (`Measure.on_axis`), on which higher is better.
     bd_rate: difference of the bits at equal quality, in percent; negative if `codec` needs fewer. low, high: the range
     of the measure that both curves cover. share: that range as a share of the range of `codec`.
-    bd_quality: mean difference at equal bpp, in dB; positive if `codec` is better. low_bpp, high_bpp and rate_share are
+    bd_quality: mean difference at equal bpp; positive if `codec` is better. low_bpp, high_bpp and rate_share are
     the range of rates and its share, likewise.
     If the curves do not overlap, the figures are nan and `reason` says why. published: `codec` was not measured here.
     picture_rate: mean of the BD-rates of single pictures, which gives pictures that need many bits no extra weight.
@@ -174,4 +181,4 @@ class Results:
     codecs: Mapping[str, str] = field(default_factory=dict)  # label -> settings for display
     pictures: Mapping[str, View] = field(default_factory=dict)  # by Row.image; empty unless an HTML page was requested
     anchor: str | None = None
-    match: float | None = None  # target bpp, if all rows were matched in size
+    match: Match | None = None  # the target, if all rows were encoded for one

@@ -16,6 +16,7 @@ from pathlib import Path
 
 from vqcodec.bench.cache import Cache, digest, versions
 from vqcodec.bench.lineup import Contender
+from vqcodec.bench.match import Match
 from vqcodec.bench.results import Anatomy, Row, Shown, View
 from vqcodec.bench.worker import MEDIA, Setup, Task, lossless, prepare
 from vqcodec.errors import VqError
@@ -50,11 +51,11 @@ def sources(paths: Iterable[Path]) -> list[Source]:
 
 @dataclass(frozen=True)
 class Point:
-    """A point to measure: a picture at a quality, or at a target rate `bpp`."""
+    """A point to measure: a picture at a quality, or for a target."""
 
     source: Source
     quality: float
-    bpp: float | None = None
+    match: Match | None = None
 
 
 class Bench:
@@ -69,8 +70,8 @@ class Bench:
         self.cache = cache
         self.jobs, self.threads = jobs, threads
 
-    def rows(self, match: float | None, progress: Progress | None = None) -> list[Row]:
-        """A row for each contender, picture and quality. With `match` (target bpp): contender and picture."""
+    def rows(self, match: Match | None, progress: Progress | None = None) -> list[Row]:
+        """A row for each contender, picture and quality. With `match`: contender and picture."""
         found: list[Row] = []
         for index, contender in enumerate(self.contenders):
             if match is None:
@@ -80,7 +81,7 @@ class Bench:
             found += self._measured(contender, points, _part(progress, index, len(self.contenders)))
         return found
 
-    def anatomy(self, rows: Sequence[Row], match: float | None, progress: Progress | None = None) -> list[Anatomy]:
+    def anatomy(self, rows: Sequence[Row], match: Match | None, progress: Progress | None = None) -> list[Anatomy]:
         """The anatomy of every .vq file behind `rows`, which the method `rows` returned for the same `match`."""
         found: list[Anatomy] = []
         models = [contender for contender in self.contenders if contender.model is not None]
@@ -97,12 +98,13 @@ class Bench:
         return found
 
     def views(
-        self, rows: Sequence[Row], match: float | None, count: int, progress: Progress | None = None
+        self, rows: Sequence[Row], match: Match | None, count: int, progress: Progress | None = None
     ) -> dict[str, View]:
         """For up to `count` pictures, evenly spread over the run, the decoded picture of each contender at one size.
 
-        The size is that of the first model's file at its default quality, or `match`. A contender that cannot match it
-        is shown at the quality with the nearest size. Raises `VqError`.
+        The size is that of the first model's file at its default quality. A contender that cannot match it is shown at
+        the quality with the nearest size. With `match` each contender's file for that target is shown instead. Raises
+        `VqError`.
         """
         first = next((c for c in self.contenders if c.model is not None), self.contenders[0])
         total = len(self.pictures)
@@ -112,7 +114,7 @@ class Bench:
             if source.image not in selected:
                 continue
             if match is not None or row.quality == first.default or source.image not in wanted:
-                wanted[source.image] = row.bpp if match is None else match
+                wanted[source.image] = match.value if match is not None and match.by_rate else row.bpp
         shown: dict[str, dict[str, Shown]] = {source.image: {} for source in self.pictures}
         for index, contender in enumerate(self.contenders):
             part = _part(progress, index, len(self.contenders))
@@ -138,7 +140,7 @@ class Bench:
         contender: Contender,
         rows: Sequence[Row],
         wanted: dict[str, float],
-        match: float | None,
+        match: Match | None,
         *,
         exact: bool,
         progress: Progress | None,
@@ -156,7 +158,9 @@ class Bench:
                 if best is None or distance < abs(math.log(best[1].bpp / wanted[source.image])):
                     found[source.image] = (point, row)
         if match is None and contender.matches and not exact:
-            points = [Point(s, contender.default, wanted[s.image]) for s in self.pictures if s.image in wanted]
+            points = [
+                Point(s, contender.default, Match("bpp", wanted[s.image])) for s in self.pictures if s.image in wanted
+            ]
             for point, row in zip(points, self._measured(contender, points, progress), strict=True):
                 if row.error is None:
                     found[point.source.image] = (point, row)
@@ -179,7 +183,7 @@ class Bench:
         for index in rest:
             point = points[index]
             key = self._key(contender, point)
-            tasks.append(Task("measure", point.source.image, point.source.path, key, point.quality, point.bpp))
+            tasks.append(Task("measure", point.source.image, point.source.path, key, point.quality, point.match))
         answers = self._answers(contender, tasks, progress)
         for index, answer in zip(rest, answers, strict=True):
             if isinstance(answer, Lost):
@@ -214,7 +218,7 @@ class Bench:
             {
                 "picture": point.source.content or str(point.source.path),
                 "codec": [name, contender.settings, contender.effort, contender.versions],
-                "point": point.quality if point.bpp is None else f"{point.bpp!r} bpp",
+                "point": point.quality if point.match is None else [point.match.measure, point.match.value],
                 "versions": versions(),
                 "machine": [platform.node(), platform.machine(), platform.python_version(), self.jobs, self.threads],
             }

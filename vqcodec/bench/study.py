@@ -13,6 +13,7 @@ from vqcodec.bench.cache import Cache, default_folder
 from vqcodec.bench.curves import compare
 from vqcodec.bench.environment import environment
 from vqcodec.bench.lineup import Contender
+from vqcodec.bench.match import Match
 from vqcodec.bench.means import mean
 from vqcodec.bench.results import Published, Results
 from vqcodec.bench.runner import Bench, sources
@@ -27,7 +28,7 @@ class Options:
     """What to compute besides rows and means, and how."""
 
     anchor: str | None = None  # compare with this contender or published curve
-    match: float | None = None  # encode all pictures at this rate (bits per pixel), not at the contenders' qualities
+    match: Match | None = None  # encode all pictures for this target, not at the contenders' qualities
     anatomy: bool = False  # also dissect the .vq files
     views: int = 0  # number of pictures in the viewer of the HTML page
     jobs: int | None = None  # worker processes; None: one for each core; 0: work in this process

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Literal
 from vqcodec.bench.anatomy import dissect
 from vqcodec.bench.cache import Cache
 from vqcodec.bench.lineup import Contender
+from vqcodec.bench.match import Match
 from vqcodec.bench.measure import measure
 from vqcodec.bench.peers import Peer
 from vqcodec.bench.results import Anatomy, Row
@@ -45,7 +46,7 @@ class Task:
     path: Path
     key: str
     quality: float
-    bpp: float | None = None  # a target rate, instead of the quality
+    match: Match | None = None  # a target, instead of the quality
 
 
 def prepare(setup: Setup) -> Callable[[Task], Row | Anatomy | bytes]:
@@ -90,8 +91,7 @@ class _Worker:
             if not self.warm:  # one-off costs must not count in any row
                 peer.decompress(peer.compress(picture, contender.default))
                 self.warm = True
-            size = None if task.bpp is None else task.bpp * picture.height * picture.width / 8
-            row, _ = measure(peer, picture, task.quality, self.cache.file(task.key), size)
+            row, _ = measure(peer, picture, task.quality, self.cache.file(task.key), task.match)
         except VqError as error:
             return self.failed(task, str(error))
         except MemoryError:

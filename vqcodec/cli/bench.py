@@ -32,8 +32,9 @@ Names = Annotated[
     typer.Option(
         "--codec",
         metavar="NAME[:Q,Q]",
-        help="A codec to measure: a model, a model's folder, or a peer (jpeg, jpeg2000, webp, avif, jxl, heic). Its "
-        "qualities may follow a colon: jpeg:50,75. Repeatable. Default: all bundled models.",
+        help="A codec to measure: a model, a model's folder, or a peer (jpeg, mozjpeg, jpegli, "
+        "cjpegli, jpeg2000, webp, avif, avif-4, avif-iq, avif-ssim, avif-ssimulacra2, jxl, heic). Its qualities may "
+        "follow a colon: jpeg:50,75. Repeatable. Default: all bundled models.",
     ),
 ]
 Models = Annotated[
@@ -70,12 +71,12 @@ def bench(
         typer.Option("--anchor", metavar="NAME", help="Reference codec for the BD-rates. Default: the first peer."),
     ] = None,
     match: Annotated[
-        float | None,
+        str | None,
         typer.Option(
             "--match",
-            metavar="BPP",
-            help="Compress every picture to this size by searching for the quality. The size is met within 2 % if the "
-            "codec's quality steps are fine enough.",
+            metavar="BPP|MEASURE=X",
+            help="Compress every picture to the same size (0.3: bits per pixel), or to the same quality "
+            "(ssimulacra2=70, or psnr=35) with as few bits as possible, by searching for each codec's quality.",
         ),
     ] = None,
     anatomy: Annotated[
@@ -118,13 +119,13 @@ def bench(
     """
     from vqcodec import __version__
     from vqcodec.bench.lineup import Wanted, line_up
+    from vqcodec.bench.match import read_match
     from vqcodec.bench.published import read_published
     from vqcodec.bench.report import print_results
     from vqcodec.bench.study import Options, study
 
     outputs = _outputs(json_file, csv_file, html_file, force)
-    if match is not None and not 0 < match < 1000:
-        raise UsageError(f"--match {match:g}: bits per pixel must be above 0 and below 1000")
+    target = None if match is None else read_match(match)
     points = read_published(Path(published)) if published is not None else []
     wanted = Wanted(codec or (), model or (), peers, quality or (), effort, anchor, curves=html_file is not None)
     contenders, notices = line_up(wanted, matching=match is not None)
@@ -132,7 +133,7 @@ def bench(
     for notice in notices:
         print(f"vqcodec: note: {printable(notice)}", file=sys.stderr)
     with _pictures(dataset or []) as paths, Bar() as bar:
-        options = Options(anchor, match, anatomy, html_pictures if html_file else 0, jobs, not no_cache)
+        options = Options(anchor, target, anatomy, html_pictures if html_file else 0, jobs, not no_cache)
         results = study(contenders, paths, options, points, bar.part(0, 1))
     results = replace(results, environment={"vqcodec": __version__, **results.environment})
     for name, form in outputs.items():
@@ -166,7 +167,7 @@ def _outputs(
     json_file: str | None, csv_file: str | None, html_file: str | None, force: bool
 ) -> dict[str, Callable[[Results], str]]:
     """{file name: writer of the results}. Raises `UsageError`, or `OutputError` if a file cannot be written."""
-    from vqcodec.bench.tables import to_csv, to_json
+    from vqcodec.bench.documents import to_csv, to_json
 
     forms = [(json_file, to_json), (csv_file, to_csv), (html_file, _to_html)]
     requested = [(name, form) for name, form in forms if name is not None]

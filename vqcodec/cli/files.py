@@ -93,6 +93,14 @@ def compress(
     target_psnr: Annotated[
         float | None, typer.Option("--target-psnr", help="Smallest file with at least this PSNR, in dB.")
     ] = None,
+    target_ssimulacra2: Annotated[
+        float | None,
+        typer.Option(
+            "--target-ssimulacra2",
+            help="Smallest file with at least this SSIMULACRA2: 30 is low quality, 50 medium, 70 high, 90 visually "
+            "lossless.",
+        ),
+    ] = None,
     keep_metadata: Annotated[
         bool, typer.Option("--keep-metadata", help="Keep EXIF, XMP and the colour profile, but not the GPS location.")
     ] = False,
@@ -117,13 +125,13 @@ def compress(
     """Compress pictures to .vq files.
 
     Without -o, each result is written next to its input. For several inputs or a folder, OUT is a folder, created if
-    needed. A target is met within 2 % of the size or 0.05 dB by trying several encodings; give only one of -q and the
-    targets. A picture whose largest file is smaller than the size, or whose smallest file is better than the PSNR, gets
-    that file, with a note. To continue an interrupted run, repeat the command with --skip-existing, or with the same
-    --manifest.
+    needed. A target is met within 2 % of the size, 0.05 dB or 0.5 points of SSIMULACRA2 by trying several encodings;
+    give only one of -q and the targets. A picture whose largest file is smaller than the size, or whose smallest file
+    is better than the PSNR or the SSIMULACRA2, gets that file, with a note. To continue an interrupted run, repeat the
+    command with --skip-existing, or with the same --manifest.
     """
     keep = Keep(keep_metadata, keep_location, keep_hidden_colours)
-    options = EncodeOptions(quality, effort, target_bpp, target_size, target_psnr, keep)
+    options = EncodeOptions(quality, effort, target_bpp, target_size, target_psnr, target_ssimulacra2, keep)
     worker = Compressor(model, options, force, max_pixels)
     planned = plan(inputs, out, Naming(".vq", recursive, keep_suffix, keep_times))
     _run_jobs(worker, planned, Run(Where(jobs, ray), manifest, skip_existing, as_json))

@@ -18,6 +18,7 @@ import typer
 
 from vqcodec.cli.bench import bench
 from vqcodec.cli.commands import Commands
+from vqcodec.cli.compare import compare
 from vqcodec.cli.completion import COMPLETE, completion, prepare_completion
 from vqcodec.cli.files import compress, decompress
 from vqcodec.cli.inspect import inspect
@@ -254,7 +255,7 @@ def demo(
     print(f"The files are in {printable(out)}. Your turn: vqcodec compress PICTURE")
 
 
-for command in (bench, tokenize, detokenize, inspect, sample, completion):
+for command in (compare, bench, tokenize, detokenize, inspect, sample, completion):
     app.command()(command)
 
 

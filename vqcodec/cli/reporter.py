@@ -88,6 +88,8 @@ class Reporter:
             _print(f"damaged: {named(job.label, loss)}")
         if not self.as_json:
             figures = f"{record.bytes:,} bytes  {record.bpp:.2f} bpp  {record.ratio:.1f}x  q{record.quality}"
+            if record.ssimulacra2 is not None:
+                figures += f"  SSIMULACRA2 {record.ssimulacra2:.2f}"
             if record.psnr is not None:
                 figures += f"  PSNR {record.psnr:.2f} dB"
             if record.output_bytes != record.bytes:

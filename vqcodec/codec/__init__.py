@@ -7,7 +7,7 @@ Start with `codec`: `Codec.compress` and `Codec.decompress`. The other modules:
 - `code_search`: the encoder's search for codes with a better rate-distortion trade-off.
 - `fit_postfilter`: the weights of the post-filter for one picture.
 - `encoded`: what an encoder returns: the file, the quality that it reached, notices.
-- `rate_control`: compression to a target size or PSNR.
+- `rate_control`: compression to a target size, SSIMULACRA2 or PSNR.
 - `partial`: decoding of a region, or of a damaged file.
 - `describe`: the header of a file.
 - `sampling`: new codes drawn from the prior.

@@ -6,10 +6,10 @@ command line and the Python functions both use this module.
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from vqcodec.codec.target import Kind, Target
 from vqcodec.errors import UsageError
 from vqcodec.picture.metadata import Keep
 from vqcodec.progress import Progress, share_of
@@ -17,7 +17,6 @@ from vqcodec.progress import Progress, share_of
 if TYPE_CHECKING:  # these load numpy, which takes time
     from vqcodec.codec.codec import Codec
     from vqcodec.codec.encoded import Encoded
-    from vqcodec.codec.rate_control import Target
     from vqcodec.picture.picture import Picture
 
 __all__ = ["EncodeOptions", "compress"]
@@ -27,7 +26,7 @@ __all__ = ["EncodeOptions", "compress"]
 class EncodeOptions:
     """Options of `compress`: a quality or one target, the effort, and the metadata to keep.
 
-    Raises `UsageError` if more than one of quality and targets is given, or a target is not a positive number.
+    Raises `UsageError` if more than one of quality and targets is given, or a target is no possible figure.
     """
 
     quality: int | None = None  # from 1; None: the model's default
@@ -35,21 +34,31 @@ class EncodeOptions:
     bpp: float | None = None  # target: bits per pixel of the whole file
     size: int | None = None  # target: bytes of the whole file
     psnr: float | None = None  # target: dB
+    ssimulacra2: float | None = None  # target: at most 100
     keep: Keep = field(default_factory=Keep)
 
     def __post_init__(self) -> None:
-        if sum(value is not None for value in (self.quality, self.bpp, self.size, self.psnr)) > 1:
-            raise UsageError("give one of -q, --target-bpp, --target-size and --target-psnr")
-        for value in (self.bpp, self.size, self.psnr):
-            if value is not None and not (math.isfinite(value) and value > 0):
-                raise UsageError(f"a target must be more than 0, not {value:g}")
+        targets: tuple[tuple[Kind, float | None], ...] = (
+            ("bytes", self.bpp),
+            ("bytes", self.size),
+            ("psnr", self.psnr),
+            ("ssimulacra2", self.ssimulacra2),
+        )
+        given = [Target(kind, value) for kind, value in targets if value is not None]  # checks the values
+        if len(given) + (self.quality is not None) > 1:
+            raise UsageError("give one of -q, --target-bpp, --target-size, --target-psnr and --target-ssimulacra2")
+
+    @property
+    def has_target(self) -> bool:
+        """Whether a target takes the place of the quality."""
+        return any(value is not None for value in (self.bpp, self.size, self.psnr, self.ssimulacra2))
 
     def target(self, picture: Picture) -> Target | None:
-        """The target for `rate_control`; None if no target is given. Raises `UsageError`."""
-        from vqcodec.codec.rate_control import Target
-
+        """The target for `rate_control`; None if no target is given."""
         if self.psnr is not None:
             return Target("psnr", self.psnr)
+        if self.ssimulacra2 is not None:
+            return Target("ssimulacra2", self.ssimulacra2)
         if self.bpp is not None:
             return Target("bytes", self.bpp * picture.height * picture.width / 8)
         return None if self.size is None else Target("bytes", self.size)

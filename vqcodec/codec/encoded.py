@@ -29,6 +29,7 @@ class Encoded:
     data: bytes
     psnr: float | None = None  # dB, infinite if the picture comes back exactly; None: not measured
     notices: tuple[str, ...] = ()
+    ssimulacra2: float | None = None  # None: not measured, because it was not the target
 
 
 def psnr_of_file(codec: Codec, picture: Picture, codes: Codes, data: bytes) -> float:

@@ -1,27 +1,29 @@
-"""Rate control: encoding to a target size or PSNR, by choosing a quality and adjusting its lambda.
+"""Rate control: encoding to a target size, SSIMULACRA2 or PSNR, by choosing a quality and adjusting its lambda.
 
 In: a picture and a `Target`. Out: an ordinary .vq file, as `Encoded`.
 
-Size and PSNR fall as lambda rises, with rare exceptions. The search first tries qualities with their own lambda, until
-no other quality is expected to be nearer to the target. It then adjusts lambda at the nearest quality, with secant
-steps and bisection. Every trial is a complete encoding.
+Size, SSIMULACRA2 and PSNR fall as lambda rises, with rare exceptions. The search first tries qualities with their own
+lambda, until no other quality is expected to be nearer to the target. It then adjusts lambda at the nearest quality,
+with secant steps and bisection. Every trial is a complete encoding.
 
-A size is an upper bound and a PSNR is a lower bound. If the largest file is smaller than the size, or the smallest file
-is better than the PSNR, that file is the result, with a notice. If no file keeps the bound, that is an error.
+A size is an upper bound; an SSIMULACRA2 or a PSNR is a lower bound. If the largest file is smaller than the size, or
+the smallest file is better than the lower bound, that file is the result, with a notice. If no file keeps the bound,
+that is an error.
 """
 
 from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Literal
 
 from vqcodec.codec.codec import DEFAULT_EFFORT, Codec
 from vqcodec.codec.encoded import Encoded, psnr_of_file
+from vqcodec.codec.target import Target
 from vqcodec.coding.integer_prior import Codes
 from vqcodec.errors import UsageError
 from vqcodec.picture.metrics import psnr
 from vqcodec.picture.picture import Picture
+from vqcodec.picture.ssimulacra2 import SMALLEST, ssimulacra2
 from vqcodec.progress import Progress
 
 __all__ = ["Target", "compress_to"]
@@ -29,45 +31,9 @@ __all__ = ["Target", "compress_to"]
 TRIALS = 16  # at most
 LAMBDA_RANGE = math.log(8.0)  # largest change of log lambda from that of a quality, up or down
 FINEST = 0.004  # smallest interval of log lambda that is worth another trial
-# Initial estimates. A figure is the log of the bytes, or the PSNR in dB.
-SLOPES = {"bytes": -0.17, "psnr": -0.65}  # change of the figure per unit of log lambda
-STEPS = {"bytes": 0.33, "psnr": 1.35}  # difference of the figure between neighbouring qualities
-
-
-@dataclass(frozen=True)
-class Target:
-    """An upper bound of the file size, or a lower bound of the PSNR; the result should lie close to the bound.
-
-    `misses_by` defines "close". A small picture has few possible sizes and PSNRs, perhaps none of them so close; then
-    the nearest one that keeps the bound is accepted. Raises `UsageError` for a value that is not a positive number.
-    """
-
-    kind: Literal["bytes", "psnr"]
-    value: float  # bytes of the whole file, or dB
-
-    def __post_init__(self) -> None:
-        if not (math.isfinite(self.value) and self.value > 0):
-            raise UsageError(f"a target must be more than 0, not {self.value:g}")
-
-    def misses_by(self, figure: float) -> float:
-        """0 if the figure (bytes or dB) meets the target, else its distance: positive if it is too large.
-
-        The distance is in log bytes or dB, as in `SLOPES`. A size meets the target from 2 % (or 16 bytes, if that is
-        more) below it up to the target itself, a PSNR from the target up to 0.05 dB above it.
-        """
-        if self.kind == "psnr":
-            low, high = self.value, self.value + 0.05
-            return 0.0 if low <= figure <= high else figure - (low + high) / 2
-        low, high = min(0.98 * self.value, self.value - 16), self.value
-        return 0.0 if low <= figure <= high else math.log(figure) - math.log(0.99 * high)
-
-    def holds(self, miss: float) -> bool:
-        """Whether a figure with that distance, from `misses_by`, keeps the bound."""
-        return miss >= 0 if self.kind == "psnr" else miss <= 0
-
-    def text(self, figure: float) -> str:
-        """The figure with its unit."""
-        return f"{figure:,.0f} bytes" if self.kind == "bytes" else f"{figure:.2f} dB"
+# Initial estimates, on the scales of `Target.misses_by`.
+SLOPES = {"bytes": -0.17, "psnr": -0.65, "ssimulacra2": -0.12}  # change of the figure per unit of log lambda
+STEPS = {"bytes": 0.33, "psnr": 1.35, "ssimulacra2": 0.21}  # difference of the figure between neighbouring qualities
 
 
 @dataclass(frozen=True)
@@ -76,8 +42,9 @@ class Trial:
 
     quality: int  # from 1
     shift: float  # difference of log lambda from that of the quality
-    figure: float  # bytes or dB
+    figure: float  # bytes, dB or score
     miss: float  # from `Target.misses_by`
+    psnr: float | None = None  # dB; None: the picture was not decoded
 
 
 def compress_to(
@@ -92,8 +59,14 @@ def compress_to(
     """Compress a picture to a .vq file that keeps the bound of the target. `measure`: also compute its PSNR.
 
     The result has a notice if every file that the model makes of the picture keeps the bound and none is near to it.
-    Raises `UsageError` if no file keeps the bound, `LimitExceeded` for a picture beyond the codec's limits.
+    It has its SSIMULACRA2 if that is the target. Raises `UsageError` if no file keeps the bound or the picture is too
+    small for the measure, `LimitExceeded` for a picture beyond the codec's limits.
     """
+    if target.kind == "ssimulacra2" and min(picture.width, picture.height) < SMALLEST:
+        raise UsageError(
+            f"the picture has {picture.width}x{picture.height} pixels, and SSIMULACRA2 is defined from "
+            f"{SMALLEST}x{SMALLEST} on; use a quality or another target"
+        )
     if min(codec.model.config.vqvae.lambdas) <= 0:
         raise UsageError(f"the model {codec.model.name} has no rate term and cannot meet a target; use another model")
     search = _Search(codec, picture, target, effort)
@@ -110,10 +83,10 @@ def compress_to(
     data = codec.pack(picture, codes, trial.quality)
     reached = None
     if measure:
-        reached = trial.figure if target.kind == "psnr" else psnr_of_file(codec, picture, codes, data)
+        reached = psnr_of_file(codec, picture, codes, data) if trial.psnr is None else trial.psnr
     if progress:
         progress(1.0)
-    return Encoded(data, reached, search.notices())
+    return Encoded(data, reached, search.notices(), trial.figure if target.kind == "ssimulacra2" else None)
 
 
 class _Search:
@@ -188,13 +161,17 @@ class _Search:
         """Encode once and record the result."""
         codec, picture = self.codec, self.picture
         codes = codec.to_codes(picture.pixels, quality, None, self.effort, math.exp(shift))
-        if self.target.kind == "psnr":
+        decibels: float | None = None
+        if self.target.kind == "bytes":
+            figure: float = len(codec.pack(picture, codes, quality, prove=False))
+        else:
             weights = codec.fit(picture.pixels, codes, quality)
             shape = picture.pixels.shape[:2]
-            figure = psnr(picture.pixels, codec.render(codes, quality, shape, picture.mode, weights=weights))
-        else:
-            figure = len(codec.pack(picture, codes, quality, prove=False))
-        trial = Trial(quality, shift, figure, self.target.misses_by(figure))
+            decoded = codec.render(codes, quality, shape, picture.mode, weights=weights)
+            figure = decibels = psnr(picture.pixels, decoded)
+            if self.target.kind == "ssimulacra2":
+                figure = ssimulacra2(picture.pixels, decoded)
+        trial = Trial(quality, shift, figure, self.target.misses_by(figure), decibels)
         self.trials.append(trial)
         # Of two equal figures the later one is better: the trials come nearer to the bound.
         if self.target.holds(trial.miss) and (self.best is None or abs(trial.miss) <= abs(self.best[0].miss)):
@@ -214,7 +191,7 @@ class _Search:
     def explanation(self) -> str:
         """The error message for a target whose bound no trial keeps."""
         nearest = min(self.trials, key=lambda t: abs(t.miss))
-        extreme = "smallest size" if self.target.kind == "bytes" else "highest PSNR"
+        extreme = {"bytes": "smallest size", "psnr": "highest PSNR", "ssimulacra2": "highest score"}[self.target.kind]
         return (
             f"the target of {self.target.text(self.target.value)} cannot be met: the {extreme} that the model "
             f"{self.codec.model.name} reaches for this picture is {self.target.text(nearest.figure)}"

@@ -1,4 +1,4 @@
-"""The outcomes of a run -> a few lines about all of them: notices by kind, counts, bytes and mean PSNR.
+"""The outcomes of a run -> a few lines about all of them: notices by kind, counts, bytes, mean SSIMULACRA2 and PSNR.
 
 In: the outcome of each job as it finishes. Out: lines of text. Notices are of one kind if they differ in numbers only.
 """
@@ -62,6 +62,8 @@ class Totals:
     after: int = 0  # bytes of the outputs
     measured: int = 0  # pictures with a finite PSNR
     psnr: float = 0.0  # dB, the sum over those pictures
+    scored: int = 0  # pictures for which SSIMULACRA2 was the target
+    ssimulacra2: float = 0.0  # the sum over those pictures
 
     def add(self, outcome: Outcome) -> None:
         """Count an outcome."""
@@ -75,6 +77,9 @@ class Totals:
         if outcome.record.psnr is not None and isfinite(outcome.record.psnr):
             self.measured += 1
             self.psnr += outcome.record.psnr
+        if outcome.record.ssimulacra2 is not None:
+            self.scored += 1
+            self.ssimulacra2 += outcome.record.ssimulacra2
 
     def line(self) -> str:
         """One line, such as "14 done, 0 skipped, 2 failed; 4,500,000 -> 300,000 bytes (15.0x smaller)"."""
@@ -84,5 +89,6 @@ class Totals:
         smaller = self.after <= self.before
         ratio = self.before / self.after if smaller else self.after / self.before
         sizes = f"{self.before:,} -> {self.after:,} bytes ({ratio:.1f}x {'smaller' if smaller else 'larger'})"
+        scores = f", mean SSIMULACRA2 {self.ssimulacra2 / self.scored:.2f}" if self.scored else ""
         mean = f", mean PSNR {self.psnr / self.measured:.2f} dB" if self.measured else ""
-        return f"{counts}; {sizes}{mean}"
+        return f"{counts}; {sizes}{scores}{mean}"

@@ -32,8 +32,8 @@ class Record:
 
     `bytes`, `bpp`, `bits_per_dim` and `ratio` are those of the whole .vq file, header included; `output_bytes` is the
     size of what was written: of the .vq file, or of the picture. `seconds` is the time of coding, without reading and
-    writing files. For the first file of a model it includes loading the model. `psnr` compares the decoded picture with
-    the source as the encoder saw it, after conversions.
+    writing files. For the first file of a model it includes loading the model. `psnr` and `ssimulacra2` compare the
+    decoded picture with the source as the encoder saw it, after conversions.
     """
 
     input: str
@@ -52,6 +52,7 @@ class Record:
     notices: tuple[str, ...]
     damage: tuple[str, ...] = ()  # what was lost and replaced when a damaged file was salvaged
     psnr: float | None = None  # dB, infinite if the picture comes back exactly; None: not measured (`decompress`)
+    ssimulacra2: float | None = None  # None: not measured, because it was not the target
 
     def to_json(self) -> dict[str, Any]:
         """The fields as --json and the manifest give them. An infinite PSNR is None: JSON has no infinity."""
@@ -86,11 +87,14 @@ class Compressor:
         assert self.codec is not None, "open() comes first"
         effort = DEFAULT_EFFORT if self.options.effort is None else self.options.effort
         options = replace(self.options, effort=effort)
-        if (options.bpp, options.size, options.psnr) == (None, None, None):
+        if not options.has_target:
             options = replace(options, quality=self.codec.quality(options.quality))
         found = asdict(options)
-        if not options.keep.hidden_colours:  # the default, which manifests of earlier versions do not name
+        # Manifests of earlier versions do not name these options; they have the defaults.
+        if not options.keep.hidden_colours:
             del found["keep"]["hidden_colours"]
+        if options.ssimulacra2 is None:
+            del found["ssimulacra2"]
         return {"command": "compress", "model": self.codec.model.digest.hex(), **found}
 
     def work(self, job: Job, progress: Callable[[float], None]) -> Record:
@@ -106,7 +110,8 @@ class Compressor:
         write_output(job, encoded.data, self.force)
         notices = (*picture.notices, *encoded.notices, *_notices_of_result(job, picture))
         picture = replace(picture, notices=notices)
-        return replace(_record(job, encoded.data, self.codec.model.name, seconds, picture), psnr=encoded.psnr)
+        record = _record(job, encoded.data, self.codec.model.name, seconds, picture)
+        return replace(record, psnr=encoded.psnr, ssimulacra2=encoded.ssimulacra2)
 
 
 def _notices_of_result(job: Job, picture: Picture) -> list[str]:

@@ -21,7 +21,7 @@ __all__ = ["MAX_KERNELS", "ModelConfig", "PriorConfig", "VQVAEConfig", "from_jso
 T = TypeVar("T")
 MAX_KERNELS = 64  # largest number of kernels of a post-filter
 # Settings that were added later, with the values that have no effect. `to_json` omits them at these values.
-_LATER_SETTINGS: dict[str, Any] = {"rate_shares": (), "postfilter": 0}
+_LATER_SETTINGS: dict[str, Any] = {"rate_shares": (), "postfilter": 0, "structure": ()}
 
 
 @dataclass(frozen=True)
@@ -39,6 +39,9 @@ class VQVAEConfig:
 
     `rate_shares`: for each quality and codebook, the share of the zero-order bits that remains after coding with the
     prior. Lambda then applies to these remaining bits.
+
+    `structure`: for each quality, the share of structural dissimilarity (MS-SSIM) in the distortion that is minimised
+    (nn/distortion.py); the rest is squared error. It needs a linear block transform.
 
     `postfilter`: the number of kernels of the post-filter, each of which a file can weight (nn/postfilter.py).
 
@@ -58,6 +61,7 @@ class VQVAEConfig:
     restart_dead_codes: bool = False
     rate_shares: tuple[tuple[float, ...], ...] = ()  # [qualities][codebooks]; empty: all 1
     postfilter: int = 0  # number of kernels; 0: no post-filter
+    structure: tuple[float, ...] = ()  # [qualities]; empty: all 0
 
     def __post_init__(self) -> None:
         _require(self.stem in ("conv", "patch", "scaled"), f"stem {self.stem!r} is not 'conv', 'patch' or 'scaled'")
@@ -75,6 +79,9 @@ class VQVAEConfig:
         _require(len(shares) in (0, len(self.lambdas)), "rate_shares needs a row for each quality")
         _require(all(len(row) == len(self.codebooks) for row in shares), "rate_shares needs a share for each codebook")
         _require(all(0 < share <= 1 for row in shares for share in row), "rate_shares must be above 0 and at most 1")
+        _require(len(self.structure) in (0, len(self.lambdas)), "structure needs a share for each quality")
+        _require(all(0 <= share <= 1 for share in self.structure), "a share of structure must be 0 to 1")
+        _require(self.transform or not any(self.structure), "structure needs the stem 'patch' or 'scaled'")
         _require(0 <= self.postfilter <= MAX_KERNELS, f"a post-filter has 0 to {MAX_KERNELS} kernels")
         _require(self.transform or not self.postfilter, "a post-filter needs the stem 'patch' or 'scaled'")
 

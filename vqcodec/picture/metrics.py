@@ -17,6 +17,7 @@ Plane = NDArray[np.float64]
 
 _PEAK = 255.0
 _CHUNK = 1 << 20  # samples
+_STRIP = 1 << 17  # samples
 _SCALE_WEIGHTS = (0.0448, 0.2856, 0.3001, 0.2363, 0.1333)  # finest first; Wang et al. 2003, section 3.2
 _TAPS = 11
 _SIGMA = 1.5
@@ -96,45 +97,47 @@ def _ms_ssim_of_planes(x: Plane, y: Plane) -> float:
     product = 1.0
     last = len(_SCALE_WEIGHTS) - 1
     for scale, weight in enumerate(_SCALE_WEIGHTS):
-        luminance, contrast = _ssim_terms(x, y)
-        # Luminance is used at the coarsest scale only.
-        term = float(np.mean(luminance * contrast if scale == last else contrast))
+        term = _mean_similarity(x, y, with_luminance=scale == last)  # luminance is used at the coarsest scale only
         product *= max(term, 0.0) ** weight
         x, y = _halved(x), _halved(y)
     return product
 
 
-def _ssim_terms(x: Plane, y: Plane) -> tuple[Plane, Plane]:
-    """The luminance term, and the contrast-structure term, at every window position [H - 10, W - 10].
+def _mean_similarity(x: Plane, y: Plane, with_luminance: bool) -> float:
+    """The mean over all window positions of the contrast-structure term, or of its product with the luminance term.
 
     Wang, Bovik, Sheikh & Simoncelli, IEEE Trans. Image Processing 13 (4), 2004, section III-B. Only the sum
-    of the two variances is needed, so four blurs suffice instead of five.
+    of the two variances is needed, so four blurs suffice instead of five. Some rows at a time stay in the cache.
     """
+    height, width = (side - _TAPS + 1 for side in x.shape)  # of the window positions
+    rows = max(8 * _TAPS, _STRIP // x.shape[1])  # at least 88, because 10 rows of each strip are filtered twice
+    total = 0.0
+    for start in range(0, height, rows):
+        strip = slice(start, start + rows + _TAPS - 1)
+        total += float(np.sum(_similarity(x[strip], y[strip], with_luminance)))
+    return total / float(height * width)
+
+
+def _similarity(x: Plane, y: Plane, with_luminance: bool) -> Plane:
+    """The terms of `_mean_similarity` at every window position: [H, W] to [H - 10, W - 10]."""
     mean_x, mean_y = _blurred(x), _blurred(y)
     mean_product = mean_x * mean_y
     mean_squares = mean_x * mean_x + mean_y * mean_y
     covariance = _blurred(x * y) - mean_product
     variances = _blurred(x * x + y * y) - mean_squares
-    luminance = (2 * mean_product + _C1) / (mean_squares + _C1)
-    return luminance, (2 * covariance + _C2) / (variances + _C2)
+    contrast = (2 * covariance + _C2) / (variances + _C2)
+    return contrast * (2 * mean_product + _C1) / (mean_squares + _C1) if with_luminance else contrast
 
 
 def _blurred(plane: Plane) -> Plane:
     """Apply the Gaussian window to [H, W], "valid" positions only: [H - 10, W - 10]."""
-    return _blurred_rows(_blurred_rows(plane).T).T
+    from scipy.ndimage import correlate1d
 
-
-def _blurred_rows(plane: Plane) -> Plane:
-    """Apply the 1-D window along the rows: [H, W] to [H, W - 10].
-
-    A single correlation runs over all rows concatenated, which numpy does fast for up to 11 taps. The positions at
-    which the window spans two rows are then discarded.
-    """
-    kernel = np.exp(-0.5 * ((np.arange(_TAPS) - _TAPS // 2) / _SIGMA) ** 2)
-    height, width = plane.shape
-    joined = np.empty(plane.size)
-    joined[: plane.size - _TAPS + 1] = np.correlate(plane.ravel(), kernel / kernel.sum(), "valid")
-    return joined.reshape(height, width)[:, : width - _TAPS + 1]
+    half = _TAPS // 2
+    window = np.exp(-0.5 * ((np.arange(_TAPS) - half) / _SIGMA) ** 2)
+    window /= window.sum()
+    rows = correlate1d(plane, window, axis=0, mode="constant")[half:-half]
+    return np.asarray(correlate1d(rows, window, axis=1, mode="constant")[:, half:-half])
 
 
 def _halved(plane: Plane) -> Plane:

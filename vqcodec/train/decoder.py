@@ -22,6 +22,7 @@ from torch import Tensor
 
 from vqcodec.codec.codec import DEFAULT_EFFORT, Codec
 from vqcodec.model.store import Model
+from vqcodec.nn.distortion import distortion, structure_shares
 from vqcodec.nn.precision import autocast
 from vqcodec.nn.vqvae import VQVAE, to_samples
 from vqcodec.nn.weights import open_network
@@ -81,11 +82,12 @@ class DecoderStage(Stage):
         rows = torch.from_numpy(
             rng.integers(len(self.training.quality), size=settings.batch)[part.rows(settings.batch)]
         )
-        errors, quality = self._errors(self.training, rows)
-        psnr = -10 * errors.detach().clamp_min(1e-10).log10().mean()
+        decoded, pictures, quality = self._decoded(self.training, rows)
+        found = distortion(decoded, pictures, structure_shares(self.network.config, quality))
+        psnr = -10 * (decoded.detach() - pictures).square().mean((1, 2, 3)).clamp_min(1e-10).log10().mean()
         # As in stage one: a relative change of the distortion has the same weight at every quality.
         weight = self.network.quantizer.lambdas[quality].clamp_min(1e-3).rsqrt()
-        loss = (weight * errors).mean()
+        loss = (weight * found).mean()
         return loss, {"loss": loss.item(), "psnr": psnr.item()}
 
     def validate(self) -> dict[str, float]:
@@ -94,23 +96,19 @@ class DecoderStage(Stage):
         for quality in range(self.network.config.qualities):
             rows = (self.held_out.quality == quality).nonzero()[:, 0]
             if len(rows):
-                errors, _ = self._errors(self.held_out, rows, rounded=True)
+                decoded, pictures, _ = self._decoded(self.held_out, rows)
+                errors = (to_samples(decoded) / 255 - pictures).square().mean((1, 2, 3))
                 figures[f"psnr_q{quality + 1}"] = float(-10 * errors.clamp_min(1e-10).log10().mean())
         return figures
 
-    def _errors(self, data: Searched, rows: Tensor, *, rounded: bool = False) -> tuple[Tensor, Tensor]:
-        """Mean squared errors [B] of the decoded crops with the indices `rows` [B], and their qualities [B].
-
-        `rounded`: round the decoded crops to 8 bits first.
-        """
+    def _decoded(self, data: Searched, rows: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """The crops with the indices `rows` [B]: decoded and original [B, 3, H, W], 0 to 1, and their qualities [B]."""
         quality = data.quality[rows].to(self.device)
         x = data.pixels[rows].to(self.device).permute(0, 3, 1, 2).float() / 255  # channels last in memory
         latents = self.network.quantizer.dequantize_each(data.codes[rows].to(self.device), quality)
         with autocast(self.device):
             y = self.network.decoder(latents.contiguous(memory_format=torch.channels_last), quality).float()
-        if rounded:
-            y = to_samples(y) / 255
-        return (y - x).square().mean((1, 2, 3)), quality
+        return y, x, quality
 
 
 def train_decoder(

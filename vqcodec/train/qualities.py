@@ -36,11 +36,12 @@ def keep_qualities(
         raise UsageError(f"keep at least 2 of the qualities 1 to {config.vqvae.qualities}, in rising order")
     if config.default_quality - 1 not in kept:
         raise UsageError(f"the default quality, {config.default_quality}, must be kept")
-    lambdas, shares = config.vqvae.lambdas, config.vqvae.rate_shares
+    lambdas, shares, structure = config.vqvae.lambdas, config.vqvae.rate_shares, config.vqvae.structure
     vqvae = replace(
         config.vqvae,
         lambdas=tuple(lambdas[quality] for quality in kept),
         rate_shares=tuple(shares[quality] for quality in kept if shares),
+        structure=tuple(structure[quality] for quality in kept if structure),
     )
     smaller = at_qualities(network, vqvae, kept)
     tensors: dict[str, Tensor] = {}

@@ -15,7 +15,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from vqcodec.errors import UsageError
 from vqcodec.model.config import VQVAEConfig
+from vqcodec.nn.distortion import SMALLEST, distortion, structure_shares
 from vqcodec.nn.precision import autocast
 from vqcodec.nn.vqvae import PIXEL_SCALE, VQVAE, start_from_pca
 from vqcodec.train.data import Pictures
@@ -63,6 +65,10 @@ class VQVAEStage(Stage):
 
         `anew`: with a trained network, for each quality the indices of the codebooks to initialise by k-means again.
         """
+        if any(settings.config.structure) and settings.crop < SMALLEST:
+            raise UsageError(
+                f"crops of {settings.crop} pixels are too small for a structural term; use {SMALLEST} or more"
+            )
         self.settings = settings
         self.training = training
         self.device = pick_device()
@@ -113,8 +119,8 @@ class VQVAEStage(Stage):
         quality = torch.from_numpy(rng.integers(settings.config.qualities, size=settings.batch)[rows]).to(self.device)
         with autocast(self.device):
             output = self.network(x, quality)
-        error = (output.reconstruction - x).square().mean((1, 2, 3))  # [B]
-        psnr = -10 * error.detach().clamp_min(1e-10).log10().mean()
+        error = (output.reconstruction.detach() - x).square().mean((1, 2, 3))  # [B]
+        psnr = -10 * error.clamp_min(1e-10).log10().mean()
         quantized = output.quantized
         lam = self.network.quantizer.lambdas[quality]
         terms = quantized.codebook_loss + settings.config.commitment * quantized.commitment_loss + lam * quantized.rate
@@ -124,8 +130,10 @@ class VQVAEStage(Stage):
             # relative change of distortion or rate has the same weight at every quality.
             pixels = 3 * settings.config.stride**2 * PIXEL_SCALE**2
             weight = lam.clamp_min(1e-3).rsqrt()
-            loss = (weight * (pixels * error + terms)).mean() / pixels
+            found = distortion(output.reconstruction.float(), x, structure_shares(settings.config, quality))
+            loss = (weight * (pixels * found + terms)).mean() / pixels
         else:
+            error = (output.reconstruction - x).square().mean((1, 2, 3))
             loss = (error / self.variance + terms / settings.config.latent_dim).mean()
         return loss, {"loss": loss.item(), "psnr": psnr.item(), "soft_bits": quantized.rate.mean().item()}
 

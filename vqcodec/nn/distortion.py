@@ -1,0 +1,88 @@
+"""The distortion that training minimises: squared error and structural dissimilarity, one number for each picture.
+
+In: decoded pictures and originals [B, 3, H, W] on the scale 0 to 1. Out: [B], in the unit of a mean squared error.
+
+Squared error alone blurs texture that people see; structural similarity alone lets colours and flat areas drift. The
+two are mixed, with a share for each picture, since the shares may differ between qualities.
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from vqcodec.model.config import VQVAEConfig
+
+__all__ = ["SMALLEST", "STRUCTURE", "distortion", "ms_ssim", "structure_shares"]
+
+# A mean squared error that counts as much as an MS-SSIM of 0. At this value both terms are about equal at every
+# quality of the model `photo`: its squared error is about 0.023 times its structural dissimilarity.
+STRUCTURE = 0.0229
+_WEIGHTS = (0.0448, 0.2856, 0.3001, 0.2363, 0.1333)  # finest scale first; Wang et al. 2003, section 3.2
+SMALLEST = 11  # pixels: the shortest side of a picture, and the taps of the window
+_SIGMA = 1.5
+_C1, _C2 = 0.01**2, 0.03**2
+_LOWEST = 1e-4  # of the mean of a scale: the gradient of its power is infinite at 0
+
+
+def distortion(decoded: Tensor, pictures: Tensor, shares: Tensor) -> Tensor:
+    """(1 - share) * mean squared error + share * STRUCTURE * (1 - MS-SSIM): [B].
+
+    `shares`: of the structural term, [B], 0 to 1. If all are 0, it is not computed.
+    """
+    error = (decoded - pictures).square().mean((1, 2, 3))
+    if not bool((shares > 0).any()):
+        return error
+    return (1 - shares) * error + shares * STRUCTURE * (1 - ms_ssim(decoded, pictures))
+
+
+def structure_shares(config: VQVAEConfig, quality: Tensor) -> Tensor:
+    """The shares of the structural term [B] of a model at the qualities [B] (0-based)."""
+    shares = torch.tensor(config.structure or [0.0] * config.qualities, device=quality.device)
+    return shares[quality]
+
+
+def ms_ssim(a: Tensor, b: Tensor) -> Tensor:
+    """Multi-scale structural similarity [B] of pictures [B, C, H, W]: Wang, Simoncelli & Bovik 2003, equation 7.
+
+    The same measure as `picture.metrics.ms_ssim`, differentiable, for pictures on the scale 0 to 1. Where a side is
+    shorter than 176 pixels there are fewer scales, whose weights are enlarged to add up to the same. The mean of a
+    scale is at least 0.0001. A side must have at least `SMALLEST` pixels.
+    """
+    scales = 1
+    while scales < len(_WEIGHTS) and min(a.shape[2:]) >= SMALLEST << scales:
+        scales += 1
+    enlarged = sum(_WEIGHTS) / sum(_WEIGHTS[:scales])
+    with torch.autocast(a.device.type, enabled=False):  # variances are small differences of large numbers
+        a, b = a.float().contiguous(), b.float().contiguous()
+        product = torch.ones(a.shape[:2], device=a.device)
+        for scale, weight in enumerate(_WEIGHTS[:scales]):
+            luminance, contrast = _ssim_terms(a, b)
+            last = scale == scales - 1
+            term = (luminance * contrast if last else contrast).mean((2, 3)).clamp_min(_LOWEST)
+            product = product * term ** (weight * enlarged)
+            if not last:
+                a, b = F.avg_pool2d(a, 2), F.avg_pool2d(b, 2)
+        return product.mean(1)
+
+
+def _ssim_terms(a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
+    """The luminance term, and the contrast-structure term, at every window position [B, C, H - 10, W - 10].
+
+    Wang, Bovik, Sheikh & Simoncelli 2004, section III-B.
+    """
+    mean_a, mean_b, squares, products = _blurred(torch.cat([a, b, a * a + b * b, a * b], 1)).chunk(4, 1)
+    mean_product, mean_squares = mean_a * mean_b, mean_a * mean_a + mean_b * mean_b
+    luminance = (2 * mean_product + _C1) / (mean_squares + _C1)
+    contrast = (2 * (products - mean_product) + _C2) / (squares - mean_squares + _C2)
+    return luminance, contrast
+
+
+def _blurred(x: Tensor) -> Tensor:
+    """Apply the Gaussian window, "valid" positions only."""
+    offsets = torch.arange(SMALLEST, dtype=torch.float32, device=x.device) - SMALLEST // 2
+    window = torch.exp(-offsets.square() / (2 * _SIGMA**2))
+    window = (window / window.sum()).expand(x.shape[1], 1, 1, SMALLEST)
+    x = F.conv2d(x, window, groups=x.shape[1])
+    return F.conv2d(x, window.transpose(2, 3), groups=x.shape[1])
