@@ -1,6 +1,7 @@
-"""The distortion that training minimises: squared error and structural dissimilarity, one number for each picture.
+"""The distortion that training and the encoder's search minimise: squared error and structural dissimilarity.
 
-In: decoded pictures and originals [B, 3, H, W] on the scale 0 to 1. Out: [B], in the unit of a mean squared error.
+In: decoded pictures and originals [B, 3, H, W] on the scale 0 to 1. Out: one number for each picture, [B], or for each
+position, [B, h, w], in the unit of a mean squared error.
 
 Squared error alone blurs texture that people see; structural similarity alone lets colours and flat areas drift. The
 two are mixed, with a share for each picture, since the shares may differ between qualities.
@@ -8,13 +9,15 @@ two are mixed, with a share for each picture, since the shares may differ betwee
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from vqcodec.model.config import VQVAEConfig
 
-__all__ = ["SMALLEST", "STRUCTURE", "distortion", "ms_ssim", "structure_shares"]
+__all__ = ["SMALLEST", "STRUCTURE", "distortion", "local_distortion", "ms_ssim", "structure_shares"]
 
 # A mean squared error that counts as much as an MS-SSIM of 0. At this value both terms are about equal at every
 # quality of the model `photo`: its squared error is about 0.023 times its structural dissimilarity.
@@ -50,21 +53,56 @@ def ms_ssim(a: Tensor, b: Tensor) -> Tensor:
     shorter than 176 pixels there are fewer scales, whose weights are enlarged to add up to the same. The mean of a
     scale is at least 0.0001. A side must have at least `SMALLEST` pixels.
     """
+    product = torch.ones(a.shape[:2], device=a.device)
+    for weight, similarity in _scales(a, b):
+        product = product * similarity.mean((2, 3)).clamp_min(_LOWEST) ** weight
+    return product.mean(1)
+
+
+def local_distortion(decoded: Tensor, pictures: Tensor, share: float, stride: int) -> Tensor:
+    """The part of each position in the distortion: [B, h, w], h = ceil(H / stride).
+
+    The mean over the positions is `distortion` to first order: the MS-SSIM, a product of means over the picture, is
+    replaced by its first-order expansion in those means. Positions at the lower and right edge that lie partly outside
+    the picture count as whole ones in the structural term, and with their own pixels in the squared error.
+    """
+    height, width = pictures.shape[2:]
+    squares = (decoded - pictures).square().mean(1, keepdim=True)
+    whole = F.pad(squares, (0, -width % stride, 0, -height % stride))
+    error = F.avg_pool2d(whole, stride)[:, 0]
+    if share == 0:
+        return error
+    product = torch.ones(pictures.shape[:2], device=pictures.device)
+    parts: list[Tensor] = []
+    for weight, similarity in _scales(decoded, pictures):
+        mean = similarity.mean((2, 3)).clamp_min(_LOWEST)
+        product = product * mean**weight
+        around = F.pad(1 - similarity, (SMALLEST // 2,) * 4, mode="replicate")  # the windows at the picture's edges
+        parts.append(
+            F.adaptive_avg_pool2d(around, (error.shape[1], error.shape[2])) * (weight / mean)[:, :, None, None]
+        )
+    structure = (torch.stack(parts).sum(0) * product[:, :, None, None]).mean(1)
+    return (1 - share) * error + share * STRUCTURE * structure
+
+
+def _scales(a: Tensor, b: Tensor) -> Iterator[tuple[float, Tensor]]:
+    """The scales of MS-SSIM, finest first: weight, and the similarity [B, C, H', W'] at every position of the window.
+
+    It is the contrast-structure term, at the last scale multiplied by the luminance term.
+    """
     scales = 1
     while scales < len(_WEIGHTS) and min(a.shape[2:]) >= SMALLEST << scales:
         scales += 1
     enlarged = sum(_WEIGHTS) / sum(_WEIGHTS[:scales])
     with torch.autocast(a.device.type, enabled=False):  # variances are small differences of large numbers
         a, b = a.float().contiguous(), b.float().contiguous()
-        product = torch.ones(a.shape[:2], device=a.device)
         for scale, weight in enumerate(_WEIGHTS[:scales]):
             luminance, contrast = _ssim_terms(a, b)
-            last = scale == scales - 1
-            term = (luminance * contrast if last else contrast).mean((2, 3)).clamp_min(_LOWEST)
-            product = product * term ** (weight * enlarged)
-            if not last:
-                a, b = F.avg_pool2d(a, 2), F.avg_pool2d(b, 2)
-        return product.mean(1)
+            if scale == scales - 1:
+                yield weight * enlarged, luminance * contrast
+                return
+            yield weight * enlarged, contrast
+            a, b = F.avg_pool2d(a, 2), F.avg_pool2d(b, 2)
 
 
 def _ssim_terms(a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:

@@ -15,6 +15,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from vqcodec.nn.distortion import SMALLEST
 from vqcodec.nn.postfilter import REACH, padded
 from vqcodec.nn.precision import autocast
 from vqcodec.nn.vqvae import PIXEL_SCALE, VQVAE, PatchDecoder, to_samples
@@ -40,6 +41,8 @@ class Tiled:
     def __init__(self, network: VQVAE, quality: int, rate_scale: float = 1.0) -> None:
         self.network, self.quality, self.rate_scale = network, quality, float(rate_scale)
         self.stride = network.config.stride
+        shares = network.config.structure
+        self.structure = shares[quality] if shares else 0.0  # of the structural term in the distortion
 
     def to_codes(self, pixels: Samples, progress: Progress | None = None) -> Codes:
         """Pixels [H, W, 3] -> codes [G, h, w]."""
@@ -52,19 +55,28 @@ class Tiled:
         return codes
 
     def descend(self, codes: Codes, pixels: Samples, steps: Map) -> tuple[Latents, Map]:
-        """One gradient step from the latents of codes [G, h, w] towards pixels [H, W, 3]; see `VQVAE.descend`.
+        """One step down the gradient of the distortion of codes [G, h, w] and pixels [H, W, 3]; see `VQVAE.descend`.
 
         `steps` [h, w] are the step lengths. Returns the moved latents [D, h, w] and the `errors` [h, w] of the codes.
         """
         with autocast(CPU):
             moved, errors = self.network.descend(
-                _batch_of(codes), _tensor(pixels), self.quality, torch.from_numpy(steps), self._decoder
+                _batch_of(codes),
+                _tensor(pixels),
+                self.quality,
+                torch.from_numpy(steps),
+                self._decoder,
+                self._share(pixels),
             )
         return moved[0].numpy(), errors[0].numpy()
 
     def errors(self, codes: Codes, pixels: Samples) -> Map:
-        """Squared errors [h, w] of the decoded codes [G, h, w] against pixels [H, W, 3], in units of the latents."""
-        return self.network.errors(self._decoded(codes), _tensor(pixels))[0].numpy()
+        """Distortion [h, w] of the decoded codes [G, h, w] against pixels [H, W, 3], in units of the latents."""
+        return self.network.errors(self._decoded(codes), _tensor(pixels), self._share(pixels))[0].numpy()
+
+    def _share(self, pixels: Samples) -> float:
+        """The share of the structural term in the distortion; none where the picture is smaller than its window."""
+        return self.structure if min(pixels.shape[:2]) >= SMALLEST else 0.0
 
     @cached_property
     def _decoder(self) -> PatchDecoder:

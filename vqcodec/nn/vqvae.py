@@ -24,6 +24,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from vqcodec.model.config import VQVAEConfig
+from vqcodec.nn.distortion import distortion, local_distortion
 from vqcodec.nn.postfilter import Postfilter
 from vqcodec.nn.quantizer import Quantized, VectorQuantizer
 
@@ -65,13 +66,20 @@ class VQVAE(nn.Module):
 
     @torch.no_grad()
     def descend(
-        self, codes: Tensor, pictures: Tensor, quality: int, step: float | Tensor, decoder: nn.Module | None = None
+        self,
+        codes: Tensor,
+        pictures: Tensor,
+        quality: int,
+        step: float | Tensor,
+        decoder: nn.Module | None = None,
+        structure: float = 0.0,
     ) -> tuple[Tensor, Tensor]:
-        """One gradient step on the latents of codes [B, G, h, w], down the squared error of the *decoded* picture.
+        """One gradient step on the latents of codes [B, G, h, w], down the distortion of the *decoded* picture.
 
         Returns the moved latents [B, D, h, w] and the `errors` [B, h, w] of the codes. `step` is the step length, one
         for all positions or one for each [h, w]. Quantising the result with `step` times lambda completes a step of
-        proximal gradient descent (Beck & Teboulle 2009, section 2.2) on |picture - decoder(e)|^2 + lambda * bits.
+        proximal gradient descent (Beck & Teboulle 2009, section 2.2) on |picture - decoder(e)|^2 + lambda * bits,
+        or with a share `structure` of the structural term in the distortion (`nn.distortion`).
 
         H and W of the pictures [B, 3, H, W] need not be multiples of the stride: decoded pixels outside the picture
         are ignored. `decoder`: a faster equivalent of the network's own decoder.
@@ -82,20 +90,21 @@ class VQVAE(nn.Module):
         with torch.enable_grad():
             latents.requires_grad_()
             decoded = (decoder or self.decoder)(latents, index)
-            difference = decoded[:, :, : pictures.shape[2], : pictures.shape[3]] - pictures
-            (gradient,) = torch.autograd.grad(difference.square().sum() * (PIXEL_SCALE**2 / 2), latents)
-        return latents.detach() - step * gradient, self.errors(decoded.detach(), pictures)
+            inside = decoded[:, :, : pictures.shape[2], : pictures.shape[3]].float()
+            means = distortion(inside, pictures, torch.full((len(codes),), structure, device=codes.device))
+            (gradient,) = torch.autograd.grad(means.sum() * (pictures[0].numel() * PIXEL_SCALE**2 / 2), latents)
+        return latents.detach() - step * gradient, self.errors(decoded.detach(), pictures, structure)
 
-    def errors(self, decoded: Tensor, pictures: Tensor) -> Tensor:
-        """Squared errors [B, h, w] of decoded pictures, rounded to 8 bits, against pictures [B, 3, H, W].
+    def errors(self, decoded: Tensor, pictures: Tensor, structure: float = 0.0) -> Tensor:
+        """Distortion [B, h, w] of decoded pictures, rounded to 8 bits, against pictures [B, 3, H, W].
 
-        The sums are per position, in units of the latents. Pixels outside the picture do not count.
+        The sums are per position, in units of the latents. Pixels outside the picture do not count. `structure`: the
+        share of the structural term; the rest, by default all, is squared error.
         """
         height, width = pictures.shape[2:]
-        difference = to_samples(decoded[:, :, :height, :width]) / 255 - pictures
-        squares = difference.square().sum(1, keepdim=True) * PIXEL_SCALE**2
-        whole = F.pad(squares, (0, -width % self.config.stride, 0, -height % self.config.stride))
-        return F.avg_pool2d(whole, self.config.stride, divisor_override=1)[:, 0]
+        samples = to_samples(decoded[:, :, :height, :width]) / 255
+        scale = 3 * self.config.stride**2 * PIXEL_SCALE**2
+        return scale * local_distortion(samples, pictures, structure, self.config.stride)
 
     @torch.no_grad()
     def to_pictures(self, codes: Tensor, quality: int, weights: Sequence[float] = ()) -> Tensor:
