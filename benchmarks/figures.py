@@ -31,7 +31,7 @@ from vqcodec.picture.write import to_image
 STYLES = {
     "photo": ("vqcodec photo", "#0072B2", "o", 2.4),
     "avif": ("AVIF, speed 6", "#D55E00", "s", 1.4),
-    "avif-iq": ("AVIF, speed 4, tune=iq", "#882255", "D", 1.4),
+    "avif-ssimulacra2": ("AVIF, tune=ssimulacra2", "#882255", "D", 1.4),
     "jxl": ("JPEG XL, effort 7", "#CC79A7", "P", 1.4),
     "heic": ("HEIC", "#E69F00", "X", 1.4),
     "webp": ("WebP", "#009E73", "^", 1.4),

@@ -66,9 +66,7 @@ class VQVAEStage(Stage):
         `anew`: with a trained network, for each quality the indices of the codebooks to initialise by k-means again.
         """
         if any(settings.config.structure) and settings.crop < SMALLEST:
-            raise UsageError(
-                f"crops of {settings.crop} pixels are too small for a structural term; use {SMALLEST} or more"
-            )
+            raise UsageError(f"crops of {settings.crop} pixels are too small for structure; use {SMALLEST} or more")
         self.settings = settings
         self.training = training
         self.device = pick_device()
