@@ -63,7 +63,8 @@ def curves(source: Path, target: Path) -> None:
         axis.set_title(measure.title + units.get(measure.name, ""), loc="left", fontsize=10)
         axis.grid(alpha=0.25)
         axis.spines[["top", "right"]].set_visible(False)
-    axes[0].legend(frameon=False)
+    axes[0].set_ylim(-20, 90)  # below 0 nobody looks
+    axes[0].legend(frameon=False, loc="lower right")
     target.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(target, metadata={"Date": None})
 
