@@ -83,7 +83,7 @@ def crops(source: Path, target: Path, bpp: float, corner: tuple[int, int], side:
     rows = -(-len(tiles) // COLUMNS)
     width, height = side + GAP, side + CAPTION
     sheet = Image.new("RGB", (COLUMNS * width - GAP, rows * height), "white")
-    draw, font = ImageDraw.Draw(sheet), ImageFont.load_default(12)
+    draw, font = ImageDraw.Draw(sheet), ImageFont.load_default(11)
     for index, (text, image) in enumerate(tiles):
         left, top = index % COLUMNS * width, index // COLUMNS * height
         box = (corner[0], corner[1], corner[0] + side, corner[1] + side)
