@@ -27,7 +27,7 @@ _KEPT = 60 * 86400.0  # seconds
 _IRRELEVANT = ("api/", "cli/", "files/", "train/", "output.py")
 # The modules of this folder that figures do depend on.
 _RELEVANT_IN_BENCH = (
-    *("bd_rate", "bisection", "measure"),
+    *("bisection", "match", "measure"),
     *("listed_peer", "model_peer", "package_peer", "peers", "pillow_peer", "program_peer"),
 )
 
