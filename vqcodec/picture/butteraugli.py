@@ -17,6 +17,8 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from vqcodec.picture.metrics import eight_bit_pair
+
 __all__ = ["PROGRAM", "Distance", "butteraugli", "missing"]
 
 PROGRAM = "butteraugli_main"
@@ -51,9 +53,7 @@ def butteraugli(a: ArrayLike, b: ArrayLike) -> Distance:
     `a`, `b`: uint8 [H, W, 3], [H, W, 1] or [H, W], sRGB. The result is `nan` also if a side is shorter than 8 pixels.
     Raises `ValueError` for different or other shapes, and for other types.
     """
-    if np.shape(a) != np.shape(b):
-        raise ValueError(f"pictures of different shapes: {list(np.shape(a))} and {list(np.shape(b))}")
-    first, second = _samples(a), _samples(b)
+    first, second = map(_colour, eight_bit_pair(a, b))
     program = shutil.which(PROGRAM)
     if program is None or min(first.shape[:2]) < _SMALLEST:
         return _UNKNOWN
@@ -66,14 +66,10 @@ def butteraugli(a: ArrayLike, b: ArrayLike) -> Distance:
         return _parsed(_output([program, *map(str, paths)], first.shape[0] * first.shape[1]))
 
 
-def _samples(picture: ArrayLike) -> NDArray[np.uint8]:
-    """[H, W, 3]; grey is repeated."""
-    samples = np.asarray(picture)
-    if samples.ndim == 2:
-        samples = samples[:, :, None]
-    if samples.ndim != 3 or samples.shape[2] not in (1, 3) or samples.dtype != np.uint8 or samples.size == 0:
-        kind = f"{samples.dtype} {list(samples.shape)}"
-        raise ValueError(f"a picture is uint8 [H, W, 3], [H, W, 1] or [H, W], not {kind}")
+def _colour(samples: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """[H, W, C] to [H, W, 3]; grey is repeated. Raises `ValueError` for a picture without samples."""
+    if samples.size == 0:
+        raise ValueError(f"a picture is uint8 [H, W, C] with at least one sample, not {list(samples.shape)}")
     return np.ascontiguousarray(np.broadcast_to(samples, (*samples.shape[:2], 3)))
 
 

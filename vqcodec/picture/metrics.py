@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-__all__ = ["luma", "ms_ssim", "psnr"]
+__all__ = ["eight_bit_pair", "luma", "ms_ssim", "psnr"]
 
 Plane = NDArray[np.float64]
 
@@ -86,6 +86,26 @@ def _pair(a: ArrayLike, b: ArrayLike) -> tuple[NDArray[Any], NDArray[Any]]:
     if first.size == 0:
         raise ValueError("pictures without samples")
     return first, second
+
+
+def eight_bit_pair(a: ArrayLike, b: ArrayLike) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
+    """Two pictures, uint8 [H, W, 3], [H, W, 1] or [H, W], as [H, W, C].
+
+    Raises `ValueError` for different or other shapes, and for other types.
+    """
+    if np.shape(a) != np.shape(b):
+        raise ValueError(f"pictures of different shapes: {list(np.shape(a))} and {list(np.shape(b))}")
+    return _eight_bit(a), _eight_bit(b)
+
+
+def _eight_bit(picture: ArrayLike) -> NDArray[np.uint8]:
+    samples = np.asarray(picture)
+    if samples.ndim == 2:
+        samples = samples[:, :, None]
+    if samples.ndim != 3 or samples.shape[2] not in (1, 3) or samples.dtype != np.uint8:
+        kind = f"{samples.dtype} {list(samples.shape)}"
+        raise ValueError(f"a picture is uint8 [H, W, 3], [H, W, 1] or [H, W], not {kind}")
+    return samples
 
 
 def _plane(picture: NDArray[Any], channel: int) -> Plane:

@@ -22,6 +22,8 @@ from functools import cache
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from vqcodec.picture.metrics import eight_bit_pair
+
 __all__ = ["SMALLEST", "blur_taps", "ssimulacra2"]
 
 Floats = NDArray[np.float64]
@@ -56,9 +58,7 @@ def ssimulacra2(a: ArrayLike, b: ArrayLike) -> float:
     definition, the list of weights is then used up to where the norms end. Raises `ValueError` for different or other
     shapes, and for other types.
     """
-    if np.shape(a) != np.shape(b):
-        raise ValueError(f"pictures of different shapes: {list(np.shape(a))} and {list(np.shape(b))}")
-    first, second = _planes(a), _planes(b)
+    first, second = map(_planes, eight_bit_pair(a, b))
     if min(first.shape[1:]) < SMALLEST:
         return math.nan
     norms = [_norms(first, second)]
@@ -68,13 +68,8 @@ def ssimulacra2(a: ArrayLike, b: ArrayLike) -> float:
     return _score(norms)
 
 
-def _planes(picture: ArrayLike) -> Planes:
-    samples = np.asarray(picture)
-    if samples.ndim == 2:
-        samples = samples[:, :, None]
-    if samples.ndim != 3 or samples.shape[2] not in (1, 3) or samples.dtype != np.uint8:
-        kind = f"{samples.dtype} {list(samples.shape)}"
-        raise ValueError(f"a picture is uint8 [H, W, 3], [H, W, 1] or [H, W], not {kind}")
+def _planes(samples: NDArray[np.uint8]) -> Planes:
+    """[H, W, C] to [3, H, W]; grey is repeated."""
     return np.broadcast_to(np.moveaxis(samples, 2, 0), (3, *samples.shape[:2]))
 
 
