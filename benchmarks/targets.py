@@ -205,10 +205,10 @@ def random_model(folder: Path) -> tuple[Any, list[bytes]]:
 
     from vqcodec.codec.codec import Codec
     from vqcodec.model.config import ModelConfig, PriorConfig, VQVAEConfig
-    from vqcodec.nn.pixelcnn import GatedPixelCNN
-    from vqcodec.nn.vqvae import VQVAE
-    from vqcodec.nn.weights import save_model
     from vqcodec.picture.picture import Picture
+    from vqcodec.train.networks.pixelcnn import GatedPixelCNN
+    from vqcodec.train.networks.vqvae import VQVAE
+    from vqcodec.train.networks.weights import save_model
 
     vqvae = VQVAEConfig("patch", 8, 8, 6, 1, 1, ((8, 1), (6, 2), (16, 4)), (0.8, 0.1), postfilter=3)
     config = ModelConfig("stand-in", vqvae, PriorConfig(channels=8, blocks=2, head_channels=6), unit=4)

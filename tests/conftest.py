@@ -6,6 +6,7 @@ import dataclasses
 import os
 import shutil
 from collections.abc import Callable, Iterator
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -19,13 +20,44 @@ from hypothesis import settings
 
 from vqcodec.coding.formats import BLOCK_TAPS, ENTRY_TAPS
 from vqcodec.coding.integer_prior import IntegerPrior, Layout
-from vqcodec.model.config import ModelConfig, PriorConfig, VQVAEConfig
-from vqcodec.nn.weights import save_model
+from vqcodec.model.config import ModelConfig, PriorConfig, VQVAEConfig, to_json
+from vqcodec.model.store import Model, open_model
 
 if TYPE_CHECKING:  # the tests of what works without torch also use this module
-    from vqcodec.model.store import Model
-    from vqcodec.nn.pixelcnn import GatedPixelCNN
-    from vqcodec.nn.quantizer import VectorQuantizer
+    from vqcodec.train.networks.pixelcnn import GatedPixelCNN
+    from vqcodec.train.networks.quantizer import VectorQuantizer
+
+HERE = Path(__file__).parent
+HAS_TORCH = find_spec("torch") is not None
+# What needs torch: marked `torch`, and left out where torch is not installed.
+NEED_TORCH = ("api/test_torch_module.py", "benchmarks/test_likelihood.py", "cli/test_train_command.py", "train/")
+NEED_NO_TORCH = ("train/test_requirement.py",)
+TRAINED = {"brief_model"}  # fixtures that train
+
+
+def needs_torch(path: Path) -> bool:
+    """Whether a test module, or all in a folder, needs torch."""
+    name = path.relative_to(HERE).as_posix()
+    return name.startswith(NEED_TORCH) and name not in NEED_NO_TORCH
+
+
+def pytest_ignore_collect(collection_path: Path) -> bool | None:
+    if HAS_TORCH or collection_path.is_dir() or not collection_path.is_relative_to(HERE):
+        return None
+    return needs_torch(collection_path) or None
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if needs_torch(item.path) or TRAINED & set(getattr(item, "fixturenames", ())):
+            item.add_marker("torch")
+        if not HAS_TORCH and item.get_closest_marker("torch"):
+            item.add_marker(pytest.mark.skip(reason="torch is not installed"))
+
+
+def pytest_report_header() -> str:
+    return "" if HAS_TORCH else "torch is not installed: tests that need it are left out"
+
 
 settings.register_profile("vqcodec", deadline=None)  # a busy machine is no fault of the software
 settings.load_profile("vqcodec")
@@ -57,6 +89,10 @@ CONV = ModelConfig(
     PriorConfig(channels=8, blocks=2, head_channels=6),
     unit=8,
 )
+FINE_FILTERED = dataclasses.replace(FINE, vqvae=dataclasses.replace(FINE.vqvae, postfilter=3))
+LABELLED = dataclasses.replace(CONV, prior=dataclasses.replace(CONV.prior, labels=3))
+TINY = {"patch": PATCH, "filtered": FILTERED, "fine": FINE, "shared": SHARED, "conv": CONV, "labelled": LABELLED,
+        "fine-filtered": FINE_FILTERED}  # fmt: skip
 
 
 def synthetic(height: int, width: int, seed: int = 0) -> Samples:
@@ -142,8 +178,8 @@ def random_prior(
     """
     import torch
 
-    from vqcodec.nn.pixelcnn import GatedPixelCNN
-    from vqcodec.nn.quantizer import VectorQuantizer
+    from vqcodec.train.networks.pixelcnn import GatedPixelCNN
+    from vqcodec.train.networks.quantizer import VectorQuantizer
 
     with torch.random.fork_rng(), torch.no_grad():
         torch.manual_seed(seed)
@@ -165,11 +201,26 @@ def plain_kernels() -> npt.NDArray[np.float32]:
     return kernels
 
 
+STORED = Path(__file__).parent / "data" / "models"  # of `build_model`; `python tests/tiny_models.py` writes them
+
+
 def make_model(config: ModelConfig, folder: Path) -> Model:
+    """A model of random weights in `folder`: a copy of a stored one, or if none has this configuration, a new one."""
+    for stored in sorted(STORED.iterdir()):
+        found = open_model(stored).config
+        if (found.vqvae, found.prior) == (config.vqvae, config.prior):
+            shutil.copytree(stored, folder, dirs_exist_ok=True)
+            (folder / "config.json").write_text(to_json(config), encoding="utf-8", newline="\n")
+            return open_model(folder)
+    return build_model(config, folder)
+
+
+def build_model(config: ModelConfig, folder: Path) -> Model:
     """A model of seeded random weights around a PCA and k-means start on synthetic pictures, saved in `folder`."""
     import torch
 
-    from vqcodec.nn.vqvae import VQVAE, start_from_pca
+    from vqcodec.train.networks.vqvae import VQVAE, start_from_pca
+    from vqcodec.train.networks.weights import save_model
 
     pictures = np.stack([synthetic(64, 64, seed) for seed in range(12)])
     x = torch.from_numpy(pictures).permute(0, 3, 1, 2).float() / 255

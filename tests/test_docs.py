@@ -19,8 +19,8 @@ NAMED = (
     "benchmarks/README.md",
     "benchmarks/likelihood/README.md",
 )
-GUIDES = ("README", "bench", "figures", "files", "format", "how-it-works", "models", "python", "reference",
-          "samples-and-tokens", "training")  # fmt: skip
+GUIDES = ("README", "bench", "figures", "files", "format", "how-it-works", "install", "models", "python",
+          "reference", "samples-and-tokens", "training")  # fmt: skip
 LONGEST_README = 200  # lines
 
 FENCE = re.compile(r"^ {0,3}(`{3,}|~{3,}).*?^ {0,3}\1[`~]*[ \t]*$", re.MULTILINE | re.DOTALL)

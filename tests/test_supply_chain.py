@@ -82,9 +82,9 @@ def test_no_module_runs_text_or_loads_objects(path: Path) -> None:
 
 def test_dependencies_are_those_that_are_declared() -> None:
     """What the package imports comes with it, with Python, or is named in pyproject.toml."""
-    declared = {"constriction", "numpy", "PIL", "rich", "safetensors", "scipy", "torch", "typer"}
-    # The extras "bench", "formats" and "ray".
-    optional = {"pillow_heif", "pillow_jxl", "pyjpegli", "pyvips", "ray", "tifffile"}
+    declared = {"constriction", "numpy", "PIL", "rich", "safetensors", "scipy", "threadpoolctl", "typer"}
+    # The extras "bench", "formats", "ray" and "train".
+    optional = {"pillow_heif", "pillow_jxl", "pyjpegli", "pyvips", "ray", "tifffile", "torch"}
     found = {name for path in MODULES for name, _ in imported(path)} - set(sys.stdlib_module_names) - {"vqcodec", "?"}
     assert found <= declared | optional
     assert declared <= found
@@ -161,11 +161,24 @@ FILES = {"README.md", "config.json", "prior.safetensors", "weights.safetensors"}
 
 
 def test_the_package_holds_no_other_kinds_of_files_than_these() -> None:
-    kinds = {path.suffix for path in PACKAGE.rglob("*") if path.is_file() and "__pycache__" not in path.parts}
+    files = [path for path in PACKAGE.rglob("*") if path.is_file() and "__pycache__" not in path.parts]
+    native = {path for path in files if path.suffix in (".c", ".h", ".so", ".pyd")}
+    kinds = {path.suffix for path in files if path not in native}
     assert kinds - {""} <= {".py", ".md", ".json", ".safetensors", ".vq", ".js", ".css", ".html", ".typed"}
+    assert {path.parent.name for path in native} <= {"coding", "nn"}
+    assert all(path.name.startswith("_native") for path in native)
     assert {entry.name for entry in MODELS.iterdir()} == set(bundled())
     for name in bundled():
         assert {entry.name for entry in (MODELS / name).iterdir()} == FILES
+
+
+def test_native_code_includes_no_headers_but_those_of_the_language_and_of_python() -> None:
+    """Nothing of the operating system: no files, no network, no processes."""
+    language = {"float.h", "limits.h", "math.h", "stdbool.h", "stddef.h", "stdint.h", "stdlib.h", "string.h"}
+    processors = {"arm_neon.h", "immintrin.h", "intrin.h"}
+    for path in [*PACKAGE.rglob("*.c"), *PACKAGE.rglob("*.h")]:
+        found = set(re.findall(r"^[ \t]*#[ \t]*include[ \t]*<([^>]+)>", path.read_text(encoding="utf-8"), re.MULTILINE))
+        assert found <= {"Python.h"} | language | processors, identity(path)
 
 
 def test_all_weights_together_stay_below_16_megabytes() -> None:

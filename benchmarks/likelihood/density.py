@@ -17,9 +17,9 @@ from safetensors import safe_open
 from torch import Tensor, nn
 
 from benchmarks.likelihood.data import Dataset
-from vqcodec.nn.precision import autocast
 from vqcodec.train.distributed import WHOLE, Part, pick_device, place
 from vqcodec.train.loop import CHECKPOINT, Schedule, Stage, Status, run
+from vqcodec.train.networks.precision import autocast
 
 Report = Callable[[Status], None]
 Spent = tuple[int, float]  # steps and seconds of training

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from benchmarks.likelihood.density import Size
 from benchmarks.likelihood.likelihoods import discretized_logistic
 from vqcodec.model.config import VQVAEConfig
-from vqcodec.nn.vqvae import ConvDecoder, ConvEncoder
+from vqcodec.train.networks.vqvae import ConvDecoder, ConvEncoder
 
 HIDDEN = ("down", "up", "blocks")  # see `Density.hidden`
 STRIDE = 4

@@ -23,12 +23,12 @@ from benchmarks.likelihood.likelihoods import LEVELS
 from benchmarks.likelihood.vae import rows
 from vqcodec.codec.sampling import UNKNOWN, Drawing, draw_codes
 from vqcodec.coding.integer_prior import IntegerPrior, Layout
-from vqcodec.coding.rangecoder import write_units
+from vqcodec.coding.payloads import write_units
 from vqcodec.model.config import PriorConfig, VQVAEConfig
-from vqcodec.nn.pixelcnn import GatedPixelCNN
-from vqcodec.nn.quantizer import VectorQuantizer
-from vqcodec.nn.vqvae import VQVAE
 from vqcodec.train.loop import Schedule
+from vqcodec.train.networks.pixelcnn import GatedPixelCNN
+from vqcodec.train.networks.quantizer import VectorQuantizer
+from vqcodec.train.networks.vqvae import VQVAE
 from vqcodec.train.prior import PriorStage, PriorTraining
 
 STEP = 4.0  # grey levels: about the finest distance that the prior's features of a value resolve

@@ -32,8 +32,8 @@ from benchmarks.likelihood.networks import (
 )
 from benchmarks.likelihood.pixelcnn import bits_of_codes, drawn_codes, train_prior
 from benchmarks.likelihood.vae import rows
-from vqcodec.nn.pixelcnn import GatedPixelCNN
-from vqcodec.nn.vqvae import VQVAE, ConvDecoder
+from vqcodec.train.networks.pixelcnn import GatedPixelCNN
+from vqcodec.train.networks.vqvae import VQVAE, ConvDecoder
 
 NETWORKS_SHARE = 0.65  # of the budget; the prior gets the rest
 COMMITMENT = 0.25  # beta (section 3.2)

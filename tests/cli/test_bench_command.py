@@ -63,7 +63,7 @@ def test_curves_against_peers(run: Run) -> None:
     assert list(found["codecs"]) == ["tiny-patch", "jpeg", "webp"]
     assert {row["codec"]: row["quality"] for row in found["means"]} == {"tiny-patch": 2, "jpeg": 60, "webp": 90}
     assert [c["codec"] for c in found["bd"] if c["measure"] == "psnr"] == ["tiny-patch", "jpeg"]
-    assert {"vqcodec", "Pillow", "webp", "libjpeg_turbo", "torch"} <= set(found["environment"])
+    assert {"vqcodec", "Pillow", "webp", "libjpeg_turbo", "numpy"} <= set(found["environment"])
     assert "BD-rate relative to jpeg" in run("set", "--codec", "jpeg", "--codec", "webp").out
 
 

@@ -25,7 +25,8 @@ from vqcodec.cli.options import parse_count, parse_size
 from vqcodec.cli.terminal import named, printable
 from vqcodec.codec.codec import DEFAULT_EFFORT, ROUNDS
 from vqcodec.codec.encoded import Encoded
-from vqcodec.coding.rangecoder import implementation
+from vqcodec.coding.native import missing
+from vqcodec.coding.payloads import implementation
 from vqcodec.errors import OutputError, UsageError
 from vqcodec.files import plan as jobs
 from vqcodec.files.plan import Naming
@@ -773,7 +774,8 @@ def test_version(run: Run) -> None:
     import vqcodec
 
     models = "".join(f"{name} {DIGESTS[name].hex()}\n" for name in ("paper", "photo"))
-    assert run("--version").out == f"vqcodec {vqcodec.__version__}\n{models}range coder: {implementation()}\n"
+    reason = f"no native code: {missing()}\n" if missing() else ""
+    assert run("--version").out == f"vqcodec {vqcodec.__version__}\n{models}range coder: {implementation()}\n{reason}"
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")

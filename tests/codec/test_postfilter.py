@@ -7,30 +7,23 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
-from conftest import CONV, FINE, PATCH, make_model, synthetic
+from conftest import CONV, FINE_FILTERED, PATCH, make_model, synthetic
 from hypothesis import given
 from hypothesis import strategies as st
-from safetensors.torch import load_file
-from training import silent
 
 from vqcodec.codec.codec import Codec
 from vqcodec.codec.partial import Region, decompress_region, salvage
 from vqcodec.codec.rate_control import Target, compress_to
 from vqcodec.coding.filter_weights import MAX_EXPONENT, MAX_NUMBER, Weights, pack_weights, unpack_weights
-from vqcodec.errors import DamagedFile, ModelError, UsageError
+from vqcodec.errors import DamagedFile, ModelError
 from vqcodec.format import container
 from vqcodec.model.config import ModelConfig
-from vqcodec.model.store import Model, open_model
+from vqcodec.model.store import Model
 from vqcodec.nn import tiled
 from vqcodec.nn.postfilter import REACH, Postfilter, padded
 from vqcodec.nn.weights import open_network
 from vqcodec.picture.metrics import psnr
 from vqcodec.picture.picture import Picture
-from vqcodec.train import decoder as codes_module
-from vqcodec.train.decoder import CodesToSearch
-from vqcodec.train.loop import Schedule
-from vqcodec.train.project import Project
 
 # --- weights and bytes ----------------------------------------------------------------------------
 
@@ -89,39 +82,34 @@ def test_a_long_payload_is_refused_before_it_is_read() -> None:
 
 
 def random_filter(count: int = 4, seed: int = 0) -> Postfilter:
-    found = Postfilter(count)
-    found.kernels.copy_(torch.randn(found.kernels.shape, generator=torch.Generator().manual_seed(seed)) / 20)
-    return found
-
-
-def pictures(*shape: int, seed: int = 0) -> torch.Tensor:
-    return torch.rand(*shape, generator=torch.Generator().manual_seed(seed))
+    return Postfilter((np.random.default_rng(seed).normal(size=(count, 3, 3, 5, 5)) / 20).astype(np.float32))
 
 
 def test_the_response_is_the_sum_over_pixels_and_channels() -> None:
-    network, x = random_filter(), pictures(1, 3, 9, 8)
+    postfilter, x = random_filter(), np.random.default_rng(1).uniform(0, 255, (9, 21, 3)).astype(np.float32)
     weights = (0.5, -1.0, 0.0, 2.0)
-    y = network(x, weights)
-    kernel = sum(w * k for w, k in zip(weights, network.kernels, strict=True))
-    assert isinstance(kernel, torch.Tensor)
-    inner = (x - 0.5)[0, :, 2:7, 1:6]
-    expected = x[0, :, 4, 3] + (kernel * inner).sum((1, 2, 3))
-    torch.testing.assert_close(y[0, :, 4, 3], expected)
+    y = postfilter.apply(x, weights)
+    assert y.shape == x.shape
+    kernel = np.tensordot(weights, postfilter.kernels, 1).transpose(0, 2, 3, 1)  # [output, height, width, input]
+    np.testing.assert_allclose(y[4, 3], x[4, 3] + (kernel * (x[2:7, 1:6] - 127.5)).sum((1, 2, 3)), atol=1e-3)
     # At the edge the outermost pixels are repeated.
-    corner = torch.nn.functional.pad(x - 0.5, (2, 2, 2, 2), mode="replicate")[0, :, :5, :5]
-    torch.testing.assert_close(y[0, :, 0, 0], x[0, :, 0, 0] + (kernel * corner).sum((1, 2, 3)))
-    assert torch.equal(network(x, (0.0,) * 4), x)
+    around = np.pad(x - 127.5, ((2, 2), (2, 2), (0, 0)), mode="edge")
+    for row, column in ((0, 0), (8, 20), (3, 16)):
+        inner = around[row : row + 5, column : column + 5]
+        expected = x[row, column] + (kernel * inner).sum((1, 2, 3))
+        np.testing.assert_allclose(y[row, column], expected, atol=1e-3)
+    np.testing.assert_allclose(postfilter.apply(x, (0.0,) * 4), x, atol=1e-4)
 
 
 @pytest.mark.parametrize("step", [1, 3])
 def test_the_normal_equations_give_the_error_of_any_weights(step: int) -> None:
-    network, decoded, wanted = random_filter(), pictures(2, 3, 24, 30), pictures(2, 3, 24, 30, seed=1)
-    gram, correlation = network.normal_equations(padded(decoded), wanted, step)
+    postfilter, rng = random_filter(), np.random.default_rng(2)
+    decoded, pixels = rng.uniform(0, 255, (24, 30, 3)).astype(np.float32), rng.integers(0, 256, (24, 30, 3), np.uint8)
+    gram, correlation = postfilter.normal_equations(padded(decoded), pixels, step)
     for weights in ((0.3, 0.1, -0.2, 0.4), (0.0, 1.0, 0.0, 0.0)):
-        filtered = network(decoded, weights)
-        before, after = ((y - wanted)[:, :, ::step, ::step].double().square().sum() for y in (decoded, filtered))
-        w = torch.tensor(weights).double()
-        torch.testing.assert_close(after - before, w @ gram @ w - 2 * w @ correlation, rtol=1e-4, atol=1e-4)
+        filtered = postfilter.apply(decoded, weights)
+        before, after = (np.square((y - pixels)[::step, ::step].astype(float)).sum() for y in (decoded, filtered))
+        assert after - before == pytest.approx(weights @ gram @ weights - 2 * correlation @ weights, rel=1e-4)
 
 
 # --- in files -------------------------------------------------------------------------------------
@@ -199,14 +187,14 @@ def test_zero_and_duplicate_kernels_are_handled(codec: Codec) -> None:
     codes, pixels = codec.to_codes(synthetic(80, 80), 2, effort=0), synthetic(80, 80)
     network = codec.network
     assert network.postfilter is not None
-    before = network.postfilter.kernels.clone()
+    before = network.postfilter.kernels.copy()
     try:
         network.postfilter.kernels[1] = network.postfilter.kernels[0]
         assert codec.fit(pixels, codes, 2) is not None
-        network.postfilter.kernels.zero_()
+        network.postfilter.kernels[:] = 0
         assert codec.fit(pixels, codes, 2) is None
     finally:
-        network.postfilter.kernels.copy_(before)
+        network.postfilter.kernels[:] = before
 
 
 def test_a_region_is_filtered_like_the_whole_picture(codec: Codec) -> None:
@@ -230,8 +218,7 @@ def test_grey_pictures_are_filtered(codec: Codec) -> None:
 
 
 def test_targets_include_the_filter(tmp_path: Path) -> None:
-    vqvae = dataclasses.replace(FINE.vqvae, postfilter=3)
-    codec = Codec(make_model(dataclasses.replace(FINE, vqvae=vqvae), tmp_path / "model"))
+    codec = Codec(make_model(FINE_FILTERED, tmp_path / "model"))
     picture = Picture(synthetic(120, 160), "RGB")
     plain = codec.compress(picture, 2)
     wanted = psnr(picture.pixels, codec.decompress(plain).pixels) - 0.1
@@ -290,135 +277,6 @@ def test_a_model_without_a_filter_refuses_weights(fine_model: Model) -> None:
 def test_impossible_filters_are_no_models(config: ModelConfig, count: int) -> None:
     with pytest.raises(ModelError, match="post-filter"):
         dataclasses.replace(config.vqvae, postfilter=count)
-
-
-# --- training -------------------------------------------------------------------------------------
-
-CROP, CROPS = 64, 24
-
-
-@pytest.fixture
-def _few(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(codes_module, "SHARE", 12)
-
-
-def errors(folder: Path, model: Model, *, fit: bool) -> float:
-    """The mean log squared error of the held-out crops, with fitted weights or without."""
-    codec = Codec(model)
-    (path,) = (folder / "decoder").glob("codes-*held-out*")
-    found = load_file(path)
-    logs = []
-    for pixels, codes, at in zip(
-        found["pixels"].numpy(), found["codes"].numpy(), found["quality"].tolist(), strict=True
-    ):
-        grid = codes.astype(np.int32)
-        weights = codec.fit(pixels, grid, at + 1) if fit else None
-        decoded = codec.render(grid, at + 1, pixels.shape[:2], "RGB", weights=weights)
-        logs.append(np.log(np.square(decoded.astype(float) - pixels).mean()))
-    return float(np.mean(logs))
-
-
-@pytest.mark.usefixtures("_few")
-def test_kernels_reduce_the_error_of_other_pictures(
-    few_pictures: list[Path], brief_model: Model, tmp_path: Path
-) -> None:
-    project, out = Project(tmp_path / "run", few_pictures, silent), tmp_path / "out"
-    share = project.train_postfilter(4, CodesToSearch(CROP, CROPS), brief_model)
-    assert 0.01 < share < 1
-    model = project.export(out)
-    assert model.config.vqvae == dataclasses.replace(brief_model.config.vqvae, postfilter=4)
-    assert (out / "prior.safetensors").read_bytes() == (brief_model.path / "prior.safetensors").read_bytes()
-    before, after = (load_file(m.path / "weights.safetensors") for m in (brief_model, model))
-    assert set(after) - set(before) == {"postfilter.kernels"}
-    assert all(torch.equal(before[name], after[name]) for name in before)
-    assert errors(tmp_path / "run", model, fit=True) < errors(tmp_path / "run", model, fit=False) - 0.01
-    pixels = synthetic(70, 90, 9)
-    assert open_model(out).digest == model.digest
-    Codec(model).decompress(Codec(model).compress(Picture(pixels, "RGB"), 1))
-    # More kernels reduce the error further, on the same codes. The export has the kernels of the last call.
-    assert project.train_postfilter(8, CodesToSearch(CROP, CROPS), brief_model) > share
-    assert project.export(out).config.vqvae.postfilter == 8
-    # A model that has a post-filter may get another one.
-    other = Project(tmp_path / "other", few_pictures, silent)
-    other.train_postfilter(2, CodesToSearch(CROP, CROPS), open_model(out))
-    assert other.export(tmp_path / "again").config.vqvae.postfilter == 2
-
-
-@pytest.mark.usefixtures("_few")
-def test_kernels_are_fitted_to_the_trained_decoder(
-    few_pictures: list[Path], brief_model: Model, tmp_path: Path
-) -> None:
-    project = Project(tmp_path / "run", few_pictures, silent)
-    project.train_decoder(Schedule(steps=3, rate=3e-3), 6, CROP, CROPS, brief_model)
-    project.train_postfilter(4, CodesToSearch(CROP, CROPS))
-    decoder = project.export(tmp_path / "both")
-    alone = Project(tmp_path / "alone", few_pictures, silent)
-    alone.train_postfilter(4, CodesToSearch(CROP, CROPS), brief_model)
-    kernels = [
-        load_file(folder / "postfilter" / "kernels.safetensors")["kernels"] for folder in (project.folder, alone.folder)
-    ]
-    assert not torch.allclose(*kernels)
-    weights = load_file(decoder.path / "weights.safetensors")
-    assert torch.equal(weights["postfilter.kernels"], kernels[0].half())
-    assert any(
-        not torch.equal(tensor, weights[name])
-        for name, tensor in load_file(brief_model.path / "weights.safetensors").items()
-    )
-
-
-def test_kernels_are_scaled_to_the_error_and_uncorrelated() -> None:
-    from vqcodec.train.postfilter_kernels import INPUTS, Statistics, _orthonormal, _uncorrelated
-
-    generator = torch.Generator().manual_seed(0)
-    rows = torch.randn(5, 200, INPUTS, generator=generator, dtype=torch.float64)
-    gram = rows.transpose(1, 2) @ rows / 200
-    statistics = Statistics(gram, torch.randn(5, INPUTS, 3, generator=generator, dtype=torch.float64) / 100)
-    kernels = _orthonormal(statistics, torch.randn(6, INPUTS, 3, generator=generator, dtype=torch.float64))
-    mean = torch.einsum("pq,kqo,jpo->kj", gram.mean(0), kernels, kernels)
-    torch.testing.assert_close(mean, torch.eye(6).double(), atol=1e-8, rtol=0)
-    # Turned so that the weights are uncorrelated, they are still orthonormal.
-    weights, gains = statistics.weights(kernels)
-    kernels = _uncorrelated(kernels, weights, torch.ones(5).double())
-    weights, again = statistics.weights(kernels)
-    torch.testing.assert_close(again, gains)
-    moments = weights.T @ weights
-    torch.testing.assert_close(moments, moments.diag().sort(descending=True).values.diag(), atol=1e-9, rtol=1e-6)
-    turned = torch.einsum("pq,kqo,jpo->kj", gram.mean(0), kernels, kernels)
-    torch.testing.assert_close(turned, torch.eye(6).double(), atol=1e-8, rtol=0)
-    # The weights are optimal: any other ones gain less.
-    for shift in (0.01, -0.02):
-        others = weights + shift
-        inner = torch.einsum("npq,kqo,jpo->nkj", gram, kernels, kernels)
-        outer = torch.einsum("npo,kpo->nk", statistics.correlation, kernels)
-        gained = 2 * (others * outer).sum(1) - torch.einsum("nk,nkj,nj->n", others, inner, others)
-        assert (gained < gains).all()
-
-
-@pytest.mark.parametrize("kernels", [0, 65])
-def test_a_number_of_kernels_out_of_range_is_refused(
-    kernels: int, few_pictures: list[Path], brief_model: Model, tmp_path: Path
-) -> None:
-    with pytest.raises(UsageError, match="1 to 64"):
-        Project(tmp_path / "run", few_pictures, silent).train_postfilter(
-            kernels, CodesToSearch(CROP, CROPS), brief_model
-        )
-
-
-def test_a_model_of_the_conv_family_has_no_filter(few_pictures: list[Path], conv_model: Model, tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match="no post-filter"):
-        Project(tmp_path / "run", few_pictures, silent).train_postfilter(4, CodesToSearch(CROP, CROPS), conv_model)
-
-
-def test_damaged_kernels_are_an_error(few_pictures: list[Path], brief_model: Model, tmp_path: Path) -> None:
-    project = Project(tmp_path / "run", few_pictures, silent)
-    project._finished_model(brief_model)
-    with pytest.raises(UsageError, match="train that stage first"):
-        project.export(tmp_path / "out")  # nothing has been trained yet
-    folder = tmp_path / "run" / "postfilter"
-    folder.mkdir()
-    (folder / "kernels.safetensors").write_bytes(b"nothing")
-    with pytest.raises(ModelError, match="no kernels"):
-        project.export(tmp_path / "out")
 
 
 def test_the_reach_of_the_decoder_covers_the_filter(filtered_model: Model) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import os
 import zlib
@@ -14,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 from command import vqcodec_in_process
-from conftest import CONV, SMALL, make_model, synthetic
+from conftest import LABELLED, SMALL, make_model, synthetic
 from PIL import Image
 
 from vqcodec.codec import sampling as module
@@ -25,8 +24,6 @@ from vqcodec.errors import UsageError
 from vqcodec.limits import Limits
 from vqcodec.model.store import Model
 from vqcodec.picture.picture import Picture
-
-LABELLED = dataclasses.replace(CONV, prior=dataclasses.replace(CONV.prior, labels=3))
 
 
 @pytest.fixture(scope="module")

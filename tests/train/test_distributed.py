@@ -23,8 +23,6 @@ from training import Interrupted, silent, stop_at
 
 import vqcodec
 from vqcodec.errors import UsageError
-from vqcodec.nn import codebooks
-from vqcodec.nn.quantizer import VectorQuantizer
 from vqcodec.train import decoder as decoder_module
 from vqcodec.train import loop
 from vqcodec.train import prior as prior_module
@@ -32,6 +30,8 @@ from vqcodec.train import vqvae as vqvae_module
 from vqcodec.train.data import Pictures
 from vqcodec.train.distributed import Part, Processes, check_batch, joined
 from vqcodec.train.loop import Schedule, Status
+from vqcodec.train.networks import codebooks
+from vqcodec.train.networks.quantizer import VectorQuantizer
 from vqcodec.train.project import Project
 
 CROP, BATCH, STEPS = 32, 4, 5

@@ -17,10 +17,10 @@ from PIL import Image
 from vqcodec.coding.integer_prior import IntegerPrior, Layout
 from vqcodec.errors import UsageError
 from vqcodec.model.config import to_json
-from vqcodec.nn.vqvae import VQVAE
 from vqcodec.train import prior as prior_module
 from vqcodec.train.data import Pictures, class_names, load_pictures
 from vqcodec.train.loop import Schedule
+from vqcodec.train.networks.vqvae import VQVAE
 from vqcodec.train.prior import PriorStage, PriorTraining
 
 LABELLED = dataclasses.replace(CONV, prior=dataclasses.replace(CONV.prior, labels=3))

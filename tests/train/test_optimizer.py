@@ -8,8 +8,8 @@ from conftest import CONV, PATCH
 from torch import Tensor, nn
 
 from vqcodec.model.config import ModelConfig, PriorConfig
-from vqcodec.nn.pixelcnn import GatedPixelCNN
-from vqcodec.nn.vqvae import VQVAE
+from vqcodec.train.networks.pixelcnn import GatedPixelCNN
+from vqcodec.train.networks.vqvae import VQVAE
 from vqcodec.train.optimizer import UPDATE_RMS, WEIGHT_DECAY, Muon, hidden_weights, orthogonalize
 from vqcodec.train.prior import PriorStage
 from vqcodec.train.vqvae import VQVAEStage

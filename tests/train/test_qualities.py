@@ -15,8 +15,8 @@ from vqcodec.codec.codec import Codec
 from vqcodec.errors import UsageError
 from vqcodec.model.config import ModelConfig
 from vqcodec.model.store import Model
-from vqcodec.nn.weights import open_network, save_model
 from vqcodec.picture.picture import Picture
+from vqcodec.train.networks.weights import open_network, save_model
 from vqcodec.train.qualities import at_qualities, in_proportion, keep_qualities
 
 LAMBDAS = (60.0, 25.0, 12.0, 4.0)

@@ -23,11 +23,6 @@ from vqcodec.codec.codec import Codec
 from vqcodec.errors import ModelError, UsageError
 from vqcodec.model.config import ModelConfig
 from vqcodec.model.store import open_model
-from vqcodec.nn import codebooks
-from vqcodec.nn.distortion import STRUCTURE, ms_ssim
-from vqcodec.nn.precision import autocast
-from vqcodec.nn.vqvae import VQVAE
-from vqcodec.nn.weights import open_network
 from vqcodec.picture.metrics import psnr
 from vqcodec.picture.picture import Picture
 from vqcodec.train import data as data_module
@@ -36,6 +31,11 @@ from vqcodec.train import vqvae as vqvae_module
 from vqcodec.train.data import Pictures, load_pictures
 from vqcodec.train.distributed import Part
 from vqcodec.train.loop import Schedule, Status
+from vqcodec.train.networks import codebooks
+from vqcodec.train.networks.distortion import STRUCTURE, ms_ssim
+from vqcodec.train.networks.precision import autocast
+from vqcodec.train.networks.vqvae import VQVAE
+from vqcodec.train.networks.weights import open_network
 from vqcodec.train.prior import PriorStage, PriorTraining
 from vqcodec.train.project import Project, read_config
 

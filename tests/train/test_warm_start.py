@@ -15,10 +15,10 @@ from hypothesis import strategies as st
 from vqcodec.errors import UsageError
 from vqcodec.model.config import ModelConfig, VQVAEConfig
 from vqcodec.model.store import Model
-from vqcodec.nn.pixelcnn import GatedPixelCNN
-from vqcodec.nn.quantizer import VectorQuantizer
-from vqcodec.nn.vqvae import VQVAE
-from vqcodec.nn.weights import open_network, save_model
+from vqcodec.train.networks.pixelcnn import GatedPixelCNN
+from vqcodec.train.networks.quantizer import VectorQuantizer
+from vqcodec.train.networks.vqvae import VQVAE
+from vqcodec.train.networks.weights import open_network, save_model
 from vqcodec.train.warm_start import start_from_model
 
 

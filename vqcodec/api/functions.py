@@ -1,12 +1,10 @@
 """The public functions of the package: PIL images, arrays or picture files <-> the bytes of .vq files.
 
-torch and the models are loaded when the first picture is coded. All functions are thread-safe; threads share the loaded
-models.
+The models are loaded when the first picture is coded. All functions are thread-safe; threads share the loaded models.
 """
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from functools import lru_cache, partial
 from pathlib import Path
@@ -130,15 +128,20 @@ class OpenModel:
         return _map_in_order(self.decode, files, workers)
 
 
-def open_model(model: str | Path = "photo", *, limits: Limits = DEFAULT_LIMITS) -> OpenModel:
+def open_model(
+    model: str | Path = "photo", *, limits: Limits = DEFAULT_LIMITS, threads: int | None = None
+) -> OpenModel:
     """Open a model, given by its name or its folder, to use it for several pictures.
 
-    Pictures and files that exceed `limits` are rejected before they take memory or time. Raises `ModelError`.
+    Pictures and files that exceed `limits` are rejected before they take memory or time. `threads` share the work on
+    each picture; None: one per CPU, or OMP_NUM_THREADS. Raises `ModelError`, or `UsageError` for less than one thread.
     """
     from vqcodec.codec.codec import Codec
     from vqcodec.model import store
 
-    return OpenModel(Codec(store.open_model(model), limits))
+    if threads is not None and as_int(threads) < 1:
+        raise UsageError(f"a model needs at least 1 thread, not {threads}")
+    return OpenModel(Codec(store.open_model(model), limits, as_int(threads)))
 
 
 def encode(
@@ -242,7 +245,13 @@ def info(data: File) -> Info:
 
 
 def torch_model(model: str | Path = "photo", quality: int | None = None) -> CompressionModule:
-    """A model at one quality as a `torch.nn.Module` with the interface of CompressAI. Raises `VqError`."""
+    """A model at one quality as a `torch.nn.Module` with the interface of CompressAI. Raises `VqError`.
+
+    It needs torch, which is in the extra `train`: `UsageError` if torch is missing.
+    """
+    from vqcodec.train.requirement import require_torch
+
+    require_torch("vqcodec.torch_model")
     from vqcodec.api.torch_module import CompressionModule
     from vqcodec.codec.codec import Codec
     from vqcodec.model import store
@@ -280,25 +289,8 @@ def _model_for_file(data: bytes, model: str | Path | None) -> OpenModel:
 
 def _map_in_order(work: Callable[[T], R], items: Iterable[T], workers: int | None) -> Iterator[R]:
     """work(item) of each item, in order. At most two items per thread are in progress. Raises `UsageError`."""
-    from vqcodec.files.pool import cores
+    from vqcodec.threads import Workers, cores
 
     if workers is not None and as_int(workers) < 1:
         raise UsageError(f"a batch needs at least 1 worker, not {workers}")
-    return _map_in_threads(work, items, cores() if workers is None else workers)
-
-
-def _map_in_threads(work: Callable[[T], R], items: Iterable[T], workers: int) -> Iterator[R]:
-    from concurrent.futures import Future, ThreadPoolExecutor
-
-    with ThreadPoolExecutor(workers) as pool:
-        pending: deque[Future[R]] = deque()
-        try:
-            for item in items:
-                pending.append(pool.submit(work, item))
-                if len(pending) == 2 * workers:
-                    yield pending.popleft().result()
-            while pending:
-                yield pending.popleft().result()
-        finally:
-            for future in pending:  # after an error, or if the iteration is stopped early
-                future.cancel()
+    return Workers(cores() if workers is None else workers).results(work, items)

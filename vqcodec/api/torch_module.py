@@ -17,9 +17,9 @@ from torch import Tensor, nn
 
 from vqcodec.codec.codec import Codec, grid_shape, split
 from vqcodec.coding.integer_prior import Codes
-from vqcodec.coding.rangecoder import read_units, write_units
+from vqcodec.coding.payloads import read_units, write_units
 from vqcodec.errors import DamagedFile, UsageError
-from vqcodec.nn.weights import open_network
+from vqcodec.train.networks.weights import open_network
 
 __all__ = ["CompressionModule"]
 

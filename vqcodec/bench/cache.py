@@ -59,7 +59,7 @@ def versions() -> dict[str, str]:
         if counts:
             source.update(name.encode() + b"\0" + path.read_bytes() + b"\0")
     found = {"vqcodec": source.hexdigest()[:16]}
-    for name in ("numpy", "pillow", "scipy", "torch", "constriction"):
+    for name in ("numpy", "pillow", "scipy", "constriction"):
         with suppress(PackageNotFoundError):
             found[name] = version(name)
     return found

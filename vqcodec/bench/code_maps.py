@@ -10,16 +10,16 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
-import torch
 from PIL import Image, ImageDraw
 
 from vqcodec.codec.code_prices import bits_taken, prices
 from vqcodec.codec.codec import DEFAULT_EFFORT, Codec, split
 from vqcodec.coding.integer_prior import Codes
-from vqcodec.nn.vqvae import VQVAE, to_samples
+from vqcodec.nn.networks import Networks
 from vqcodec.picture.metrics import psnr
 from vqcodec.picture.picture import Picture
 from vqcodec.progress import Progress, share_of
+from vqcodec.threads import Workers
 
 __all__ = ["NAMES", "PICTURE_NAMES", "Shown", "bits_of", "show_model", "show_picture"]
 
@@ -95,7 +95,7 @@ def bits_of(codec: Codec, codes: Codes, quality: int) -> Floats:
     return bits
 
 
-def codebook_maps(network: VQVAE, quality: int) -> Image.Image:
+def codebook_maps(network: Networks, quality: int) -> Image.Image:
     """A map of each codebook at a quality (0-based): codes placed by the principal components of their vectors.
 
     The map shows the square root of each distance from the centre, because a few codes lie far out. If a codebook has
@@ -110,8 +110,8 @@ def codebook_maps(network: VQVAE, quality: int) -> Image.Image:
     for g in range(count):
         left, top = g % columns * PANEL, g // columns * step
         live = int(quantizer.live(g)[quality])
-        vectors = quantizer.vectors(g)[quality, :live].detach().double().numpy()
-        bits = quantizer.bits(g)[quality, :live].double().numpy()
+        vectors = quantizer.vectors(g)[quality, :live].astype(np.float64)
+        bits = quantizer.bits(g)[quality, :live].astype(np.float64)
         share = 2.0**-bits
         entropy = float((share * bits).sum())
         draw.text((left + 4, top + 2), f"{g + 1}: {live} codes, {vectors.shape[1]}-d, {entropy:.2f} bits", fill="black")
@@ -125,29 +125,30 @@ def codebook_maps(network: VQVAE, quality: int) -> Image.Image:
     return sheet
 
 
-def code_sheet(network: VQVAE, quality: int) -> Image.Image:
+def code_sheet(network: Networks, quality: int) -> Image.Image:
     """A row for each codebook at a quality (0-based): its most used codes, each decoded alone in a grey picture.
 
     A block shows the difference between this picture and one that has the codes of plain grey everywhere.
     """
     quantizer, stride, reach = network.quantizer, network.config.stride, network.decoder_reach
     side = 2 * reach + 3  # positions: the centre, its neighbours, and the decoder's reach around them
-    grey = torch.full((1, 3, side * stride, side * stride), 0.5)
-    plain = network.to_codes(grey, quality)
-    around = network.to_pictures(plain, quality)  # decoded codes of grey: only nearly grey
+    workers = Workers(1)
+    grey = np.full((side * stride, side * stride, 3), 127, np.uint8)
+    plain = network.to_codes(grey, quality, 1.0, workers)
+    around = network.to_pictures(plain, quality, workers)  # decoded codes of grey: only nearly grey
     across = slice(side * stride // 2 - stride, side * stride // 2 + stride)  # the centre and half of its neighbours
     rows = []
     for g in range(len(network.config.codebooks)):
         live = int(quantizer.live(g)[quality])
-        order = quantizer.bits(g)[quality, :live].argsort(stable=True)[:SHEET]
+        order = quantizer.bits(g)[quality, :live].argsort(kind="stable")[:SHEET]
         blocks = []
-        for part in torch.split(order, 8):
-            codes = plain.repeat(len(part), 1, 1, 1)
-            codes[:, g, side // 2, side // 2] = part
-            blocks.append((network.to_pictures(codes, quality) - around)[:, :, across, across])
-        found = torch.cat(blocks)
-        found = found / (2 * float(found.abs().max()) + 1e-9) + 0.5
-        rows.append(to_samples(found).to(torch.uint8).permute(0, 2, 3, 1).numpy())
+        for index in order:
+            codes = plain.copy()
+            codes[g, side // 2, side // 2] = index
+            blocks.append((network.to_pictures(codes, quality, workers) - around)[across, across])
+        found = np.stack(blocks)
+        found = found / (2 * float(np.abs(found).max()) + 1e-9) + 0.5
+        rows.append((found * 255).round().astype(np.uint8))
     indent = 28
     sheet = Image.new("RGB", (indent + SHEET * (CELL + 1), len(rows) * (CELL + 1)), "white")
     draw = ImageDraw.Draw(sheet)

@@ -9,7 +9,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 from vqcodec.bench.lineup import Contender
-from vqcodec.files.pool import cores
+from vqcodec.threads import cores
 
 __all__ = ["environment"]
 
@@ -24,7 +24,7 @@ def environment(contenders: Sequence[Contender], jobs: int, threads: int) -> dic
         "processes": str(max(1, jobs)),
         "threads in each": str(threads),
     }
-    for name in ("numpy", "scipy", "torch", "constriction"):
+    for name in ("numpy", "scipy", "constriction"):
         with suppress(PackageNotFoundError):
             found[name] = version(name)
     for contender in contenders:

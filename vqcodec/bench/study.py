@@ -18,7 +18,7 @@ from vqcodec.bench.means import mean
 from vqcodec.bench.results import Published, Results
 from vqcodec.bench.runner import Bench, sources
 from vqcodec.errors import OutputError
-from vqcodec.files.pool import cores
+from vqcodec.threads import cores
 
 __all__ = ["Options", "study"]
 

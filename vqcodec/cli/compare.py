@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from vqcodec.cli.options import Force, Json, MaxPixels, ModelName
+from vqcodec.cli.options import Force, Json, MaxPixels, ModelName, Threads
 from vqcodec.cli.terminal import Bar, named, printable
 from vqcodec.errors import BadPicture, UsageError, VqError
 from vqcodec.files.plan import STREAM, is_stream
@@ -40,6 +40,7 @@ def compare(
             "--html", metavar="FILE", help="Also write a page with both pictures; - prints it instead of the figures."
         ),
     ] = None,
+    threads: Threads = None,
     max_pixels: MaxPixels = None,
     model: ModelName = None,
     force: Force = False,

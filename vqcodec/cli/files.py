@@ -15,7 +15,7 @@ from typing import Annotated, TextIO
 
 import typer
 
-from vqcodec.cli.options import Effort, Force, Json, MaxPixels, ModelName, Quality, parse_region, parse_size
+from vqcodec.cli.options import Effort, Force, Json, MaxPixels, ModelName, Quality, Threads, parse_region, parse_size
 from vqcodec.cli.reporter import Reporter
 from vqcodec.cli.terminal import Bar
 from vqcodec.codec.encode_options import EncodeOptions
@@ -117,6 +117,7 @@ def compress(
     jobs: Jobs = None,
     manifest: ManifestFile = None,
     ray: Ray = None,
+    threads: Threads = None,
     max_pixels: MaxPixels = None,
     model: ModelName = None,
     force: Force = False,
@@ -159,6 +160,7 @@ def decompress(
     jobs: Jobs = None,
     manifest: ManifestFile = None,
     ray: Ray = None,
+    threads: Threads = None,
     max_pixels: MaxPixels = None,
     model: ModelName = None,
     force: Force = False,

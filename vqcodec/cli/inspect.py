@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
-from vqcodec.cli.options import Effort, Force, Json, MaxPixels, ModelName, Quality
+from vqcodec.cli.options import Effort, Force, Json, MaxPixels, ModelName, Quality, Threads
 from vqcodec.cli.terminal import Bar, printable
 from vqcodec.errors import UsageError
 from vqcodec.files.work import open_codec
@@ -26,6 +26,7 @@ def inspect(
     ] = "vqcodec-inspect",
     quality: Quality = None,
     effort: Effort = None,
+    threads: Threads = None,
     max_pixels: MaxPixels = None,
     model: ModelName = None,
     force: Force = False,

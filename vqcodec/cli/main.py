@@ -22,7 +22,7 @@ from vqcodec.cli.compare import compare
 from vqcodec.cli.completion import COMPLETE, completion, prepare_completion
 from vqcodec.cli.files import compress, decompress
 from vqcodec.cli.inspect import inspect
-from vqcodec.cli.options import Force, Json, MaxPixels, ModelName
+from vqcodec.cli.options import Force, Json, MaxPixels, ModelName, Threads
 from vqcodec.cli.sample import sample
 from vqcodec.cli.terminal import Bar, fill_closed_streams, named, printable, unwind_when_ended
 from vqcodec.cli.tokens import detokenize, tokenize
@@ -83,13 +83,16 @@ def main() -> None:
 def _version(requested: bool) -> None:
     if requested:
         from vqcodec import __version__
-        from vqcodec.coding.rangecoder import implementation
+        from vqcodec.coding.native import missing
+        from vqcodec.coding.payloads import implementation
         from vqcodec.model.store import bundled, open_model
 
         print(f"vqcodec {__version__}")
         for name in bundled():
             print(f"{name} {open_model(name).digest.hex()}")
         print(f"range coder: {implementation()}")
+        if missing():
+            print(f"no native code: {missing()}")
         raise typer.Exit
 
 
@@ -141,6 +144,7 @@ def verify(
         list[str], typer.Argument(metavar="FILE", help=".vq files, folders of them, or - for standard input.")
     ],
     deep: Annotated[bool, typer.Option("--deep", help="Decode the files too; needs their models.")] = False,
+    threads: Threads = None,
     max_pixels: MaxPixels = None,
     model: ModelName = None,
     as_json: Json = False,

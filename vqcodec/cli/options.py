@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from typing import Annotated
 
@@ -10,7 +11,7 @@ import typer
 from vqcodec.errors import UsageError
 
 __all__ = [
-    "Effort", "Force", "Json", "MaxPixels", "ModelName", "Quality", "parse_count", "parse_qualities",
+    "Effort", "Force", "Json", "MaxPixels", "ModelName", "Quality", "Threads", "parse_count", "parse_qualities",
     "parse_region", "parse_shape", "parse_size",
 ]  # fmt: skip
 
@@ -65,6 +66,13 @@ def parse_shape(text: str) -> tuple[int, int]:
     return int(match[1]), int(match[2])
 
 
+def set_threads(count: int | None) -> int | None:
+    """Set the number of threads of this process, and of the worker processes that it starts."""
+    if count is not None:
+        os.environ["OMP_NUM_THREADS"] = str(count)
+    return count
+
+
 Quality = Annotated[
     int | None,
     typer.Option("--quality", "-q", help="1 (smallest file) to the model's highest; `vqcodec models` lists them."),
@@ -84,3 +92,13 @@ MaxPixels = Annotated[
     ),
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print the results as JSON.")]
+Threads = Annotated[
+    int | None,
+    typer.Option(
+        "--threads",
+        metavar="N",
+        min=1,
+        callback=set_threads,
+        help="Threads that share the work on a picture; default: one per core, or 1 in worker processes.",
+    ),
+]

@@ -10,7 +10,7 @@ from typing import Annotated
 
 import typer
 
-from vqcodec.cli.options import Force, Json, MaxPixels, ModelName, Quality, parse_shape
+from vqcodec.cli.options import Force, Json, MaxPixels, ModelName, Quality, Threads, parse_shape
 from vqcodec.cli.terminal import Bar, named, printable
 from vqcodec.errors import UsageError
 from vqcodec.files.plan import is_stream, names_folder
@@ -50,6 +50,7 @@ def sample(
         typer.Option("--keep", metavar="SHARE", help=f"Share of PICTURE's height to keep; default {KEEP:g}."),
     ] = None,
     quality: Quality = None,
+    threads: Threads = None,
     max_pixels: MaxPixels = None,
     model: ModelName = None,
     force: Force = False,

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from vqcodec.cli.options import Effort, Force, Json, MaxPixels, ModelName, Quality
+from vqcodec.cli.options import Effort, Force, Json, MaxPixels, ModelName, Quality, Threads
 from vqcodec.cli.terminal import Bar, named, printable
 from vqcodec.errors import BadPicture, UsageError, VqError
 from vqcodec.files.folders import pictures_in
@@ -53,6 +53,7 @@ def tokenize(
     out: Annotated[str, typer.Option("--out", "-o", metavar="FILE", help="Output file, such as tokens.safetensors.")],
     quality: Quality = None,
     effort: Effort = None,
+    threads: Threads = None,
     max_pixels: MaxPixels = None,
     model: ModelName = None,
     force: Force = False,
@@ -97,6 +98,7 @@ def detokenize(
     out: Annotated[
         str, typer.Option("--out", "-o", metavar="FOLDER", help="Output folder for the PNG files, created if needed.")
     ],
+    threads: Threads = None,
     max_pixels: MaxPixels = None,
     model: ModelName = None,
     force: Force = False,
@@ -166,7 +168,7 @@ class _Tokenizer:
         dtype = "uint16" if is_wide(self.codec.model) else "uint8"
         if _is_vq(path):
             found = unpack(read(path), self.codec.limits)
-            codes = read_codes(found, self.codec.model, self.codec.prior, progress).astype(dtype)
+            codes = read_codes(found, self.codec.model, self.codec.prior, progress, self.codec.workers).astype(dtype)
             lost = ["transparency"] if found.alpha is not None else []
             lost += [NAMES[kind] for kind in KINDS if getattr(found.metadata, kind)]
             tokens = PictureTokens(path.name, found.width, found.height, found.mode, found.quality + 1, codes)

@@ -2,7 +2,7 @@
 
 All stages of a run share the folder --run; `decoder` and `postfilter` are optional. A command that was stopped resumes
 from its last checkpoint when it is repeated. Under torchrun (`torchrun --nproc-per-node N -m -- vqcodec train ...`)
-several processes share the work of each step.
+several processes share the work of each step. All of them need torch.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from vqcodec.cli.options import parse_qualities
 from vqcodec.cli.terminal import Bar, printable
 from vqcodec.errors import UsageError
 from vqcodec.output import check_destination
+from vqcodec.train.requirement import require_torch
 
 if TYPE_CHECKING:
     from vqcodec.model.config import ModelConfig
@@ -91,6 +92,7 @@ def vqvae(
     tensorboard: Tensorboard = False,
 ) -> None:
     """Train the encoder, the decoder and the codebooks. A new --run FOLDER needs --config or --init."""
+    require_torch("vqcodec train")
     from vqcodec.model.store import model_folder
     from vqcodec.train.distributed import joined
     from vqcodec.train.loop import Schedule
@@ -128,6 +130,7 @@ def prior(
 
     A prior with labels needs one folder of pictures per class. Labels count from 0, in the order of the folder names.
     """
+    require_torch("vqcodec train")
     from vqcodec.model.store import open_model
     from vqcodec.train.distributed import joined
     from vqcodec.train.loop import Schedule
@@ -165,6 +168,7 @@ def decoder(
 
     It is trained on the codes that the encoder's search finds. Encoder, codebooks and prior stay unchanged.
     """
+    require_torch("vqcodec train")
     from vqcodec.model.store import open_model
     from vqcodec.train.distributed import joined
     from vqcodec.train.loop import Schedule
@@ -198,6 +202,7 @@ def postfilter(
     Each file weights the kernels to suit its picture. The kernels are fitted to the decoder from `train decoder`, if
     there is one, on the same codes. The codes are searched if they do not exist yet.
     """
+    require_torch("vqcodec train")
     from vqcodec.model.store import open_model
     from vqcodec.train.decoder import CodesToSearch
     from vqcodec.train.distributed import joined
@@ -233,6 +238,7 @@ def export(
 
     Every command then accepts that folder as --model.
     """
+    require_torch("vqcodec train")
     from vqcodec.train.project import Project
 
     chosen = None if qualities is None else parse_qualities(qualities)

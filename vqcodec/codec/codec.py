@@ -14,11 +14,11 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 import numpy.typing as npt
 
-from vqcodec.codec.code_search import refine
+from vqcodec.codec.code_search import Search, refine
 from vqcodec.codec.fit_postfilter import fit_weights
 from vqcodec.coding.filter_weights import Weights, pack_weights, unpack_weights
 from vqcodec.coding.integer_prior import Codes, IntegerPrior
-from vqcodec.coding.rangecoder import read_units, write_units
+from vqcodec.coding.payloads import read_units, write_units
 from vqcodec.errors import DamagedFile, LimitExceeded, UnknownModel, UsageError
 from vqcodec.format import container
 from vqcodec.format.container import Frame, VqFile
@@ -27,11 +27,12 @@ from vqcodec.model.store import Model, find
 from vqcodec.picture.alpha import pack_alpha, unpack_alpha
 from vqcodec.picture.picture import Picture, grey_of
 from vqcodec.progress import Progress, share_of
+from vqcodec.threads import Workers
 from vqcodec.windows import bounds, split
 
 if TYPE_CHECKING:
+    from vqcodec.nn.networks import Networks
     from vqcodec.nn.tiled import Tiled
-    from vqcodec.nn.vqvae import VQVAE
 
 __all__ = [
     "Codec", "grid_shape", "model_for", "read_codes", "read_part",
@@ -51,11 +52,13 @@ class Codec:
     """Compresses and decompresses with one model. Loading takes a moment, so keep the object for several pictures.
 
     Qualities count from 1. Threads may share a `Codec`: it loads networks and priors once and only reads them after
-    that. Pictures beyond the `limits` are refused, in both directions, before they cost memory or time.
+    that. Pictures beyond the `limits` are refused, in both directions, before they cost memory or time. `threads` is
+    the number of threads that share the work on a picture, by default one for each core; results do not depend on it.
     """
 
-    def __init__(self, model: Model, limits: Limits = DEFAULT_LIMITS) -> None:
+    def __init__(self, model: Model, limits: Limits = DEFAULT_LIMITS, threads: int | None = None) -> None:
         self.model, self.limits = model, limits
+        self.workers = Workers(threads)
         self._loading = RLock()
         self._prior = cache(model.prior)
 
@@ -65,13 +68,13 @@ class Codec:
             return self._prior(quality)
 
     @property
-    def network(self) -> VQVAE:
+    def network(self) -> Networks:
         """The autoencoder, loaded at first use."""
         with self._loading:
             return self._network
 
     @cached_property
-    def _network(self) -> VQVAE:
+    def _network(self) -> Networks:
         from vqcodec.nn.weights import open_network
 
         return open_network(self.model)
@@ -115,7 +118,9 @@ class Codec:
             progress(FITTING / (FITTING + PACKING))
         rest = share_of(progress, FITTING / (FITTING + PACKING), 1)
         grids = split(codes, config.unit)
-        payloads = write_units(self.prior(index), [grid for row in grids for grid in row], rest, prove=prove)
+        payloads = write_units(
+            self.prior(index), [grid for row in grids for grid in row], rest, prove=prove, workers=self.workers
+        )
         file = VqFile(
             model_digest=self.model.digest,
             width=picture.width,
@@ -136,7 +141,7 @@ class Codec:
         """Decompress a .vq file. Raises `BadFile`, or `UnknownModel` when the file was written with another model."""
         file = container.unpack(data, self.limits)
         read = READING / (READING + DECODER)
-        codes = read_codes(file, self.model, self.prior, share_of(progress, 0, read))
+        codes = read_codes(file, self.model, self.prior, share_of(progress, 0, read), self.workers)
         shape = (file.height, file.width)
         weights = self.weights(file.postfilter)
         pixels = self.render(codes, file.quality + 1, shape, file.mode, share_of(progress, read, 1), weights)
@@ -190,7 +195,7 @@ class Codec:
         codes = networks.to_codes(pixels, share_of(progress, 0, share))
         if rounds:
             prior, rest = self.prior(quality - 1), share_of(progress, share, 1)
-            refine(codes, pixels, networks, prior, self.model.config.unit, rounds, rest)
+            refine(codes, pixels, networks, Search(prior, self.model.config.unit, rounds, self.workers), rest)
         return codes
 
     def to_pixels(
@@ -240,7 +245,7 @@ class Codec:
     def _networks(self, quality: int, rate_scale: float = 1.0) -> Tiled:
         from vqcodec.nn.tiled import Tiled
 
-        return Tiled(self.network, quality - 1, rate_scale)
+        return Tiled(self.network, quality - 1, rate_scale, workers=self.workers)
 
 
 def read_codes(
@@ -248,12 +253,13 @@ def read_codes(
     model: Model,
     prior: Callable[[int], IntegerPrior] | None = None,
     progress: Progress | None = None,
+    workers: Workers | None = None,
 ) -> Codes:
-    """Codes [G, h, w] of an unpacked file; needs no torch. `prior` returns the prior at a quality (0-based).
+    """Codes [G, h, w] of an unpacked file. `prior` returns the prior at a quality (0-based).
 
     Raises `UnknownModel` if the file was written with another model, `DamagedFile` if it does not fit its model.
     """
-    return read_part(file, model, dict(enumerate(file.units)), prior, progress)
+    return read_part(file, model, dict(enumerate(file.units)), prior, progress, workers)
 
 
 def read_part(
@@ -262,6 +268,7 @@ def read_part(
     payloads: Mapping[int, bytes],
     prior: Callable[[int], IntegerPrior] | None = None,
     progress: Progress | None = None,
+    workers: Workers | None = None,
 ) -> Codes:
     """Codes [G, h, w] with only the units that `payloads` (index -> bytes) gives; the others are 0.
 
@@ -269,7 +276,8 @@ def read_part(
     """
     bounds = unit_bounds(frame, model)
     shapes = [(bounds[i][1] - bounds[i][0], bounds[i][3] - bounds[i][2]) for i in payloads]
-    grids = read_units((prior or model.prior)(frame.quality), list(payloads.values()), shapes, progress)
+    loaded = (prior or model.prior)(frame.quality)
+    grids = read_units(loaded, list(payloads.values()), shapes, progress, workers=workers)
     height, width = grid_shape(frame.height, frame.width, model.config.vqvae.stride)
     codes = np.zeros((len(model.config.vqvae.codebooks), height, width), np.int32)
     for index, grid in zip(payloads, grids, strict=True):

@@ -91,7 +91,7 @@ def decompress_region(codec: Codec, data: bytes, region: Region, progress: Progr
     grid = grid_shape(*shape, stride * header.unit)
     block = Frame(header.model_digest, shape[1], shape[0], header.mode, header.quality, header.unit, *grid)
     payloads = {place: unit_payload(data, header, index) for place, index in enumerate(wanted)}
-    codes = read_part(block, codec.model, payloads, codec.prior, share_of(progress, 0, CODING_SHARE))
+    codes = read_part(block, codec.model, payloads, codec.prior, share_of(progress, 0, CODING_SHARE), codec.workers)
     weights = codec.weights(postfilter_payload(data, header))
     pixels = codec.render(codes, header.quality + 1, shape, header.mode, share_of(progress, CODING_SHARE, 1), weights)
     rows = slice(region.top - y * stride, bottom - y * stride)
@@ -119,7 +119,7 @@ def salvage(codec: Codec, data: bytes, progress: Progress | None = None) -> Salv
     if not payloads:
         raise DamagedFile("every unit of the file is damaged; nothing can be recovered")
     damage = _losses([index for index in range(len(bounds)) if index not in payloads], header.cols)
-    codes = read_part(header, codec.model, payloads, codec.prior, share_of(progress, 0, CODING_SHARE))
+    codes = read_part(header, codec.model, payloads, codec.prior, share_of(progress, 0, CODING_SHARE), codec.workers)
     lost = np.ones(codes.shape[1:], bool)
     for index in payloads:
         top, bottom, left, right = bounds[index]

@@ -25,7 +25,7 @@ import numpy.typing as npt
 from vqcodec.codec.codec import Codec, grid_shape
 from vqcodec.coding.formats import COUNT_BITS
 from vqcodec.coding.integer_prior import Codes, Floats, IntegerPrior
-from vqcodec.coding.rangecoder import BATCH
+from vqcodec.coding.payloads import BATCH
 from vqcodec.coding.wavefront import traverse
 from vqcodec.errors import UsageError
 from vqcodec.picture.picture import Picture

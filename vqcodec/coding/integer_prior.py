@@ -10,7 +10,7 @@ exceed the bound. Requantisation is a multiplication by a power of two, followed
 folded into the weights in advance, where it changes only the exponents of the products and sums. `exp` is a stored
 table. No operation ever rounds.
 
-In real numbers, this is `vqcodec.nn.pixelcnn.GatedPixelCNN` with `exact=True`; see there for the sources.
+In real numbers, this is `vqcodec.train.networks.pixelcnn.GatedPixelCNN` with `exact=True`; see there for the sources.
 """
 
 from __future__ import annotations
@@ -33,13 +33,14 @@ from vqcodec.coding.formats import (
 )
 from vqcodec.errors import ModelError
 
-__all__ = ["IntegerPrior", "Layout", "clamp", "gather_taps"]
+__all__ = ["IntegerPrior", "Integers", "Layout", "Levels", "clamp", "gather_taps"]
 
 Floats = npt.NDArray[np.float32]  # integers stored as float32
 Codes = npt.NDArray[np.int32]
 Tensors = Mapping[str, npt.NDArray[np.generic]]
 
 _EXP = np.array(EXP, np.float32)
+_TOTALS = np.array(EXP, np.uint64)
 MAX_SHIFT = 30
 ROWS = 128  # rows of counts computed at once: larger arrays are newly allocated from the system every time
 
@@ -54,6 +55,26 @@ class Layout:
     head_channels: int
     blocks: int
     labels: int = 0
+
+
+@dataclass(frozen=True)
+class Integers:
+    """A product as the model stores it: floor((weight @ x + bias) / 2^shift). The biases are added up."""
+
+    weight: npt.NDArray[np.int8]  # [O, I]
+    bias: npt.NDArray[np.int32]  # [O]
+    shift: npt.NDArray[np.int8]  # [O]
+
+
+@dataclass(frozen=True)
+class Levels:
+    """How unlikely the codes of a codebook are at the cells of a unit, in integers.
+
+    Code k of cell n costs level / 16 * log2(e) + log2(total) - 23 bits, up to the limit at level 255.
+    """
+
+    level: npt.NDArray[np.uint8]  # [N, K]: min(255, largest logit - logit)
+    total: npt.NDArray[np.uint64]  # [N]: sum of EXP[level]
 
 
 @dataclass(frozen=True)
@@ -123,6 +144,9 @@ class IntegerPrior:
                 self._updates.append(load.table(f"{name}.state", (size, channels)))
             self._heads.append(load.product(f"head.{g}", channels, head))
             self._outputs.append(load.product(f"{name}.out", head, size, conditioned=False))
+        # For native code, in the order in which they were loaded here: entry, blocks and state; then of each codebook
+        # head and output, and embedding and update.
+        self.products, self.tables = tuple(load.products), tuple(load.tables)
 
     def constant(self, g: int) -> bool:
         """Whether codebook g uses a single code. Then its codes are 0 everywhere and are not coded."""
@@ -165,6 +189,16 @@ class IntegerPrior:
         """Counts [H * W, K] of every codebook for a complete grid of codes [G, H, W], all cells at once."""
         return self.evaluate_cells(self.states(codes), codes.reshape(len(codes), -1))
 
+    def price_levels(self, codes: Codes) -> list[Levels]:
+        """How unlikely every code is at every cell, given the earlier codes of `codes` [G, H, W]; N is H * W."""
+        state, levels = self.states(codes), []
+        for g, known in enumerate(codes.reshape(len(codes), -1)):
+            level = _levels(self.logits(g, state))
+            parts = [level[first : first + ROWS] for first in range(0, len(level), ROWS)]
+            levels.append(Levels(level, np.concatenate([_TOTALS.take(part).sum(axis=1) for part in parts])))
+            state = self.advance(g, state, known)
+        return levels
+
     def states(self, codes: Codes) -> Floats:
         """State [H * W, C] of every cell of a complete grid of codes [G, H, W]."""
         count, height, width = codes.shape
@@ -200,6 +234,8 @@ class _Loader:
 
     def __init__(self, tensors: Tensors, quality: int, label: int | None) -> None:
         self.tensors, self.quality, self.label = tensors, quality, label
+        self.products: list[Integers] = []
+        self.tables: list[npt.NDArray[np.int8]] = []
 
     def block(self, name: str, inputs: int, channels: int, labels: int) -> Block:
         gate = self.product(f"{name}.gate", inputs, 2 * channels, labels=labels)
@@ -232,6 +268,7 @@ class _Loader:
             raise ModelError(f"the model's {name} may sum to {largest}, beyond the 2^24 up to which sums are exact")
         if weight.min() < -WEIGHT_MAX or shift.min() < 0 or shift.max() > MAX_SHIFT:
             raise ModelError(f"the model's {name} has weights or shifts out of range")
+        self.products.append(Integers(weight.astype(np.int8), bias.astype(np.int32), shift.astype(np.int8)))
         scale = np.ldexp(np.float32(1), -shift)
         return Product(np.ascontiguousarray(weight.T, np.float32) * scale, bias.astype(np.float32) * scale)
 
@@ -246,7 +283,8 @@ class _Loader:
 
     def table(self, name: str, shape: tuple[int, int]) -> Floats:
         """Load a table of 8-bit integers."""
-        return self._get(name, shape, np.int8).astype(np.float32)
+        self.tables.append(self._get(name, shape, np.int8).astype(np.int8))
+        return self.tables[-1].astype(np.float32)
 
     def _get(self, name: str, shape: tuple[int | None, ...], dtype: type) -> npt.NDArray[np.generic]:
         """A tensor of this shape and dtype; None as the first size: any size above the quality."""
@@ -263,14 +301,20 @@ class _Loader:
 
 def _exponentials(logits: Floats, counts: Floats) -> None:
     """Logits [N, K] -> counts [N, K], written into the array `counts`."""
-    below = logits.max(axis=1, keepdims=True) - logits
-    np.minimum(below, len(EXP) - 1, out=below)
-    _EXP.take(below.astype(np.uint8), out=counts, mode="clip")
+    _EXP.take(_levels(logits), out=counts, mode="clip")
     # float64 sums are exact here. A power of two scales them below 2^COUNT_BITS; the floor can only reduce them.
     _, exponent = np.frexp(counts.sum(axis=1, dtype=np.float64))
     counts *= np.ldexp(np.float32(1), COUNT_BITS - exponent)[:, None]
     np.floor(counts, out=counts)
     np.maximum(counts, 1, out=counts)
+
+
+def _levels(logits: Floats) -> npt.NDArray[np.uint8]:
+    """Logits [N, K] -> how far each is below the largest of its row, at most 255."""
+    below = logits.max(axis=1, keepdims=True) - logits
+    np.minimum(below, len(EXP) - 1, out=below)
+    levels: npt.NDArray[np.uint8] = below.astype(np.uint8)
+    return levels
 
 
 def clamp(x: Floats) -> Floats:

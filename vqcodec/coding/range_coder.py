@@ -1,7 +1,7 @@
 """A range coder in Python that writes and reads the words of constriction's, to the bit.
 
-In: symbols [N] and their counts [N, K]. Out: 32-bit words, and back. constriction is faster, but has no wheels for some
-platforms; there this module takes its place (rangecoder.py). docs/format.md specifies the arithmetic.
+In: symbols [N] and their counts [N, K]. Out: 32-bit words, and back. This module is the specification of the native
+code, and takes the place of constriction where neither is installed (payloads.py). docs/format.md has the arithmetic.
 
 The coder keeps an interval [lower, lower + range) of 64-bit numbers (Martin 1979). A symbol narrows it:
 

@@ -13,8 +13,9 @@ from dataclasses import dataclass, replace
 from vqcodec.errors import UsageError, VqError
 from vqcodec.files.outcome import Outcome, attempt, failed
 from vqcodec.files.plan import Job
-from vqcodec.files.pool import Lost, cores, in_processes
+from vqcodec.files.pool import Lost, in_processes
 from vqcodec.files.work import Compressor, Decompressor
+from vqcodec.threads import cores
 
 __all__ = ["Where", "outcomes"]
 

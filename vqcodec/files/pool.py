@@ -22,7 +22,7 @@ from typing import Any, Generic, TypeVar, cast
 
 from vqcodec.errors import VqError
 
-__all__ = ["THREADS", "Lost", "cores", "in_processes"]
+__all__ = ["THREADS", "Lost", "in_processes"]
 
 A = TypeVar("A")  # argument of `prepare`
 T = TypeVar("T")  # a task
@@ -38,13 +38,6 @@ class Lost:
     """No answer: the process died while it ran the task."""
 
     reason: str
-
-
-def cores() -> int:
-    """The number of CPUs that this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
 
 
 def in_processes(

@@ -1,9 +1,9 @@
-"""Neural networks (torch, floats): pictures <-> codes, and the prior in its trainable form.
+"""The networks in numpy: pictures <-> codes, in float32.
 
-In: pictures [B, 3, H, W]. Out: codes [B, G, h, w], and back.
+In: pixels [H, W, 3], uint8. Out: codes [G, h, w], h = ceil(H / stride), and back.
 
-Read `vqvae` (encoder and decoder) first, then `quantizer` (choice of codes) and `codebooks` (their vectors and
-statistics). `tiled` runs the networks on pictures of any size, `weights` loads and saves them, `postfilter` corrects
-decoded pictures, `distortion` is what training minimises, `precision` decides where bf16 is used. `pixelcnn` is the
-float prior, from which the integer prior of `coding` is exported.
+Start with `tiled`, which runs the networks on pictures of any size, then `networks`: encoder, `quantizer`, decoder and
+`postfilter` of a model. `weights` loads them. `layers` says how a convolution is computed, `trunk` what encoder and
+decoder share, `fold` what becomes of the stored weights. `distortion` is what the encoder's search minimises. The same
+networks are trained in `train/networks`, with torch, from the same files.
 """

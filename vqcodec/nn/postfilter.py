@@ -13,45 +13,81 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import torch
-import torch.nn.functional as F
-from torch import Tensor, nn
+import numpy as np
+import numpy.typing as npt
+from numpy.lib.stride_tricks import as_strided, sliding_window_view
 
-__all__ = ["REACH", "SIDE", "Postfilter"]
+from vqcodec.nn.layers import Floats
+from vqcodec.windows import bounds
+
+__all__ = ["REACH", "SIDE", "Postfilter", "padded"]
+
+Doubles = npt.NDArray[np.float64]
 
 SIDE = 5  # height and width of a kernel in pixels
 REACH = SIDE // 2  # pixels beside its own that a filtered pixel depends on
+GREY = 127.5
+RUN = 8  # neighbouring pixels of a row that one product computes together
+PRODUCTS = 256  # runs of one product, about
 
 
-class Postfilter(nn.Module):
+class Postfilter:
     """K kernels [K, 3, 3, SIDE, SIDE], output channel before input channel. All qualities share them."""
 
-    def __init__(self, count: int) -> None:
-        super().__init__()
-        self.register_buffer("kernels", torch.zeros(count, 3, 3, SIDE, SIDE))
-        self.kernels: Tensor
+    def __init__(self, kernels: Floats) -> None:
+        self.kernels = kernels
 
-    def forward(self, decoded: Tensor, weights: Sequence[float]) -> Tensor:
-        """Add to pictures [B, 3, H, W] in [0, 1] the sum of the K kernel responses, each times its weight."""
-        kernel = torch.tensordot(torch.tensor(weights).to(self.kernels), self.kernels, 1)
-        corrected: Tensor = decoded + F.conv2d(padded(decoded), kernel)
-        return corrected
+    def apply(self, decoded: Floats, weights: Sequence[float]) -> Floats:
+        """Pixel values [H, W, 3] plus the sum of the K kernel responses, each times its weight; from 0 to 255."""
+        height, width, _ = decoded.shape
+        around = padded(decoded, -width % RUN)
+        kernel = np.tensordot(np.asarray(weights, np.float32), self.kernels, 1)  # [3, 3, SIDE, SIDE]
+        kernel[range(3), range(3), REACH, REACH] += 1
+        matrix = _for_runs(kernel)
+        runs, values = -(-width // RUN), (RUN + 2 * REACH) * 3
+        down, right, channel = around.strides
+        shape = (height, runs, SIDE, values)
+        # The inputs of a run overlap with those of the next one, above, and below.
+        inputs = as_strided(around, shape, (down, RUN * right, down, channel), writeable=False)
+        result = np.empty((height, runs, RUN * 3), np.float32)
+        for first, last in bounds(height, max(1, PRODUCTS // runs)):
+            part = np.ascontiguousarray(inputs[first:last]).reshape(-1, SIDE * values)
+            np.matmul(part, matrix, out=result[first:last].reshape(len(part), -1))
+        result += np.float32(GREY)
+        return result.reshape(height, runs * RUN, 3)[:, :width]
 
-    def normal_equations(self, around: Tensor, pictures: Tensor, step: int) -> tuple[Tensor, Tensor]:
-        """The Gram matrix [K, K] of the responses and their correlation [K] with the residual of the pictures; float64.
+    def normal_equations(self, around: Floats, pixels: npt.NDArray[np.uint8], step: int) -> tuple[Doubles, Doubles]:
+        """The Gram matrix [K, K] of the responses and their correlation [K] with the residual of the pixels; float64.
 
-        `around`: decoded pictures from `padded`, with REACH pixels more on each side than the originals `pictures`
-        [B, 3, H, W]. Uses every `step`th pixel in both directions.
+        `around`: decoded pixel values from `padded`, with REACH pixels more on each side than the original pixels
+        [H, W, 3]. Uses every `step`th pixel in both directions.
         """
-        count = len(self.kernels)
-        kernels = self.kernels.flatten(0, 1)
-        responses = F.conv2d(around, kernels, stride=step).contiguous()  # [B, K * 3, h, w]
-        residual = (pictures - 0.5 - around[:, :, REACH:-REACH, REACH:-REACH])[:, :, ::step, ::step]
-        by_kernel = responses.view(len(pictures), count, -1).transpose(0, 1)
-        rows = by_kernel.flatten(1).double()  # [K, B * 3 * h * w]
-        return rows @ rows.T, rows @ residual.flatten().double()
+        windows = sliding_window_view(around, (SIDE, SIDE), axis=(0, 1))[::step, ::step]  # [h, w, 3, SIDE, SIDE]
+        inner = around[REACH:-REACH:, REACH:-REACH][::step, ::step]
+        residual = (pixels[::step, ::step] - GREY - inner).reshape(-1, 3)
+        kernels = self.kernels.reshape(len(self.kernels), 3, -1).astype(np.float64)  # [K, 3, 3 * SIDE * SIDE]
+        size = kernels.shape[2]
+        gram, correlation = np.zeros((size, size)), np.zeros((size, 3))
+        for first, last in bounds(len(windows), max(1, 4096 // windows.shape[1])):
+            rows = windows[first:last].reshape(-1, size).astype(np.float64)
+            gram += rows.T @ rows
+            correlation += rows.T @ residual[first * windows.shape[1] : last * windows.shape[1]]
+        return np.einsum("kci,ij,lcj->kl", kernels, gram, kernels, optimize=True), np.einsum(
+            "kci,ic->k", kernels, correlation
+        )
 
 
-def padded(pictures: Tensor) -> Tensor:
-    """Pictures [B, 3, H, W] minus middle grey (0.5), padded by REACH repeated edge pixels on each side."""
-    return F.pad(pictures - 0.5, (REACH,) * 4, mode="replicate")
+def padded(pixels: Floats, right: int = 0) -> Floats:
+    """Pixel values [H, W, 3] minus middle grey (127.5), padded by REACH repeated edge pixels on each side.
+
+    `right`: pixels more on that side.
+    """
+    return np.pad(pixels - np.float32(GREY), ((REACH, REACH), (REACH, REACH + right), (0, 0)), mode="edge")
+
+
+def _for_runs(kernel: Floats) -> Floats:
+    """A kernel [3, 3, SIDE, SIDE] as a matrix: the values around RUN pixels of a row -> their filtered values."""
+    matrix = np.zeros((SIDE, RUN + 2 * REACH, 3, RUN, 3), np.float32)
+    for pixel in range(RUN):
+        matrix[:, pixel : pixel + SIDE, :, pixel] = kernel.transpose(2, 3, 1, 0)
+    return matrix.reshape(-1, RUN * 3)

@@ -1,46 +1,72 @@
 """Runs the networks on pictures of any size, window by window, so that memory does not grow with the picture.
 
-In: pixels [H, W, 3], uint8, of any H and W. Out: codes [G, h, w], h = ceil(H / stride), and back. The interface uses
-numpy arrays, the networks torch.
+In: pixels [H, W, 3], uint8, of any H and W. Out: codes [G, h, w], h = ceil(H / stride), and back.
+
+The windows of a picture are computed in several threads; of a picture with one window, the strips of each layer are.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Sequence
-from functools import cached_property
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
-import torch
-from torch import Tensor
 
-from vqcodec.nn.distortion import SMALLEST
+from vqcodec.nn.decoder import PatchDecoder
+from vqcodec.nn.distortion import SMALLEST, gradient, local_distortion
+from vqcodec.nn.fold import PIXEL_SCALE, WHITE
+from vqcodec.nn.networks import Networks
 from vqcodec.nn.postfilter import REACH, padded
-from vqcodec.nn.precision import autocast
-from vqcodec.nn.vqvae import PIXEL_SCALE, VQVAE, PatchDecoder, to_samples
+from vqcodec.nn.quantizer import Costs
+from vqcodec.nn.trunk import Signs
+from vqcodec.progress import Progress
+from vqcodec.threads import Workers
 from vqcodec.windows import Window, cover
 
-__all__ = ["Tiled"]
+__all__ = ["Slopes", "Tiled"]
 
 Samples = npt.NDArray[np.uint8]
 Codes = npt.NDArray[np.int32]
 Latents = npt.NDArray[np.float32]
 Map = npt.NDArray[np.float32]  # one value per position: [h, w]
 Doubles = npt.NDArray[np.float64]
-Progress = Callable[[float], None]
 
 WINDOW = 1024  # pixels: side of a window's core
 SAMPLES = 1 << 17  # pixels that are enough to fit a post-filter; larger pictures are subsampled
-CPU = torch.device("cpu")
+
+
+@dataclass(frozen=True)
+class Slopes:
+    """The latents of codes, and at each position the distortion of the decoded picture and its gradient."""
+
+    latents: Latents  # [h, w, D]
+    gradient: Latents  # [h, w, D], of half the distortion with respect to the latents
+    errors: Map  # [h, w], as `Tiled.errors`
+
+    def where(self, chosen: npt.NDArray[np.bool_], other: Slopes) -> Slopes:
+        """These values at the chosen positions [h, w], and those of `other` elsewhere."""
+        places = chosen[:, :, None]
+        return Slopes(
+            np.where(places, self.latents, other.latents),
+            np.where(places, self.gradient, other.gradient),
+            np.where(chosen, self.errors, other.errors),
+        )
 
 
 class Tiled:
-    """A trained autoencoder at one quality (0-based); `rate_scale` multiplies the lambda of its quantiser."""
+    """A trained autoencoder at one quality (0-based); `rate_scale` multiplies the lambda of its quantiser.
 
-    def __init__(self, network: VQVAE, quality: int, rate_scale: float = 1.0) -> None:
+    `workers` share the work; the results do not depend on their number.
+    """
+
+    def __init__(
+        self, network: Networks, quality: int, rate_scale: float = 1.0, *, workers: Workers | None = None
+    ) -> None:
         self.network, self.quality, self.rate_scale = network, quality, float(rate_scale)
         self.stride = network.config.stride
+        self._workers = workers or Workers(1)
         shares = network.config.structure
         self.structure = shares[quality] if shares else 0.0  # of the structural term in the distortion
 
@@ -48,58 +74,80 @@ class Tiled:
         """Pixels [H, W, 3] -> codes [G, h, w]."""
         height, width = (-(-side // self.stride) for side in pixels.shape[:2])
         codes = np.empty((len(self.network.config.codebooks), height, width), np.int32)
-        for window in self._windows(height, width, self.network.encoder_reach, progress):
-            part = _padded(pixels[window.outer(self.stride)], self.stride)
-            found = self.network.to_codes(_tensor(part), self.quality, self.rate_scale)[0]
-            codes[(slice(None), *window.core())] = found.numpy()[(slice(None), *window.inner())]
+
+        def compute(window: Window) -> None:
+            part = _whole_blocks(pixels[window.outer(self.stride)], self.stride)
+            found = self.network.to_codes(part, self.quality, self.rate_scale, self._workers, window.inner())
+            codes[(slice(None), *window.core())] = found
+
+        self._workers.map(compute, self._windows(height, width, self.network.encoder_reach), progress)
         return codes
 
-    def descend(self, codes: Codes, pixels: Samples, steps: Map) -> tuple[Latents, Map]:
-        """One step down the gradient of the distortion of codes [G, h, w] and pixels [H, W, 3]; see `VQVAE.descend`.
+    def slopes(self, codes: Codes, pixels: Samples) -> Slopes:
+        """The distortion of codes [G, h, w], decoded, against pixels [H, W, 3], and its gradient.
 
-        `steps` [h, w] are the step lengths. Returns the moved latents [D, h, w] and the `errors` [h, w] of the codes.
+        Subtracting a step length times the gradient from the latents and quantising them with as many times lambda is
+        a step of proximal gradient descent (Beck & Teboulle 2009, section 2.2) on |picture - decoder(e)|^2 / 2 +
+        lambda * bits / 2, or with a share of the structural term in the distortion (distortion.py). Decoded pixels
+        outside the picture are ignored.
         """
-        with autocast(CPU):
-            moved, errors = self.network.descend(
-                _batch_of(codes),
-                _tensor(pixels),
-                self.quality,
-                torch.from_numpy(steps),
-                self._decoder,
-                self._share(pixels),
-            )
-        return moved[0].numpy(), errors[0].numpy()
+        decoder = self.network.decoder(self.quality)
+        assert isinstance(decoder, PatchDecoder), "the latents of the conv family are not in pixel units"
+        latents = self.network.quantizer.dequantize(codes, self.quality)
+        signs = Signs()
+        decoded = decoder.forward(latents, self._workers, signs)
+        height, width, _ = pixels.shape
+        by_pixel = np.zeros_like(decoded)
+        # The distortion is a mean over pixels from 0 to 1; what is minimised is half the sum, in units of the latents.
+        scale = np.float32(pixels.size * PIXEL_SCALE**2 / 2 / WHITE)
+        inside = _unit(decoded[:height, :width])
+        by_pixel[:height, :width] = scale * gradient(inside, _unit(pixels), self._share(pixels))
+        return Slopes(latents, decoder.back(by_pixel, signs, self._workers), self._errors(decoded, pixels))
 
     def errors(self, codes: Codes, pixels: Samples) -> Map:
-        """Distortion [h, w] of the decoded codes [G, h, w] against pixels [H, W, 3], in units of the latents."""
-        return self.network.errors(self._decoded(codes), _tensor(pixels), self._share(pixels))[0].numpy()
+        """Distortion [h, w] of the decoded codes [G, h, w], rounded to 8 bits, against pixels [H, W, 3].
+
+        The sums are per position, in units of the latents. Pixels outside the picture do not count.
+        """
+        return self._errors(self.network.to_pictures(codes, self.quality, self._workers), pixels)
+
+    def _errors(self, decoded: Latents, pixels: Samples) -> Map:
+        height, width, _ = pixels.shape
+        samples = _to_samples(decoded[:height, :width])
+        scale = np.float32(3 * self.stride**2 * PIXEL_SCALE**2)
+        return scale * local_distortion(_unit(samples), _unit(pixels), self._share(pixels), self.stride)
 
     def _share(self, pixels: Samples) -> float:
         """The share of the structural term in the distortion; none where the picture is smaller than its window."""
         return self.structure if min(pixels.shape[:2]) >= SMALLEST else 0.0
 
-    @cached_property
-    def _decoder(self) -> PatchDecoder:
-        """The decoder specialised to this quality, for the encoder's search, which decodes many times."""
-        assert isinstance(self.network.decoder, PatchDecoder), "the latents of the conv family are not in pixel units"
-        return self.network.decoder.at(self.quality)
+    def _around(self, codes: Codes, window: Window) -> tuple[Latents, Window]:
+        """Pixel values, neither rounded nor clipped, of a window's core and of one position around it.
 
-    def _decoded(self, codes: Codes) -> Tensor:
-        """Decode codes [G, h, w] to [1, 3, H, W], in bf16 where that is faster; only for decisions of the encoder."""
-        latents = self.network.quantizer.dequantize(_batch_of(codes), self.quality)
-        with autocast(CPU):
-            decoded: Tensor = self._decoder(latents, torch.tensor([self.quality]))
-        return decoded
-
-    def choose(self, latents: Latents, bits: Sequence[npt.NDArray[np.float32]], steps: Map) -> Codes:
-        """Quantise latents [D, h, w] to codes [G, h, w] with the given costs.
-
-        `bits`: G arrays [h * w, K], the cost of every code at every position. `steps` [h, w]: factors of lambda.
+        That is enough for the post-filter. The returned window has the same core; its outer rectangle is what was
+        decoded.
         """
-        z = torch.from_numpy(np.ascontiguousarray(latents))[None]
-        costs = [torch.from_numpy(each)[None] for each in bits]
-        scale = torch.from_numpy(self.rate_scale * steps).view(1, -1)
-        return self.network.quantizer.quantize(z, self.quality, scale, costs)[0].numpy().astype(np.int32)
+        _, height, width = codes.shape
+        near = replace(
+            window,
+            outer_top=max(0, window.top - 1),
+            outer_bottom=min(height, window.bottom + 1),
+            outer_left=max(0, window.left - 1),
+            outer_right=min(width, window.right + 1),
+        )
+        rows, columns = near.outer()
+        top, left = window.outer_top, window.outer_left
+        wanted = slice(rows.start - top, rows.stop - top), slice(columns.start - left, columns.stop - left)
+        part = codes[(slice(None), *window.outer())]
+        return self.network.to_pictures(part, self.quality, self._workers, wanted), near
+
+    def choose(self, latents: Latents, costs: Sequence[Costs], scale: Map) -> Codes:
+        """Quantise latents [h, w, D] to codes [G, h, w] with the given costs, as they are or in levels.
+
+        `costs`: G arrays [h * w, K], the cost of every code at every position. `scale` [h, w]: factors of lambda.
+        """
+        factors = np.float32(self.rate_scale) * scale
+        return self.network.quantizer.quantize(latents, self.quality, factors, self._workers, costs)
 
     @property
     def price(self) -> float:
@@ -112,56 +160,59 @@ class Tiled:
         Returns the matrix A [K, K] and the vector b [K]. Weights w [K] change the squared error by w A w - 2 b w, in
         units of the latents.
         """
-        assert self.network.postfilter is not None
+        postfilter = self.network.postfilter
+        assert postfilter is not None
         _, rows, columns = codes.shape
         height, width = pixels.shape[:2]
         # Use every third pixel or so of a large picture. Odd, to avoid aliasing with patterns of 2 or 8 pixels.
         step = math.ceil(math.sqrt(height * width / SAMPLES)) | 1
-        count = len(self.network.postfilter.kernels)
-        gram, correlation = np.zeros((count, count)), np.zeros(count)
-        for window in self._windows(rows, columns, self.network.decoder_reach, None):
-            decoded = self._decoded(codes[(slice(None), *window.outer())])
-            down, right = (slice(s.start, s.stop + 2 * REACH) for s in window.inner(self.stride))
-            around = padded(decoded)[:, :, down, right]
-            part = _tensor(pixels[window.core(self.stride)])
-            around = around[:, :, : part.shape[2] + 2 * REACH, : part.shape[3] + 2 * REACH]
-            a, b = self.network.postfilter.normal_equations(around, part, step)
-            gram += a.numpy()
-            correlation += b.numpy()
-        scale = PIXEL_SCALE**2 * step**2
+
+        def compute(window: Window) -> tuple[Doubles, Doubles]:
+            decoded, near = self._around(codes, window)
+            around = padded(decoded)
+            part = pixels[window.core(self.stride)]
+            down, right = (slice(s.start, s.stop + 2 * REACH) for s in near.inner(self.stride))
+            around = around[down, right][: part.shape[0] + 2 * REACH, : part.shape[1] + 2 * REACH]
+            return postfilter.normal_equations(around, part, step)
+
+        found = self._workers.map(compute, self._windows(rows, columns, self.network.decoder_reach))
+        scale = (PIXEL_SCALE / WHITE) ** 2 * step**2
+        gram, correlation = (np.stack(parts).sum(0) for parts in zip(*found, strict=True))
         return gram * scale, correlation * scale
 
     def to_pixels(self, codes: Codes, progress: Progress | None = None, weights: Sequence[float] = ()) -> Samples:
         """Codes [G, h, w] -> pixels [h * stride, w * stride, 3]; empty `weights`: no post-filter."""
         _, height, width = codes.shape
         pixels = np.empty((height * self.stride, width * self.stride, 3), np.uint8)
-        for window in self._windows(height, width, self.network.decoder_reach, progress):
-            decoded = self.network.to_pictures(_batch_of(codes[(slice(None), *window.outer())]), self.quality, weights)
-            samples = to_samples(decoded[0]).to(torch.uint8).permute(1, 2, 0)
-            pixels[window.core(self.stride)] = samples.numpy()[window.inner(self.stride)]
+        postfilter = self.network.postfilter
+
+        def compute(window: Window) -> None:
+            decoded, near = self._around(codes, window)
+            if postfilter and weights:
+                decoded = postfilter.apply(decoded, weights)
+            pixels[window.core(self.stride)] = _to_samples(decoded[near.inner(self.stride)])
+
+        self._workers.map(compute, self._windows(height, width, self.network.decoder_reach), progress)
         return pixels
 
-    def _windows(self, height: int, width: int, reach: int, progress: Progress | None) -> Iterator[Window]:
-        """The windows over a grid of positions; calls `progress` with the share of them that is done."""
-        windows = list(cover(height, width, max(1, WINDOW // self.stride), reach))
-        for done, window in enumerate(windows, 1):
-            yield window
-            if progress:
-                progress(done / len(windows))
+    def _windows(self, height: int, width: int, reach: int) -> list[Window]:
+        """The windows over a grid of positions."""
+        return list(cover(height, width, max(1, WINDOW // self.stride), reach))
 
 
-def _batch_of(codes: Codes) -> Tensor:
-    """Codes [G, h, w] -> a batch of one, [1, G, h, w]."""
-    return torch.from_numpy(codes.astype(np.int64))[None]
+def _unit(pixels: npt.NDArray[np.generic]) -> Latents:
+    """Pixel values on the scale 0 to 1."""
+    scaled: Latents = np.divide(pixels, np.float32(WHITE), dtype=np.float32)
+    return scaled
 
 
-def _tensor(pixels: Samples) -> Tensor:
-    """Pixels [H, W, 3] -> a batch of one, [1, 3, H, W] in [0, 1]."""
-    x = torch.from_numpy(pixels.astype(np.float32)).permute(2, 0, 1)[None] / 255  # a copy: pixels may be read-only
-    return x.contiguous(memory_format=torch.channels_last)
+def _to_samples(values: Latents) -> Samples:
+    """Pixel values, neither rounded nor clipped -> 8-bit samples."""
+    rounded = np.rint(values)
+    return np.clip(rounded, 0, WHITE, out=rounded).astype(np.uint8)
 
 
-def _padded(pixels: Samples, stride: int) -> Samples:
+def _whole_blocks(pixels: Samples, stride: int) -> Samples:
     """Pixels [H, W, 3] padded to multiples of the stride by repeating the last row and column."""
     below, right = -pixels.shape[0] % stride, -pixels.shape[1] % stride
     return np.pad(pixels, ((0, below), (0, right), (0, 0)), mode="edge")

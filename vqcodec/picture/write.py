@@ -116,7 +116,10 @@ def format_for(path: Path) -> str:
     name = one_line(str(path))
     if suffix == ".vq":
         raise UsageError(f"{name}: .vq is not a picture format; choose one, such as .png")
-    format_name = Image.registered_extensions().get(suffix)
+    Image.preinit()  # the common formats; all of them take a tenth of a second
+    if suffix not in Image.EXTENSION:
+        Image.init()
+    format_name = Image.EXTENSION.get(suffix)
     if format_name is None:
         raise UsageError(f"{name}: the suffix is not a known picture format; choose .png, for example")
     _check_writable(format_name)
@@ -124,6 +127,7 @@ def format_for(path: Path) -> str:
 
 
 def _check_writable(format_name: str) -> None:
-    Image.init()
+    if format_name not in Image.SAVE:
+        Image.init()
     if format_name not in Image.SAVE or format_name in _UNSUITABLE_FORMATS:
         raise UsageError(f"{one_line(format_name)} cannot hold every picture; choose PNG, for example")

@@ -15,8 +15,8 @@ as attributes:
 from __future__ import annotations
 
 import re
+from types import ModuleType
 from xml.parsers import expat
-from xml.sax.saxutils import escape, quoteattr
 
 __all__ = ["rewrite"]
 
@@ -100,7 +100,7 @@ class _Writer:
 
     def declare(self, prefix: str | None, uri: str | None) -> None:
         if not _BESIDE.fullmatch(uri or ""):  # some readers look for its mere name
-            self.declared.append(f" xmlns{':' + prefix if prefix else ''}={quoteattr(uri or '')}")
+            self.declared.append(f" xmlns{':' + prefix if prefix else ''}={_saxutils().quoteattr(uri or '')}")
 
     def start(self, name: str, attributes: list[str]) -> None:
         space, local, written = _parts(name)
@@ -117,7 +117,7 @@ class _Writer:
         for attribute, value in zip(attributes[::2], attributes[1::2], strict=True):
             space, local, written = _parts(attribute)
             if not self.unwanted(space, local):
-                self.pieces += [" ", written, "=", quoteattr(value, _QUOTE_ENTITY)]
+                self.pieces += [" ", written, "=", _saxutils().quoteattr(value, _QUOTE_ENTITY)]
         self.pieces.append(">")
 
     def end(self, _: str) -> None:
@@ -127,7 +127,7 @@ class _Writer:
 
     def text(self, text: str) -> None:
         if self.open[-1]:
-            self.pieces.append(escape(text, {"\r": "&#13;"} | _QUOTE_ENTITY))
+            self.pieces.append(_saxutils().escape(text, {"\r": "&#13;"} | _QUOTE_ENTITY))
 
     def unwanted(self, space: str, local: str) -> bool:
         """Whether to drop the property `local` of the namespace `space`; records the loss in `lost`."""
@@ -153,3 +153,10 @@ def _parts(name: str) -> tuple[str, str, str]:
     if len(parts) == 1:
         return "", name, name
     return parts[0], parts[1], f"{parts[2]}:{parts[1]}" if len(parts) == 3 else parts[1]
+
+
+def _saxutils() -> ModuleType:
+    """The module that escapes text. Imported late, since it loads modules for the web."""
+    from xml.sax import saxutils
+
+    return saxutils

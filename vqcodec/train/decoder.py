@@ -22,13 +22,13 @@ from torch import Tensor
 
 from vqcodec.codec.codec import DEFAULT_EFFORT, Codec
 from vqcodec.model.store import Model
-from vqcodec.nn.distortion import distortion, structure_shares
-from vqcodec.nn.precision import autocast
-from vqcodec.nn.vqvae import VQVAE, to_samples
-from vqcodec.nn.weights import open_network
 from vqcodec.train.data import Pictures
 from vqcodec.train.distributed import WHOLE, Part, Processes, pick_device, place
 from vqcodec.train.loop import Schedule, Stage, Status, run
+from vqcodec.train.networks.distortion import distortion, structure_shares
+from vqcodec.train.networks.precision import autocast
+from vqcodec.train.networks.vqvae import VQVAE, to_samples
+from vqcodec.train.networks.weights import open_network
 
 __all__ = ["CodesToSearch", "DecoderStage", "DecoderTraining", "Searched", "searched_codes", "train_decoder"]
 

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable
 import torch
 from torch import Tensor, nn
 
-from vqcodec.nn.precision import has_fast_bf16
+from vqcodec.train.networks.precision import has_fast_bf16
 
 __all__ = ["Muon", "hidden_weights"]
 

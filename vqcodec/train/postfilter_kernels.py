@@ -14,10 +14,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from vqcodec.nn.postfilter import SIDE, padded
-from vqcodec.nn.vqvae import VQVAE
 from vqcodec.progress import Progress
 from vqcodec.train.decoder import Searched
+from vqcodec.train.networks.postfilter import SIDE, padded
+from vqcodec.train.networks.vqvae import VQVAE
 
 __all__ = ["solve_kernels"]
 

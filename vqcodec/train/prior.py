@@ -20,12 +20,12 @@ from torch import Tensor
 
 from vqcodec.model.config import PriorConfig
 from vqcodec.model.store import Model
-from vqcodec.nn.pixelcnn import GatedPixelCNN
-from vqcodec.nn.precision import autocast
-from vqcodec.nn.vqvae import VQVAE
 from vqcodec.train.data import Pictures, class_names
 from vqcodec.train.distributed import WHOLE, Part, pick_device, place
 from vqcodec.train.loop import CHECKPOINT, Schedule, Stage, Status, run
+from vqcodec.train.networks.pixelcnn import GatedPixelCNN
+from vqcodec.train.networks.precision import autocast
+from vqcodec.train.networks.vqvae import VQVAE
 from vqcodec.train.warm_start import start_from_model
 
 __all__ = ["PriorStage", "PriorTraining", "train_prior"]

@@ -22,14 +22,14 @@ from safetensors.torch import load_file, save_file
 from vqcodec.errors import ModelError, UsageError
 from vqcodec.model.config import MAX_KERNELS, ModelConfig, from_json, to_json
 from vqcodec.model.store import Model, export_model, open_model
-from vqcodec.nn.quantizer import VectorQuantizer
-from vqcodec.nn.vqvae import VQVAE
-from vqcodec.nn.weights import load_network, open_network, round_weights, save_model, save_network
 from vqcodec.progress import share_of
 from vqcodec.train.data import Augment, class_names, load_pictures
 from vqcodec.train.decoder import CodesToSearch, DecoderTraining, searched_codes, train_decoder
 from vqcodec.train.distributed import Processes, check_batch
 from vqcodec.train.loop import CHECKPOINT, Schedule, Status
+from vqcodec.train.networks.quantizer import VectorQuantizer
+from vqcodec.train.networks.vqvae import VQVAE
+from vqcodec.train.networks.weights import load_network, open_network, round_weights, save_model, save_network
 from vqcodec.train.postfilter_kernels import solve_kernels
 from vqcodec.train.prior import PriorTraining, train_prior
 from vqcodec.train.qualities import at_qualities, in_proportion, keep_qualities
@@ -144,7 +144,7 @@ class Project:
 
         Raises `UsageError`, `ModelError` or `OutputError`.
         """
-        from vqcodec.nn.pixelcnn import GatedPixelCNN
+        from vqcodec.train.networks.pixelcnn import GatedPixelCNN
 
         config = self.config()
         if any((self.folder / end).exists() for end in (f"decoder/{CHECKPOINT}", f"postfilter/{KERNELS}")):

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from vqcodec.errors import UsageError
 from vqcodec.model.config import ModelConfig, VQVAEConfig
-from vqcodec.nn.vqvae import VQVAE
+from vqcodec.train.networks.vqvae import VQVAE
 
 __all__ = ["at_qualities", "in_proportion", "keep_qualities"]
 

@@ -17,12 +17,13 @@ from torch import Tensor
 
 from vqcodec.errors import UsageError
 from vqcodec.model.config import VQVAEConfig
-from vqcodec.nn.distortion import SMALLEST, distortion, structure_shares
-from vqcodec.nn.precision import autocast
-from vqcodec.nn.vqvae import PIXEL_SCALE, VQVAE, start_from_pca
+from vqcodec.nn.fold import PIXEL_SCALE
 from vqcodec.train.data import Pictures
 from vqcodec.train.distributed import WHOLE, Part, Processes, pick_device, place
 from vqcodec.train.loop import CHECKPOINT, Schedule, Stage, Status, run
+from vqcodec.train.networks.distortion import SMALLEST, distortion, structure_shares
+from vqcodec.train.networks.precision import autocast
+from vqcodec.train.networks.vqvae import VQVAE, start_from_pca
 
 __all__ = ["VQVAETraining", "train_vqvae"]
 

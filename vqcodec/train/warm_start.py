@@ -15,9 +15,9 @@ from torch import Tensor
 from vqcodec.coding.formats import GATE_EXPONENT, LOGIT_EXPONENT, TRUNK_EXPONENT
 from vqcodec.errors import UsageError
 from vqcodec.model.store import Model
-from vqcodec.nn.pixelcnn import CodeTables, ExactLinear, GatedBlock, GatedPixelCNN
-from vqcodec.nn.quantizer import VectorQuantizer
-from vqcodec.nn.weights import open_network
+from vqcodec.train.networks.pixelcnn import CodeTables, ExactLinear, GatedBlock, GatedPixelCNN
+from vqcodec.train.networks.quantizer import VectorQuantizer
+from vqcodec.train.networks.weights import open_network
 from vqcodec.train.qualities import in_proportion
 
 __all__ = ["start_from_model"]

@@ -16,10 +16,12 @@ from conftest import SMALL, formula_codes, formula_tensors
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from vqcodec.coding import rangecoder
+from vqcodec.coding import native
+from vqcodec.coding import payloads as module
 from vqcodec.coding.integer_prior import Codes, IntegerPrior, Layout
-from vqcodec.coding.rangecoder import Reader, Writer, read_units, write_units
+from vqcodec.coding.payloads import Reader, Writer, read_units, write_units
 from vqcodec.errors import DamagedFile, VqError
+from vqcodec.threads import Workers
 
 try:
     import constriction
@@ -27,14 +29,22 @@ except ImportError:
     constriction = None
 
 
-@pytest.fixture(params=["constriction", "python"], autouse=True, scope="module")
+@pytest.fixture(params=["native", "constriction", "python"], autouse=True, scope="module")
 def implementation(request: pytest.FixtureRequest) -> Iterator[str]:
-    """Every test runs with both range coders, where constriction is installed."""
-    if request.param == "constriction" and constriction is None:
-        pytest.skip("constriction is not installed")
+    """Every test runs with each implementation that is installed."""
+    named = {"constriction": "numpy with constriction", "python": "numpy with Python's range coder"}
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(rangecoder, "constriction", constriction if request.param == "constriction" else None)
-        assert rangecoder.implementation() == request.param
+        if request.param == "native":
+            if native.missing():
+                pytest.skip(f"native code is missing: {native.missing()}")
+            assert module.implementation().startswith("native (")
+        else:
+            if request.param == "constriction" and constriction is None:
+                pytest.skip("constriction is not installed")
+            patch.setattr(module, "constriction", constriction if request.param == "constriction" else None)
+            patch.setattr(native, "_native", None)
+            patch.setattr(native, "_missing", "switched off")
+            assert module.implementation() == named[request.param]
         yield request.param
 
 
@@ -111,7 +121,7 @@ def test_no_units_at_all() -> None:
 
 
 def test_more_units_than_a_batch_holds() -> None:
-    shapes = [(1 + n % 3, 1 + n % 4) for n in range(2 * rangecoder.BATCH + 3)]
+    shapes = [(1 + n % 3, 1 + n % 4) for n in range(2 * module.BATCH + 3)]
     grids = grids_of(shapes)
     back = read_units(PRIOR, write_units(PRIOR, grids), shapes)
     assert all(np.array_equal(a, b) for a, b in zip(grids, back, strict=True))
@@ -150,7 +160,7 @@ THREADS = """
 import hashlib
 from conftest import formula_codes, formula_tensors
 from vqcodec.coding.integer_prior import IntegerPrior, Layout
-from vqcodec.coding.rangecoder import read_units, write_units
+from vqcodec.coding.payloads import read_units, write_units
 layout = Layout((16, 100), 1, 96, 48, 2)
 prior = IntegerPrior(formula_tensors(layout), layout, 0)
 grids = [formula_codes(layout.sizes, 12, 12, salt) for salt in range(16)]
@@ -161,12 +171,14 @@ print(hashlib.sha256(b"".join(payloads)).hexdigest(), len(payloads[0]))
 """
 
 
-def test_one_thread_or_two_give_equal_bytes() -> None:
+def test_one_thread_or_two_give_equal_bytes(implementation: str) -> None:
     here = Path(__file__).parents[1]
     running = []
     for count in ("1", "2"):
         names = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "VECLIB_MAXIMUM_THREADS")
-        environment = os.environ | dict.fromkeys(names, count)
+        environment = (
+            os.environ | dict.fromkeys(names, count) | {"VQCODEC_NATIVE": str(int(implementation == "native"))}
+        )
         environment["PYTHONPATH"] = os.pathsep.join([str(here), str(here.parent)])
         command = [sys.executable, "-c", THREADS]
         running.append(subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True))
@@ -298,7 +310,7 @@ def test_trailing_zero_bytes_of_the_last_word_are_not_stored() -> None:
 
 def test_the_encoder_verifies_its_result(monkeypatch: pytest.MonkeyPatch) -> None:
     """A faulty machine or library that returns wrong codes must not produce a file."""
-    read = rangecoder.read_units
+    read = module._read_group
 
     def wrong(*arguments: object) -> list[Codes]:
         grids = read(*arguments)  # type: ignore[arg-type]
@@ -307,7 +319,7 @@ def test_the_encoder_verifies_its_result(monkeypatch: pytest.MonkeyPatch) -> Non
 
     grids = grids_of([(3, 3), (2, 1), (4, 4)])
     write_units(PRIOR, grids)
-    monkeypatch.setattr(rangecoder, "read_units", wrong)
+    monkeypatch.setattr(module, "_read_group", wrong)
     with pytest.raises(VqError, match="differ from those written"):
         write_units(PRIOR, grids)
 
@@ -330,6 +342,21 @@ def test_progress_of_writing_and_reading_rises_to_one() -> None:
         read_units(PRIOR, payloads, shapes, told.append, batch)
         assert told == sorted(told)
         assert told[-1] == pytest.approx(1)
+
+
+@pytest.mark.parametrize("threads", [1, 2, 3])
+def test_threads_change_nothing(threads: int) -> None:
+    shapes = [(1 + n % 3, 1 + n % 4) for n in range(21)]
+    grids, workers = grids_of(shapes), Workers(threads)
+    told: list[float] = []
+    payloads = write_units(PRIOR, grids, told.append, workers=workers)
+    assert payloads == write_units(PRIOR, grids)
+    assert told[-1] == pytest.approx(1)
+    back = read_units(PRIOR, payloads, shapes, told.append, workers=workers)
+    assert all(np.array_equal(a, b) for a, b in zip(grids, back, strict=True))
+    damaged = [*payloads[:20], payloads[20] + b"\xff" * 8]
+    with pytest.raises(DamagedFile, match="more data"):
+        read_units(PRIOR, damaged, shapes, workers=workers)
 
 
 def test_the_words_that_the_format_rests_on() -> None:

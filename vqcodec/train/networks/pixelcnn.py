@@ -35,7 +35,7 @@ from vqcodec.coding.formats import (
     WEIGHT_MAX,
 )
 from vqcodec.model.config import PriorConfig, VQVAEConfig
-from vqcodec.nn.quantizer import VectorQuantizer
+from vqcodec.train.networks.quantizer import VectorQuantizer
 
 __all__ = ["GatedPixelCNN"]
 

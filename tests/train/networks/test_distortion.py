@@ -2,19 +2,13 @@
 
 from __future__ import annotations
 
-import dataclasses
-
 import numpy as np
 import pytest
 import torch
 from conftest import synthetic
 
-from vqcodec.model.store import Model
-from vqcodec.nn.distortion import STRUCTURE, distortion, local_distortion, ms_ssim
-from vqcodec.nn.tiled import Tiled
-from vqcodec.nn.vqvae import VQVAE
-from vqcodec.nn.weights import open_network
 from vqcodec.picture import metrics
+from vqcodec.train.networks.distortion import STRUCTURE, distortion, local_distortion, ms_ssim
 
 
 def pair(height: int, width: int, noise: float) -> tuple[torch.Tensor, torch.Tensor]:
@@ -94,20 +88,3 @@ def test_a_change_counts_where_it_is() -> None:
     assert 9 <= row <= 14
     assert 9 <= column <= 14
     assert float(change[10:14, 10:14].mean()) > 20 * float(change[:4, :4].abs().mean())
-
-
-def test_the_search_minimises_the_distortion_of_the_model(fine_model: Model) -> None:
-    """The share of the configuration reaches gradient and errors; pictures below the window have squared error only."""
-    vqvae = dataclasses.replace(fine_model.config.vqvae, structure=(0.0, 0.75, 0.5))
-    plain, network = open_network(fine_model), VQVAE(vqvae)
-    network.load_state_dict(plain.state_dict())
-    pixels = synthetic(61, 83, 5)
-    codes = Tiled(plain, 1).to_codes(pixels)
-    steps = np.ones(codes.shape[1:], np.float32)
-    found = Tiled(network.eval(), 1).descend(codes, pixels, steps)
-    same = Tiled(network, 0).descend(codes, pixels, steps)
-    for one, other, least in zip(found, Tiled(plain, 1).descend(codes, pixels, steps), (1e-3, 1e-2), strict=True):
-        assert np.abs(one - other).max() > least
-    assert np.array_equal(same[1], Tiled(plain, 0).descend(codes, pixels, steps)[1])
-    small, few = pixels[:10, :40], codes[:, :2, :5]
-    assert np.array_equal(Tiled(network, 1).errors(few, small), Tiled(plain, 1).errors(few, small))

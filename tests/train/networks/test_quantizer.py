@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from vqcodec.model.config import VQVAEConfig
-from vqcodec.nn import codebooks
-from vqcodec.nn import quantizer as module
-from vqcodec.nn.quantizer import VectorQuantizer
+from vqcodec.train.networks import codebooks
+from vqcodec.train.networks import quantizer as module
+from vqcodec.train.networks.quantizer import VectorQuantizer
 
 CONFIG = VQVAEConfig("conv", 4, 8, 4, 1, 1, ((7, 2), (5, 3)), (0.0, 0.6, 2.5), rate_shares=((0.9, 0.4),) * 3)
 DIMS = (2, 3)

@@ -8,7 +8,7 @@ from conftest import synthetic
 from torch import Tensor, nn
 
 from vqcodec.model.config import VQVAEConfig
-from vqcodec.nn.vqvae import VQVAE, PatchDecoder, start_from_pca
+from vqcodec.train.networks.vqvae import VQVAE, PatchDecoder, start_from_pca
 
 PAPER = VQVAEConfig("conv", 4, 128, 32, 2, 2, ((512, 64),))
 

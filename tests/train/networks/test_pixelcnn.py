@@ -15,8 +15,8 @@ from vqcodec.coding.exp_table import EXP
 from vqcodec.coding.formats import COUNT_BITS, ENTRY_TAPS, LOGIT_EXPONENT
 from vqcodec.coding.integer_prior import IntegerPrior, Layout
 from vqcodec.model.config import PriorConfig, VQVAEConfig
-from vqcodec.nn.pixelcnn import GatedPixelCNN
-from vqcodec.nn.quantizer import VectorQuantizer
+from vqcodec.train.networks.pixelcnn import GatedPixelCNN
+from vqcodec.train.networks.quantizer import VectorQuantizer
 
 CONFIG = VQVAEConfig("patch", 8, 8, 4, 1, 1, ((5, 1), (3, 2), (6, 4)), (1.0, 0.2))
 SINGLE = VQVAEConfig("conv", 4, 8, 4, 1, 1, ((9, 4),))

@@ -24,14 +24,12 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from vqcodec.model.config import VQVAEConfig
-from vqcodec.nn.distortion import distortion, local_distortion
-from vqcodec.nn.postfilter import Postfilter
-from vqcodec.nn.quantizer import Quantized, VectorQuantizer
+from vqcodec.nn.fold import PIXEL_SCALE
+from vqcodec.train.networks.distortion import distortion, local_distortion
+from vqcodec.train.networks.postfilter import Postfilter
+from vqcodec.train.networks.quantizer import Quantized, VectorQuantizer
 
 __all__ = ["VQVAE", "Output", "PatchDecoder", "start_from_pca", "to_samples"]
-
-# The unit of the latents of the patch family is 1/32 of the range of pixel values (8 of 255 grey levels).
-PIXEL_SCALE = 32.0
 
 
 @dataclass(frozen=True)
