@@ -310,3 +310,19 @@ def test_an_environment_variable_switches_it_off(setting: str) -> None:
     reason, name = shown.stdout.strip().split("|")
     assert reason == ("None" if setting == "1" else "switched off by VQCODEC_NATIVE=0")
     assert name.startswith("native (" if setting == "1" else "numpy with ")
+
+
+@pytest.mark.parametrize("fault", ["write", "read"])
+def test_native_code_that_disagrees_with_numpy_is_not_used(fault: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    prior, codes = IntegerPrior(formula_tensors(SMALL), SMALL, 0), formula_codes(SMALL.sizes, 6, 5)
+    expected = payloads.write_units(prior, [codes])
+    faulty = IntegerPrior(formula_tensors(SMALL), SMALL, 0)
+    right = getattr(native.NativePrior, fault)
+
+    def wrong(self: native.NativePrior, *arguments: object) -> list[object]:
+        results = right(self, *arguments)
+        return [result[::-1] for result in results]
+
+    monkeypatch.setattr(native.NativePrior, fault, wrong)
+    assert payloads.write_units(faulty, [codes]) == expected
+    assert np.array_equal(payloads.read_units(faulty, expected, [(6, 5)])[0], codes)

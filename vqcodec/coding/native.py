@@ -38,6 +38,7 @@ class NativePrior:
 
     def __init__(self, prior: IntegerPrior, level: str = "") -> None:
         """`level`: one of the instruction sets that `_native.levels()` lists; by default the best."""
+        self.trusted: bool | None = None  # whether it agrees with numpy; None: not compared yet
         layout = prior.layout
         tables = [each.tobytes() for each in prior.tables]
         tables.append(b"")  # the last codebook has no updates

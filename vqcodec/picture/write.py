@@ -34,6 +34,7 @@ _SAVE_OPTIONS: Mapping[str, Mapping[str, Any]] = {
     "AVIF": {"quality": 100, "subsampling": "4:4:4"},  # alpha is exact at 100 only
     "JPEG": {"quality": 95, "subsampling": 0},
     "PDF": {"quality": 95},
+    "PNG": {"compress_level": 4},  # half the time of the default level 6, for files that are 2 to 5 % larger
     "WEBP": {"lossless": True, "exact": True},
 }
 
