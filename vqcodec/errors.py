@@ -27,6 +27,8 @@ __all__ = [
     "VqError",
 ]
 
+NO_MEMORY = "there is not enough memory"  # the message for a MemoryError, which Python raises
+
 _MAX_LENGTH = 1000  # characters of a message: paths may be long
 
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from rich.progress import Progress
 
-__all__ = ["Bar", "fill_closed_streams", "named", "printable", "unwind_when_ended"]
+__all__ = ["Bar", "fill_closed_streams", "named", "print_error", "printable", "unwind_when_ended"]
 
 
 class Bar:
@@ -93,6 +93,11 @@ def named(name: str, text: str) -> str:
     head, colon, _ = text.partition(": ")
     known = text.startswith(name) or (colon and head.endswith(name))
     return text if known else f"{name}: {text}"
+
+
+def print_error(text: str) -> None:
+    """Print an error as one line on standard error."""
+    print(f"vqcodec: error: {printable(text)}", file=sys.stderr)
 
 
 def printable(text: str) -> str:

@@ -25,9 +25,10 @@ if TYPE_CHECKING:
     from vqcodec.model.config import ModelConfig
     from vqcodec.train.loop import Status
 
-__all__ = ["train_app"]
+__all__ = ["train"]
 
-train_app = typer.Typer(
+train = typer.Typer(
+    name="train",
     help="Train a model. Stages, in order: vqvae, prior, optionally decoder and postfilter, then export.",
     no_args_is_help=True,
     add_completion=False,
@@ -66,7 +67,7 @@ Out = Annotated[
 Force = Annotated[bool, typer.Option("--force", "-f", help="Replace an existing model.")]
 
 
-@train_app.command()
+@train.command()
 def vqvae(
     data: Data,
     run: Run,
@@ -109,7 +110,7 @@ def vqvae(
         print(f"Done. Next: vqcodec train prior DATA --run {printable(str(run))}")
 
 
-@train_app.command()
+@train.command()
 def prior(
     data: Data,
     run: Run,
@@ -148,7 +149,7 @@ def prior(
     print(f"Done. Next: vqcodec train export --run {printable(str(run))} --out FOLDER")
 
 
-@train_app.command()
+@train.command()
 def decoder(
     data: Data,
     run: Run,
@@ -184,7 +185,7 @@ def decoder(
         print(f"Done. Next: vqcodec train export --run {printable(str(run))} --out FOLDER")
 
 
-@train_app.command()
+@train.command()
 def postfilter(
     data: Data,
     run: Run,
@@ -218,7 +219,7 @@ def postfilter(
         print(f"Done. Next: vqcodec train export --run {printable(str(run))} --out FOLDER")
 
 
-@train_app.command()
+@train.command()
 def export(
     run: Run,
     out: Out,

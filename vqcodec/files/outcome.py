@@ -5,13 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from vqcodec.errors import VqError
+from vqcodec.errors import NO_MEMORY, VqError
 from vqcodec.files.plan import Job, seen, size_of
 from vqcodec.files.work import Compressor, Decompressor, Record
 
-__all__ = ["NO_MEMORY", "Outcome", "attempt", "failed"]
-
-NO_MEMORY = "there is not enough memory"
+__all__ = ["Outcome", "attempt", "failed"]
 
 
 @dataclass(frozen=True)
