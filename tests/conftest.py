@@ -22,6 +22,7 @@ from vqcodec.coding.formats import BLOCK_TAPS, ENTRY_TAPS
 from vqcodec.coding.integer_prior import IntegerPrior, Layout
 from vqcodec.model.config import ModelConfig, PriorConfig, VQVAEConfig, to_json
 from vqcodec.model.store import Model, open_model
+from vqcodec.nn import native
 
 if TYPE_CHECKING:  # the tests of what works without torch also use this module
     from vqcodec.train.networks.pixelcnn import GatedPixelCNN
@@ -297,6 +298,16 @@ def brief_model(few_pictures: list[Path], tmp_path_factory: pytest.TempPathFacto
     project.train_vqvae(FINE, Schedule(steps=3), 4, 64)
     project.train_prior(Schedule(steps=3), 2, 64)
     return project.export(folder / "model")
+
+
+NETWORKS = {level.name: level for level in native.levels()}
+
+
+@pytest.fixture(params=["numpy", *NETWORKS])
+def implementation(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    """What networks that are made during the test use: numpy, or an instruction set of native code."""
+    monkeypatch.setattr(native, "active", lambda: NETWORKS.get(request.param))
+    return str(request.param)
 
 
 @pytest.fixture(params=["patch", "conv"])

@@ -13,7 +13,7 @@ from vqcodec.threads import Workers
 
 @pytest.mark.parametrize("count", [1, ROWS, ROWS + 1, 3 * ROWS - 5])
 @pytest.mark.parametrize("kind", [None, np.float32, np.uint8])
-def test_the_lowest_cost_wins(kind: type[np.generic] | None, count: int) -> None:
+def test_the_lowest_cost_wins(implementation: str, kind: type[np.generic] | None, count: int) -> None:
     rng = np.random.default_rng(count)
     latents = rng.integers(-9, 9, (count, 3)).astype(np.float32)  # integers, so that there are equal costs, too
     vectors = rng.integers(-9, 9, (40, 3)).astype(np.float32)
@@ -33,7 +33,7 @@ def test_the_lowest_cost_wins(kind: type[np.generic] | None, count: int) -> None
     assert found.max() < 30
 
 
-def test_codes_that_are_not_in_use_are_not_chosen(fine_model: Model) -> None:
+def test_codes_that_are_not_in_use_are_not_chosen(implementation: str, fine_model: Model) -> None:
     network = open_network(fine_model)
     quantizer, rng = network.quantizer, np.random.default_rng(0)
     quantizer._counts[2][1, 5:9] = 0

@@ -1,4 +1,4 @@
-"""The networks in numpy give the results of those in torch: latents, codes, pixels, and the step back."""
+"""The networks give the results of those in torch, in numpy and in native code: latents, codes, pixels, the step back."""
 
 from __future__ import annotations
 
@@ -63,7 +63,9 @@ def rows(tensor: torch.Tensor) -> Floats:
 
 @pytest.mark.parametrize("size", SIZES)
 @pytest.mark.parametrize("config", CONFIGS.values(), ids=CONFIGS)
-def test_latents_codes_and_pixels_are_those_of_torch(config: VQVAEConfig, size: tuple[int, int]) -> None:
+def test_latents_codes_and_pixels_are_those_of_torch(
+    implementation: str, config: VQVAEConfig, size: tuple[int, int]
+) -> None:
     theirs, ours = pair(config)
     pixels = synthetic(size[0] * config.stride, size[1] * config.stride)
     for quality in range(config.qualities):
@@ -81,7 +83,7 @@ def test_latents_codes_and_pixels_are_those_of_torch(config: VQVAEConfig, size: 
         np.testing.assert_allclose(again, decoded, atol=2e-3 * max(1, np.abs(decoded).max() / 255))
 
 
-def test_the_postfilter_is_that_of_torch() -> None:
+def test_the_postfilter_is_that_of_torch(implementation: str) -> None:
     theirs, ours = pair(SCALED)
     assert theirs.postfilter is not None
     assert ours.postfilter is not None
@@ -94,7 +96,7 @@ def test_the_postfilter_is_that_of_torch() -> None:
 
 @pytest.mark.parametrize("size", SIZES)
 @pytest.mark.parametrize("config", [PATCH, SCALED], ids=["patch", "scaled"])
-def test_the_step_back_is_the_gradient(config: VQVAEConfig, size: tuple[int, int]) -> None:
+def test_the_step_back_is_the_gradient(implementation: str, config: VQVAEConfig, size: tuple[int, int]) -> None:
     theirs, ours = pair(config)
     rng = np.random.default_rng(1)
     slopes = rng.normal(size=(size[0] * config.stride, size[1] * config.stride, 3)).astype(np.float32)
@@ -113,7 +115,7 @@ def test_the_step_back_is_the_gradient(config: VQVAEConfig, size: tuple[int, int
 
 
 @pytest.mark.parametrize("config", CONFIGS.values(), ids=CONFIGS)
-def test_a_part_of_the_positions_is_that_of_the_whole(config: VQVAEConfig) -> None:
+def test_a_part_of_the_positions_is_that_of_the_whole(implementation: str, config: VQVAEConfig) -> None:
     _, ours = pair(config)
     pixels = synthetic(23 * config.stride, 30 * config.stride)
     area = (slice(6, 12), slice(17, 30))

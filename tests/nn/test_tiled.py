@@ -9,7 +9,7 @@ import pytest
 from conftest import synthetic
 
 from vqcodec.model.store import Model
-from vqcodec.nn import layers, tiled
+from vqcodec.nn import tiled, tiles
 from vqcodec.nn.networks import Networks
 from vqcodec.nn.tiled import Tiled
 from vqcodec.nn.weights import open_network, read_tensors
@@ -18,10 +18,10 @@ from vqcodec.threads import Workers
 
 @pytest.mark.parametrize("window", [64, 1024])
 def test_the_number_of_threads_does_not_change_anything(
-    filtered_model: Model, window: int, monkeypatch: pytest.MonkeyPatch
+    implementation: str, filtered_model: Model, window: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(tiled, "WINDOW", window)
-    monkeypatch.setattr(layers, "STRIP", 8)  # several strips even in a small picture
+    monkeypatch.setattr(tiles, "STRIP", 8)  # several strips even in a small picture
     pixels = synthetic(150, 230)
     results = []
     for threads in (1, 2, 3):
@@ -38,7 +38,9 @@ def test_the_number_of_threads_does_not_change_anything(
         assert all(np.array_equal(one, two) for one, two in zip(results[0], other, strict=True))
 
 
-def test_windows_do_not_change_codes_and_pixels(model: Model, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_windows_do_not_change_codes_and_pixels(
+    implementation: str, model: Model, monkeypatch: pytest.MonkeyPatch
+) -> None:
     networks, pixels, shares = Tiled(open_network(model), 0), synthetic(150, 230), list[float]()
     codes = networks.to_codes(pixels)
     whole = networks.to_pixels(codes)
@@ -67,7 +69,7 @@ def test_the_search_minimises_the_distortion_of_the_model(fine_model: Model) -> 
     assert np.array_equal(Tiled(network, 1).errors(few, small), Tiled(plain, 1).errors(few, small))
 
 
-def test_a_step_down_the_gradient_lowers_the_distortion(fine_model: Model) -> None:
+def test_a_step_down_the_gradient_lowers_the_distortion(implementation: str, fine_model: Model) -> None:
     network = open_network(fine_model)
     networks, pixels = Tiled(network, 1), synthetic(61, 83, 5)
     codes = networks.to_codes(pixels)

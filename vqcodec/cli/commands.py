@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Mapping
-from importlib import import_module
+from types import ModuleType
 from typing import Any, cast
 
 import typer
@@ -22,23 +22,41 @@ _ARGUMENTS = "vqcodec.arguments"  # key in the context's dictionary
 _USAGE_ERROR = cast("type[Exception]", typer.BadParameter.__mro__[1])
 
 
-# Commands in the order of --help, and the module of `vqcodec.cli` that has a function, or a group, of that name.
-MODULES = {
-    "compress": "files",
-    "decompress": "files",
-    "info": "info",
-    "verify": "info",
-    "models": "models",
-    "demo": "demo",
-    "compare": "compare",
-    "bench": "bench",
-    "tokenize": "tokens",
-    "detokenize": "tokens",
-    "inspect": "inspect",
-    "sample": "sample",
-    "completion": "completion",
-    "train": "train",
-}
+# In the order of --help.
+NAMES = (
+    "compress", "decompress", "info", "verify", "models", "demo", "compare", "bench", "tokenize", "detokenize",
+    "inspect", "sample", "completion", "train",
+)  # fmt: skip
+
+
+def _module(name: str) -> ModuleType:
+    """The module that has a function, or a group of commands, of that name."""
+    from importlib import import_module
+
+    match name:
+        case "compress" | "decompress":
+            return import_module("vqcodec.cli.files")
+        case "info" | "verify":
+            return import_module("vqcodec.cli.info")
+        case "tokenize" | "detokenize":
+            return import_module("vqcodec.cli.tokens")
+        case "models":
+            return import_module("vqcodec.cli.models")
+        case "demo":
+            return import_module("vqcodec.cli.demo")
+        case "compare":
+            return import_module("vqcodec.cli.compare")
+        case "bench":
+            return import_module("vqcodec.cli.bench")
+        case "inspect":
+            return import_module("vqcodec.cli.inspect")
+        case "sample":
+            return import_module("vqcodec.cli.sample")
+        case "completion":
+            return import_module("vqcodec.cli.completion")
+        case "train":
+            return import_module("vqcodec.cli.train")
+    raise KeyError(name)
 
 
 class _OnDemand(Mapping[str, Any]):
@@ -49,7 +67,7 @@ class _OnDemand(Mapping[str, Any]):
 
     def __getitem__(self, name: str) -> Any:
         if name not in self._taken:
-            found = getattr(import_module(f"vqcodec.cli.{MODULES[name]}"), name)
+            found = getattr(_module(name), name)
             if not isinstance(found, typer.Typer):
                 function, found = found, typer.Typer(add_completion=False, rich_markup_mode=None)
                 found.command(name)(function)
@@ -57,10 +75,10 @@ class _OnDemand(Mapping[str, Any]):
         return self._taken[name]
 
     def __iter__(self) -> Iterator[str]:
-        return iter(MODULES)
+        return iter(NAMES)
 
     def __len__(self) -> int:
-        return len(MODULES)
+        return len(NAMES)
 
 
 class Commands(TyperGroup):
