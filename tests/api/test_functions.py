@@ -7,6 +7,7 @@ import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -14,6 +15,7 @@ from conftest import synthetic
 from PIL import Image
 
 import vqcodec
+from vqcodec.codec import code_search
 from vqcodec.codec.codec import DEFAULT_EFFORT
 from vqcodec.errors import BadFile, BadPicture, LimitExceeded, UnknownModel, UsageError
 from vqcodec.model import store
@@ -289,3 +291,35 @@ def test_colours_under_full_transparency(model: Model) -> None:
         for keep in (False, True)
     ]
     assert (np.array(opened.decode(replaced))[:, :, 3] == samples[:, :, 3]).all()
+
+
+@pytest.mark.parametrize("threads", [1, 2, 5])
+def test_the_number_of_threads_does_not_change_results(threads: int, fine_model: Model) -> None:
+    image = synthetic(70, 90)
+    model = vqcodec.open_model(fine_model.path, threads=threads)
+    data = model.encode(image)
+    assert data == vqcodec.open_model(fine_model.path, threads=1).encode(image)
+    assert np.array_equal(model.decode_array(data), vqcodec.open_model(fine_model.path, threads=1).decode_array(data))
+
+
+@pytest.mark.parametrize("wrong", [0, -1, 2.5])
+def test_an_invalid_number_of_threads(wrong: float) -> None:
+    with pytest.raises(UsageError, match=r"thread|whole numbers"):
+        vqcodec.open_model(threads=wrong)  # type: ignore[arg-type]
+
+
+def test_the_threads_of_a_batch_are_not_multiplied(fine_model: Model, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each picture of a batch is coded in one thread of the batch, whatever the number of threads of the model."""
+    names: set[str] = set()
+    prices = code_search.prices
+
+    def counted(*arguments: Any) -> Any:
+        names.add(threading.current_thread().name)
+        return prices(*arguments)
+
+    monkeypatch.setattr(code_search, "prices", counted)
+    images = [synthetic(70, 90, seed) for seed in range(5)]
+    model = vqcodec.open_model(fine_model.path, threads=4)
+    files = list(model.encode_batch(images, workers=2))
+    assert 1 <= len(names) <= 2
+    assert files == [model.encode(image) for image in images]

@@ -1,4 +1,4 @@
-"""The networks give the results of those in torch, in numpy and in native code: latents, codes, pixels, the step back."""
+"""Networks in numpy and in native code give the results of those in torch: latents, codes, pixels, the step back."""
 
 from __future__ import annotations
 

@@ -67,16 +67,17 @@ def test_only_the_decoder_changes_and_it_decodes_the_codes_of_the_search_better(
         assert np.array_equal(*codes)
 
 
-def test_the_codes_are_those_of_the_search(few_pictures: list[Path], brief_model: Model, tmp_path: Path) -> None:
-    train(tmp_path, few_pictures, brief_model, steps=1)
+def test_the_codes_are_those_of_the_search(few_pictures: list[Path], fine_model: Model, tmp_path: Path) -> None:
+    train(tmp_path, few_pictures, fine_model, steps=1)
     paths = sorted((tmp_path / "run" / "decoder").glob("codes-*"))
     assert [path.stem.rsplit("-", 1)[1] for path in paths] == ["00000", "00001", "out"]  # held-out
-    found = load_file(paths[0])
-    assert sorted(set(found["quality"].tolist())) == [0, 1, 2]
-    codec, searched = Codec(brief_model), 0
-    for pixels, codes, quality in zip(found["pixels"].numpy(), found["codes"].numpy(), found["quality"], strict=True):
-        assert np.array_equal(codec.to_codes(pixels, int(quality) + 1), codes)
-        searched += not np.array_equal(codec.to_codes(pixels, int(quality) + 1, effort=0), codes)
+    codec, searched = Codec(fine_model), 0
+    for found in map(load_file, paths):
+        assert sorted(set(found["quality"].tolist())) == [0, 1, 2]
+        crops = zip(found["pixels"].numpy(), found["codes"].numpy(), found["quality"].tolist(), strict=True)
+        for pixels, codes, quality in crops:
+            assert np.array_equal(codec.to_codes(pixels, quality + 1), codes)
+            searched += not np.array_equal(codec.to_codes(pixels, quality + 1, effort=0), codes)
     assert searched
 
 

@@ -63,11 +63,11 @@ def to_picture(image: Source, keep: Keep, limits: Limits) -> Picture:
 
 
 def as_int(number: Any) -> Any:
-    """A quality or an effort as an int; None stays None. Raises `UsageError` for other values, such as 2.5."""
+    """A quality, an effort or a number of threads as an int; None stays None. Raises `UsageError` for other values, such as 2.5."""
     try:
         return number if number is None else operator.index(number)
     except TypeError:
-        raise UsageError(f"quality and effort must be whole numbers, not {number!r}") from None
+        raise UsageError(f"quality, effort and threads must be whole numbers, not {number!r}") from None
 
 
 def as_float(number: Any) -> float | None:
