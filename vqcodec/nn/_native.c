@@ -165,7 +165,7 @@ static PyObject *levels(PyObject *module, PyObject *args) {
 PyDoc_STRVAR(pack_doc,
     "pack(level, kernels, (taps, inputs, outputs), packed, size)\n\n"
     "Addresses of kernels [taps, inputs, outputs], 9 taps or 1, and of the packed weights, `size` floats:\n"
-    "[panels, 36 or 1, inputs, panel].");
+    "[36 or 1, panels, inputs, panel].");
 
 static PyObject *pack(PyObject *module, PyObject *args) {
     const Level *level;

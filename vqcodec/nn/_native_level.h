@@ -43,6 +43,7 @@ FUNCTION void V(tile)(const float *RESTRICT a, size_t stride, const float *RESTR
     UNROLL for (int r = 0; r < rows; r++) UNROLL for (int v = 0; v < V(panel); v++) sum[r][v] = V(all)(0);
     for (int k = 0; k < depth; k++, weights += PANEL) {
         VECTOR w[V(panel)];
+        PREFETCH(weights + AHEAD * LINE);
         UNROLL for (int v = 0; v < V(panel); v++) w[v] = V(load)(weights + v * LANES);
         UNROLL for (int r = 0; r < rows; r++) {
             VECTOR x = V(all)(a[(size_t)r * stride + (size_t)k]);
@@ -128,8 +129,8 @@ FUNCTION void V(kernel_transform)(const VECTOR *x, int step, VECTOR *y, int out_
 /* Kernels [taps][inputs][outputs] -> panels. 9 taps become 36 frequencies; 1 stays as it is. */
 TARGET static void V(pack)(const float *kernels, int taps, int inputs, int outputs, float *packed) {
     int count = taps == 9 ? FREQUENCIES : 1;
-    size_t tap = (size_t)inputs * (size_t)outputs, next = (size_t)inputs * (size_t)PANEL;
-    for (int first = 0; first < outputs; first += PANEL, packed += (size_t)count * next)
+    size_t tap = (size_t)inputs * (size_t)outputs, next = (size_t)inputs * round_up((size_t)outputs, (size_t)PANEL);
+    for (int first = 0; first < outputs; first += PANEL, packed += (size_t)inputs * (size_t)PANEL)
         for (int k = 0; k < inputs; k++)
             for (int lane = 0; lane < PANEL; lane += LANES) {
                 const float *from = kernels + (size_t)k * (size_t)outputs + first + lane;
@@ -155,12 +156,11 @@ TARGET static void V(pack)(const float *kernels, int taps, int inputs, int outpu
 /* The 36 values of the inputs at x of a tile, `left` channels from there. */
 FUNCTION void V(input_tile)(const Strip *strip, const float *x, int left, float *values, size_t frequency) {
     ptrdiff_t channels = strip->conv.inputs, row = (TILE * (ptrdiff_t)strip->columns + 2) * channels;
-    VECTOR half[FREQUENCIES], y[TAPS], zero = V(all)(0);
+    VECTOR half[FREQUENCIES], y[TAPS], least = V(all)(strip->rectify ? 0 : -FLT_MAX);
     UNROLL for (int j = 0; j < TAPS; j++) {
         VECTOR column[TAPS];
         UNROLL for (int i = 0; i < TAPS; i++) {
-            column[i] = V(get)(x + i * row + j * channels, left);
-            column[i] = strip->rectify ? V(max)(column[i], zero) : column[i];
+            column[i] = V(max)(V(get)(x + i * row + j * channels, left), least);
         }
         V(input_transform)(column, 1, half + j, TAPS);
     }
@@ -209,34 +209,35 @@ FUNCTION void V(put_tile)(const Strip *strip, const VECTOR *y, int t, int c, flo
             V(put)(at + i / TILE * row + (ptrdiff_t)(i % TILE) * outputs, y[i], left);
 }
 
+/* The 16 outputs of a tile from its 36 products, one vector of channels. `stride`: between frequencies. */
+FUNCTION void V(output_tile)(const float *products, size_t stride, VECTOR bias, VECTOR *y) {
+    VECTOR half[TILE * TAPS];
+    UNROLL for (int j = 0; j < TAPS; j++) {
+        VECTOR column[TAPS];
+        UNROLL for (int i = 0; i < TAPS; i++) column[i] = V(load)(products + (size_t)(TAPS * i + j) * stride);
+        V(output_transform)(column, 1, half + j, TAPS);
+    }
+    UNROLL for (int i = 0; i < TILE; i++) {
+        V(output_transform)(half + TAPS * i, 1, y + TILE * i, 1);
+        UNROLL for (int j = 0; j < TILE; j++) y[TILE * i + j] = V(add)(y[TILE * i + j], bias);
+    }
+}
+
 /* Tiles of a strip: the convolution. For `FORWARD` the results are `inside`, [count * 16][width], after the ReLU. */
 TARGET static void V(convolve)(const Strip *strip, int first, int count, float *scratch, float *inside) {
-    const Matrix *conv = &strip->conv;
-    size_t width = round_up((size_t)conv->inputs, (size_t)PANEL), hidden = round_up((size_t)conv->outputs, (size_t)PANEL);
-    size_t before = frequency_stride((size_t)count, width), after = frequency_stride((size_t)count, (size_t)PANEL);
+    Matrix conv = strip->conv;
+    size_t width = round_up((size_t)conv.inputs, (size_t)PANEL), hidden = round_up((size_t)conv.outputs, (size_t)PANEL);
+    size_t before = frequency_stride((size_t)count, width), after = frequency_stride((size_t)count, hidden);
     float *values = scratch, *products = values + FREQUENCIES * before;
-    const float *weights = conv->weights;
     V(input_tiles)(strip, first, count, values, width, before);
-    for (int channel = 0; channel < conv->outputs; channel += PANEL) {
-        for (int f = 0; f < FREQUENCIES; f++, weights += (size_t)conv->inputs * (size_t)PANEL)
-            V(multiply)(values + (size_t)f * before, width, count, weights, conv->inputs, products + (size_t)f * after,
-                        (size_t)PANEL);
-        for (int t = 0; t < count; t++)
-            for (int lane = 0; lane < PANEL && channel + lane < conv->outputs; lane += LANES) {
-                const float *from = products + t * PANEL + lane;
-                VECTOR half[TILE * TAPS], y[PLACES], bias = V(load)(conv->bias + channel + lane);
-                UNROLL for (int j = 0; j < TAPS; j++) {
-                    VECTOR column[TAPS];
-                    UNROLL for (int i = 0; i < TAPS; i++) column[i] = V(load)(from + (size_t)(TAPS * i + j) * after);
-                    V(output_transform)(column, 1, half + j, TAPS);
-                }
-                UNROLL for (int i = 0; i < TILE; i++) {
-                    V(output_transform)(half + TAPS * i, 1, y + TILE * i, 1);
-                    UNROLL for (int j = 0; j < TILE; j++) y[TILE * i + j] = V(add)(y[TILE * i + j], bias);
-                }
-                V(put_tile)(strip, y, first + t, channel + lane, inside + (size_t)t * PLACES * hidden, hidden);
-            }
-    }
+    for (int f = 0; f < FREQUENCIES; f++, conv.weights += (size_t)conv.inputs * hidden)
+        V(multiply_all)(values + (size_t)f * before, width, count, &conv, products + (size_t)f * after);
+    for (int t = 0; t < count; t++, products += hidden, inside += PLACES * hidden)
+        for (int c = 0; c < conv.outputs; c += LANES) {
+            VECTOR y[PLACES];
+            V(output_tile)(products + c, after, V(load)(conv.bias + c), y);
+            V(put_tile)(strip, y, first + t, c, inside, hidden);
+        }
 }
 
 /* ---- 1x1 products at the positions of a strip. */

@@ -14,14 +14,17 @@
 #define INLINE static inline __attribute__((always_inline))
 #define WITH(features) __attribute__((target(features)))
 #define UNROLL _Pragma("GCC unroll 16")
+#define PREFETCH(p) __builtin_prefetch(p)
 #elif defined(_MSC_VER)
 #define INLINE static __forceinline
 #define WITH(features)
 #define UNROLL
+#define PREFETCH(p) ((void)0)
 #else
 #define INLINE static inline
 #define WITH(features)
 #define UNROLL
+#define PREFETCH(p) ((void)0)
 #endif
 
 #if (defined(__x86_64__) && defined(__GNUC__)) || (defined(_M_X64) && defined(_MSC_VER))

@@ -3,6 +3,7 @@
 #ifndef VQCODEC_NN_NATIVE_WORK_H
 #define VQCODEC_NN_NATIVE_WORK_H
 
+#include <float.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <string.h>
@@ -21,10 +22,13 @@ enum {
     STEP = 24,                  /* tiles that are computed together: as many as the L2 cache holds, for 160 channels */
     ROWS = 24,                  /* positions of a 1x1 product that are computed together: a multiple of every `row_x` */
     MAX_CHANNELS = 1 << 14,
+#ifndef AHEAD
+    AHEAD = 24,
+#endif
     LINE = 16                   /* floats of a cache line */
 };
 
-/* Matrices [count][inputs][outputs], packed in panels [panels][count][inputs][lanes of a panel], zeros behind the last
+/* Matrices [count][inputs][outputs], packed in panels [count][panels][inputs][lanes of a panel], zeros behind the last
    output. `bias`: [panels * lanes of a panel]. */
 typedef struct {
     const float *weights, *bias;
@@ -84,13 +88,13 @@ static inline size_t round_up(size_t n, size_t unit) { return (n + unit - 1) / u
 /* Floats between the values of two frequencies. The odd line keeps them off the same sets of the caches. */
 static inline size_t frequency_stride(size_t tiles, size_t channels) { return tiles * channels + LINE; }
 
-/* The scratch that a strip needs, in floats: transformed inputs, products of a panel, results inside the block, and
+/* The scratch that a strip needs, in floats: transformed inputs, their products, results inside the block, and
    inputs and outputs of a 1x1 product. */
 static inline size_t strip_scratch(const Level *level, const Matrix *conv, const Matrix *out) {
     size_t panel = (size_t)level->panel;
     size_t inputs = round_up((size_t)conv->inputs, panel), hidden = round_up((size_t)conv->outputs, panel);
     size_t ins = round_up((size_t)out->inputs, panel), outs = round_up((size_t)out->outputs, panel);
-    return FREQUENCIES * frequency_stride(STEP, inputs) + FREQUENCIES * frequency_stride(STEP, panel) +
+    return FREQUENCIES * frequency_stride(STEP, inputs) + FREQUENCIES * frequency_stride(STEP, hidden) +
            STEP * PLACES * hidden + ROWS * (ins + outs) + LINE;
 }
 

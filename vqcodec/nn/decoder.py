@@ -14,8 +14,9 @@ import numpy as np
 
 from vqcodec.model.config import VQVAEConfig
 from vqcodec.nn import fold
-from vqcodec.nn.layers import WHOLE, Area, Conv3x3, Floats, Scratch, Tiles, shuffled, transposed_as_3x3, unshuffled
-from vqcodec.nn.trunk import Pointwise, Signs, Trunk, convolved
+from vqcodec.nn.layers import Conv3x3, Pointwise, shuffled, transposed_as_3x3
+from vqcodec.nn.tiles import WHOLE, Area, Floats, Scratch, Tiles
+from vqcodec.nn.trunk import Signs, Trunk, convolved
 from vqcodec.threads import Workers
 
 __all__ = ["ConvDecoder", "Decoder", "PatchDecoder", "make_decoder"]
@@ -28,8 +29,10 @@ class PatchDecoder:
 
     def __init__(self, stride: int, trunk: Trunk, linear: Floats, out: tuple[Floats, Floats], scratch: Scratch) -> None:
         self._stride, self._trunk = stride, trunk
-        self._linear, self._branch = linear, out[0]  # [D, 3 * s * s], [C, 3 * s * s]
-        self._out = Pointwise([linear, out[0]], out[1], scratch)
+        self._dims = len(linear)
+        self._out = Pointwise([linear, out[0]], out[1], scratch)  # [D, 3 * s * s], [C, 3 * s * s]
+        transposed = np.concatenate([linear, out[0]]).T
+        self._back = Pointwise([transposed], np.zeros(transposed.shape[1], np.float32), scratch)
 
     def forward(self, latents: Floats, workers: Workers, signs: Signs | None = None, wanted: Area = WHOLE) -> Floats:
         """Pixel values [h * stride, w * stride, 3] of the `wanted` h x w positions of latents, [., ., D].
@@ -40,19 +43,26 @@ class PatchDecoder:
         padded = tiles.new(latents.shape[2])
         tiles.inside(padded)[...] = latents
         branch = self._trunk.forward(padded, tiles, workers, signs, wanted)[wanted]
-        latents = latents[wanted]
+        latents = tiles.inside(padded)[wanted]
         (height, width, _), side = latents.shape, self._stride
         if signs is not None:
             signs.last = branch > 0
         values = np.empty((height * side, width * side, 3), np.float32)
-        blocks = unshuffled(values, side)
-
-        def compute(rows: tuple[int, int]) -> None:
-            target = blocks[slice(*rows)]
-            target[...] = self._out.rows([latents, branch], *rows).reshape(target.shape)
-
-        workers.map(compute, self._out.strips(height, width))
+        self._map(self._out, ([latents, branch], [self._blocks(values)]), workers, rectify=True)
         return values
+
+    def _blocks(self, values: Floats) -> Floats:
+        """Pixels [h * s, w * s, 3] as a view [h, w, s, s * 3]: a segment for each row of a block."""
+        side = self._stride
+        height, width = values.shape[0] // side, values.shape[1] // side
+        return values.reshape(height, side, width, side * 3).transpose(0, 2, 1, 3)
+
+    @staticmethod
+    def _map(
+        layer: Pointwise, arrays: tuple[list[Floats], list[Floats]], workers: Workers, *, rectify: bool = False
+    ) -> None:
+        strips = layer.strips(*arrays[0][0].shape[:2])
+        workers.map(lambda rows: layer.compute(*arrays, rows, rectify=rectify), strips)
 
     def back(self, gradient: Floats, signs: Signs, workers: Workers) -> Floats:
         """Gradients [h, w, D] with respect to the latents, from those with respect to the pixel values.
@@ -60,17 +70,10 @@ class PatchDecoder:
         `signs` are those of `forward` for these latents.
         """
         positive = signs.last
-        height, width, channels = positive.shape
-        blocks = unshuffled(gradient, self._stride)
-        result = np.empty((height, width, len(self._linear)), np.float32)
+        height, width, _ = positive.shape
+        result = np.empty((height, width, self._dims), np.float32)
         branch = np.empty(positive.shape, np.float32)
-
-        def compute(rows: tuple[int, int]) -> None:
-            part = np.ascontiguousarray(blocks[slice(*rows)]).reshape((rows[1] - rows[0]) * width, -1)
-            np.matmul(part, self._linear.T, out=result[slice(*rows)].reshape(len(part), -1))
-            np.matmul(part, self._branch.T, out=branch[slice(*rows)].reshape(len(part), channels))
-
-        workers.map(compute, self._out.strips(height, width))
+        self._map(self._back, ([self._blocks(gradient)], [result, branch]), workers)
         branch *= positive
         result += self._trunk.back(branch, signs, workers)
         return result

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from vqcodec.nn.layers import Floats
+from vqcodec.nn.tiles import Floats
 from vqcodec.windows import bounds
 
 __all__ = ["SMALLEST", "STRUCTURE", "gradient", "local_distortion"]

@@ -14,8 +14,9 @@ import numpy.typing as npt
 
 from vqcodec.model.config import VQVAEConfig
 from vqcodec.nn import fold
-from vqcodec.nn.layers import WHOLE, Area, Conv3x3, Floats, Scratch, Tiles, strided_as_3x3, unshuffled
-from vqcodec.nn.trunk import Pointwise, Trunk, convolved
+from vqcodec.nn.layers import Conv3x3, Pointwise, strided_as_3x3, unshuffled
+from vqcodec.nn.tiles import WHOLE, Area, Floats, Scratch, Tiles
+from vqcodec.nn.trunk import Trunk, convolved
 from vqcodec.threads import Workers
 
 __all__ = ["Encoder", "make_encoder"]
@@ -59,11 +60,9 @@ class Encoder:
         parts = [x[wanted], branch] if self._linear else [branch]
         height, width, _ = branch.shape
         latents = np.empty((height, width, self._out.outputs), np.float32)
-
-        def compute(rows: tuple[int, int]) -> None:
-            latents[slice(*rows)] = self._out.rows(parts, *rows)
-
-        workers.map(compute, self._out.strips(height, width))
+        workers.map(
+            lambda rows: self._out.compute(parts, [latents], rows, rectify=True), self._out.strips(height, width)
+        )
         return latents
 
 

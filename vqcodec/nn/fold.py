@@ -10,7 +10,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from vqcodec.nn.layers import Floats
+from vqcodec.nn.tiles import Floats
 from vqcodec.nn.trunk import Block
 
 __all__ = ["GREY", "PIXEL_SCALE", "WHITE", "Tensors", "blocks", "by_pixel", "gain", "kernels", "matrix"]

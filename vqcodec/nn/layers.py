@@ -7,34 +7,28 @@ A 3x3 convolution is computed in tiles of 4 x 4 outputs (Winograd's minimal filt
 
     6 x 6 inputs -- B --> 36 values -- a product over the channels for each --> 36 values -- A --> 4 x 4 outputs
 
-That takes 36 products of channels for 16 outputs, where the plain sum takes 144. Each of the three steps is one call of
-numpy's `matmul`. The error is about 1e-5 of the activations, far less than half a grey level in the decoded picture.
-
-The tiles of a grid are computed in strips that fit into the caches. The strips depend on the size of the grid alone, so
-that results do not depend on the number of threads that share them.
+That takes 36 products of channels for 16 outputs, where the plain sum takes 144. The error is about 1e-5 of the
+activations, far less than half a grey level in the decoded picture. In numpy, each of the three steps is one call of
+`matmul`; native code (native.py) does the same for a few tiles at a time.
 """
 
 from __future__ import annotations
 
-import threading
-from dataclasses import dataclass
+import math
+from collections.abc import Sequence
 
 import numpy as np
 import numpy.typing as npt
 from numpy.lib.stride_tricks import as_strided
 
+from vqcodec.nn import native
+from vqcodec.nn.tiles import TILE, Floats, Scratch, Strip, Tiles
 from vqcodec.windows import bounds
 
-__all__ = ["WHOLE", "Area", "Conv3x3", "Floats", "Scratch", "Strip", "Tiles", "shuffled", "strided_as_3x3",
-           "transposed_as_3x3", "unshuffled"]  # fmt: skip
+__all__ = ["Conv3x3", "Pointwise", "shuffled", "strided_as_3x3", "transposed_as_3x3", "unshuffled"]
 
-Floats = npt.NDArray[np.float32]
-
-TILE = 4  # outputs along a side of a tile
 TAPS = TILE + 2  # inputs along a side of a tile
-STRIP = 64  # tiles of a strip, about: 64 * 36 * 160 channels * 4 bytes are 1.5 MB for each step
-Area = tuple[slice, slice]  # rows and columns of positions
-WHOLE: Area = (slice(None), slice(None))
+POSITIONS = 256  # of one product of a 1x1 convolution, about
 
 # Lavin & Gray 2016, section 4.1: the polynomials are evaluated at 0, 1, -1, 2, -2 and infinity.
 _INPUT = np.array(
@@ -53,102 +47,28 @@ G = np.kron(_KERNEL, _KERNEL)  # [36, 9]
 A = np.concatenate([np.kron(_OUTPUT, _OUTPUT), np.ones((TILE**2, 1))], 1).astype(np.float32)
 
 
-class Scratch(threading.local):
-    """Arrays for temporary values, kept for the next strip: each thread has its own."""
-
-    def __init__(self) -> None:
-        self._arrays: dict[str, Floats] = {}
-
-    def array(self, name: str, *shape: int) -> Floats:
-        """An array of that shape with any values. It is valid until the thread asks for the same name again."""
-        size = int(np.prod(shape))
-        found = self._arrays.get(name)
-        if found is None or found.size < size:
-            found = self._arrays[name] = np.empty(size, np.float32)
-        return found[:size].reshape(shape)
-
-
-@dataclass(frozen=True)
-class Strip:
-    """Neighbouring tiles of a grid: rows and columns of tiles, with exclusive ends."""
-
-    top: int
-    bottom: int
-    left: int
-    right: int
-
-    @property
-    def shape(self) -> tuple[int, int]:
-        """Rows and columns of tiles."""
-        return self.bottom - self.top, self.right - self.left
-
-    @property
-    def count(self) -> int:
-        """The number of tiles, T."""
-        return self.shape[0] * self.shape[1]
-
-
-class Tiles:
-    """A grid of h x w positions in tiles.
-
-    The arrays of `new` have a margin of one position at the top and left, and at least one at the bottom and right, so
-    that the tiles are whole. Where a convolution reads them, the margins are 0.
-    """
-
-    def __init__(self, height: int, width: int) -> None:
-        self.height, self.width = height, width
-        self.rows, self.columns = -(-height // TILE), -(-width // TILE)
-
-    def strips(self, wanted: Area = WHOLE, margin: int = 0) -> list[Strip]:
-        """The strips that cover an area of positions and `margin` positions around it, row by row."""
-        spans = [_in_tiles(part, size, margin) for part, size in zip(wanted, (self.height, self.width), strict=True)]
-        (top, bottom), (left, right) = spans
-        across = -(-(right - left) // -(-(right - left) // (STRIP + STRIP // 4)))
-        down = max(1, round(STRIP / across))
-        return [
-            Strip(top + first, top + last, left + start, left + end)
-            for first, last in bounds(bottom - top, down)
-            for start, end in bounds(right - left, across)
-        ]
-
-    def new(self, channels: int) -> Floats:
-        """Zeros [4 * rows + 2, 4 * columns + 2, C]."""
-        return np.zeros((TILE * self.rows + 2, TILE * self.columns + 2, channels), np.float32)
-
-    def inside(self, x: Floats) -> Floats:
-        """The view [h, w, C] of an array from `new` without its margins."""
-        return x[1 : 1 + self.height, 1 : 1 + self.width]
-
-    def clear(self, x: Floats) -> None:
-        """Set the lower and right margins, which `own` may have filled, to 0."""
-        x[1 + self.height :] = 0
-        x[:, 1 + self.width :] = 0
-
-    @staticmethod
-    def own(x: Floats, strip: Strip) -> Floats:
-        """The view [4, 4, rows, columns, C] of the positions of a strip: row and column in the tile come first."""
-        rows, columns = strip.shape
-        part = x[1 + TILE * strip.top : 1 + TILE * strip.bottom, 1 + TILE * strip.left : 1 + TILE * strip.right]
-        return part.reshape(rows, TILE, columns, TILE, -1).transpose(1, 3, 0, 2, 4)
-
-
-def _in_tiles(part: slice, size: int, margin: int) -> tuple[int, int]:
-    """First and last tile (exclusive) of a part of `size` positions with a margin on each side."""
-    first, last, _ = part.indices(size)
-    return max(0, first - margin) // TILE, -(-min(size, last + margin) // TILE)
-
-
 class Conv3x3:
     """A convolution with kernels [3, 3, C, K] and biases [K], for arrays with margins of 0."""
 
-    def __init__(self, kernels: npt.NDArray[np.floating], bias: npt.NDArray[np.floating] | None = None) -> None:
+    def __init__(self, kernels: Floats, bias: Floats | None = None) -> None:
         _, _, self.inputs, self.outputs = kernels.shape
-        flat = kernels.reshape(9, -1).astype(np.float64)
-        self.products = (G @ flat).astype(np.float32).reshape(TAPS**2, self.inputs, self.outputs)
-        self.bias = np.zeros(self.outputs, np.float32) if bias is None else bias.astype(np.float32)
+        level = native.active()
+        self.native = native.Matrix(level, kernels, bias) if level else None
+        if self.native is None:
+            flat = kernels.reshape(9, -1).astype(np.float64)
+            self._products = (G @ flat).astype(np.float32).reshape(TAPS**2, self.inputs, self.outputs)
+            self._bias = np.zeros(self.outputs, np.float32) if bias is None else bias
+
+    def compute(self, arrays: tuple[Floats, Floats], tiles: Tiles, strip: Strip, scratch: Scratch) -> None:
+        """The outputs of a strip: from one array of `tiles.new` to another."""
+        if self.native:
+            native.convolve(self.native, arrays, tiles, strip, scratch)
+            return
+        target = tiles.own(arrays[1], strip)
+        target[...] = self.strip(arrays[0], strip, scratch).reshape(target.shape)
 
     def strip(self, x: Floats, strip: Strip, scratch: Scratch, *, rectify: bool = False) -> Floats:
-        """The outputs of a strip of `x`, an array from `Tiles.new`: [16, T, K]; with `rectify`, of max(x, 0).
+        """In numpy, the outputs of a strip of `x`, an array from `Tiles.new`: [16, T, K]; with `rectify`, of max(x, 0).
 
         The result is valid until the thread computes the next strip.
         """
@@ -163,11 +83,56 @@ class Conv3x3:
         values = scratch.array("other", TAPS**2, count * self.inputs)
         np.matmul(B, inputs.reshape(TAPS**2, -1), out=values)
         products = scratch.array("one", TAPS**2 + 1, count, self.outputs)
-        np.matmul(values.reshape(TAPS**2, count, self.inputs), self.products, out=products[:-1])
-        products[-1] = self.bias
+        np.matmul(values.reshape(TAPS**2, count, self.inputs), self._products, out=products[:-1])
+        products[-1] = self._bias
         outputs = scratch.array("other", TILE**2, count * self.outputs)
         np.matmul(A, products.reshape(TAPS**2 + 1, -1), out=outputs)
         return outputs.reshape(TILE**2, count, self.outputs)
+
+
+class Pointwise:
+    """A 1x1 convolution over several inputs side by side: matrices [C, K] of each, one bias [K]."""
+
+    def __init__(self, matrices: Sequence[Floats], bias: Floats, scratch: Scratch) -> None:
+        self.outputs, self._scratch = len(bias), scratch
+        level = native.active()
+        self._native = native.Matrix(level, np.concatenate(matrices), bias) if level else None
+        if self._native is None:
+            self._matrix = np.concatenate([*matrices, bias[None]]).astype(np.float32)
+
+    def strips(self, height: int, width: int) -> list[slice]:
+        """The rows of the grid for each product."""
+        return [slice(*part) for part in bounds(height, max(1, POSITIONS // width))]
+
+    def compute(
+        self, inputs: Sequence[Floats], outputs: Sequence[Floats], rows: slice, *, rectify: bool = False
+    ) -> None:
+        """Those rows of the outputs from those of the inputs; with `rectify`, of max(x, 0) of the last input.
+
+        Inputs and outputs are views [h, w, C], or [h, w, S, C] with segments of C channels that need not be neighbours.
+        """
+        inputs, outputs = [each[rows] for each in inputs], [each[rows] for each in outputs]
+        if self._native:
+            native.pointwise(self._native, inputs, outputs, self._scratch, rectify=rectify)
+            return
+        height, width = inputs[0].shape[:2]
+        joined = self._scratch.array("one", height, width, len(self._matrix))
+        start = 0
+        for part in inputs:
+            end = start + math.prod(part.shape[2:])
+            joined[:, :, start:end].reshape(part.shape)[...] = part
+            start = end
+        if rectify:
+            last = joined[:, :, end - math.prod(part.shape[2:]) : end]
+            np.maximum(last, 0, out=last)
+        joined[:, :, -1] = 1
+        found = self._scratch.array("other", height * width, self.outputs)
+        np.matmul(joined.reshape(len(found), -1), self._matrix, out=found)
+        found, start = found.reshape(height, width, -1), 0
+        for target in outputs:
+            end = start + math.prod(target.shape[2:])
+            target[...] = found[:, :, start:end].reshape(target.shape)
+            start = end
 
 
 def unshuffled(x: npt.NDArray[np.generic], side: int) -> npt.NDArray[np.generic]:

@@ -15,9 +15,9 @@ from vqcodec.model.config import VQVAEConfig
 from vqcodec.nn.decoder import Decoder, make_decoder
 from vqcodec.nn.encoder import Encoder, make_encoder
 from vqcodec.nn.fold import Tensors
-from vqcodec.nn.layers import WHOLE, Area, Floats, Scratch
 from vqcodec.nn.postfilter import Postfilter
 from vqcodec.nn.quantizer import Quantizer
+from vqcodec.nn.tiles import WHOLE, Area, Floats, Scratch
 from vqcodec.threads import Workers
 
 __all__ = ["Networks"]

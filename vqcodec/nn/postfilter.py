@@ -17,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 from numpy.lib.stride_tricks import as_strided, sliding_window_view
 
-from vqcodec.nn.layers import Floats
+from vqcodec.nn.tiles import Floats
 from vqcodec.windows import bounds
 
 __all__ = ["REACH", "SIDE", "Postfilter", "padded"]

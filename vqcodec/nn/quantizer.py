@@ -11,7 +11,8 @@ import numpy as np
 import numpy.typing as npt
 
 from vqcodec.model.config import VQVAEConfig
-from vqcodec.nn.layers import Floats
+from vqcodec.nn import native
+from vqcodec.nn.tiles import Floats
 from vqcodec.threads import Workers
 from vqcodec.windows import bounds
 
@@ -107,6 +108,9 @@ def nearest(
     count, size = len(latents), len(vectors)
     # |z|^2 is the same for all codes, so it is left out; the constant 1 behind each latent adds |e_k|^2 and fixed_k.
     table = np.concatenate([-2 * vectors.T, (np.square(vectors).sum(1) + fixed)[None]])
+    level = native.active()
+    if level:
+        return native.choose(level, latents, table, costs, scale)
     joined = np.empty((min(count, ROWS), len(table)), np.float32)
     joined[:, -1] = 1
     total, weighted = (np.empty((len(joined), size), np.float32) for _ in range(2))

@@ -5,29 +5,33 @@ In: activations [h, w, C], float32. Out: activations of the same grid, or gradie
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from functools import cached_property, partial
+from functools import partial
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from vqcodec.nn.layers import WHOLE, Area, Conv3x3, Floats, Scratch, Strip, Tiles
+from vqcodec.nn.layers import Conv3x3
+from vqcodec.nn.native import Matrix, NativeBlock
+from vqcodec.nn.tiles import WHOLE, Area, Floats, Scratch, Strip, Tiles
 from vqcodec.threads import Workers
-from vqcodec.windows import bounds
 
-__all__ = ["Block", "Pointwise", "Signs", "Trunk", "convolved"]
+__all__ = ["Block", "Signs", "Trunk", "convolved"]
 
 Bools = npt.NDArray[np.bool_]
-POSITIONS = 256  # of one product of a 1x1 convolution, about
+# Of a block in a strip: those inside the block [16, T, K], and those of its input [4, 4, rows, columns, C]. Native code
+# packs them.
+BlockSigns = tuple[npt.NDArray[Any], npt.NDArray[Any]]
 
 
 @dataclass
 class Signs:
     """Which values before the ReLUs are positive, for the step back."""
 
-    # For each block and strip: those inside the block [16, T, K], and those of its input [4, 4, rows, columns, C].
-    blocks: list[list[tuple[Bools, Bools]]] = field(default_factory=list)
+    blocks: list[list[BlockSigns]] = field(default_factory=list)  # for each block and strip
     last: Bools = field(default_factory=lambda: np.empty(0, bool))  # [h, w, C], after the last block
 
 
@@ -40,48 +44,74 @@ class Block:
     out: Floats  # [K, C]
     out_bias: Floats  # [C]
 
-    @cached_property
-    def conv(self) -> Conv3x3:
-        """The 3x3 convolution."""
-        return Conv3x3(self.kernels, self.kernel_bias)
 
-    @cached_property
-    def back(self) -> Conv3x3:
-        """The transpose of `conv`: from gradients of its outputs to those of its inputs."""
-        return Conv3x3(_reversed(self.kernels))
+class Forward:
+    """A block, in strips."""
+
+    def __init__(self, block: Block) -> None:
+        self._conv = Conv3x3(block.kernels, block.kernel_bias)
+        self._out, self._out_bias = block.out, block.out_bias
+        self._native = None
+        if self._conv.native:
+            out = Matrix(self._conv.native.level, block.out, block.out_bias)
+            self._native = NativeBlock(self._conv.native, out)
+
+    def compute(
+        self, arrays: tuple[Floats, Floats], tiles: Tiles, keep: bool, scratch: Scratch, strip: Strip
+    ) -> BlockSigns | None:
+        """From one array of `tiles.new` to another. With `keep`, the signs are returned."""
+        if self._native:
+            return self._native.forward(arrays, tiles, strip, scratch, keep)
+        before, after = (tiles.own(x, strip) for x in arrays)
+        hidden = self._conv.strip(arrays[0], strip, scratch, rectify=True)
+        kept = (hidden > 0, before > 0) if keep else None
+        np.maximum(hidden, 0, out=hidden)
+        change = scratch.array("one", hidden.shape[0] * hidden.shape[1], self._out.shape[1])
+        np.matmul(hidden.reshape(len(change), -1), self._out, out=change)
+        change += self._out_bias
+        np.add(before, change.reshape(before.shape), out=after)
+        return kept
 
 
-class Pointwise:
-    """A 1x1 convolution over several inputs side by side: matrices [C, K] of each, one bias [K]."""
+class Back:
+    """The step back through a block, in strips, in two steps: the 3x3 convolution reads beyond its strip."""
 
-    def __init__(self, matrices: Sequence[Floats], bias: Floats, scratch: Scratch) -> None:
-        self.matrix = np.concatenate([*matrices, bias[None]]).astype(np.float32)
-        self.outputs = len(bias)
-        self._scratch = scratch
+    def __init__(self, block: Block) -> None:
+        self.inside_channels = len(block.out)
+        self._conv, self._out = Conv3x3(_reversed(block.kernels)), np.ascontiguousarray(block.out.T)
+        self._native = None
+        if self._conv.native:
+            self._native = NativeBlock(self._conv.native, Matrix(self._conv.native.level, self._out))
 
-    def strips(self, height: int, width: int) -> list[tuple[int, int]]:
-        """(first, last) rows of the grid for each product."""
-        return bounds(height, max(1, POSITIONS // width))
+    def inside(
+        self, total: Floats, hidden: Floats, tiles: Tiles, scratch: Scratch, place: tuple[Strip, BlockSigns]
+    ) -> None:
+        """From the gradients of a block's outputs, `total`, to those before its inner ReLU, `hidden`."""
+        strip, (positive, _) = place
+        if self._native:
+            self._native.inside((total, hidden), (tiles, strip), positive, scratch)
+            return
+        part = tiles.own(total, strip)
+        outer = scratch.array("one", *part.shape)
+        np.copyto(outer, part)
+        inner = scratch.array("other", *positive.shape)
+        np.matmul(outer.reshape(-1, part.shape[-1]), self._out, out=inner.reshape(-1, positive.shape[-1]))
+        inner *= positive
+        target = tiles.own(hidden, strip)
+        target[...] = inner.reshape(target.shape)
 
-    def rows(self, parts: Sequence[Floats], first: int, last: int) -> Floats:
-        """The outputs [last - first, w, K] of those rows of the inputs [h, w, C]; of the last input max(x, 0).
-
-        The result is valid until the thread computes the next one.
-        """
-        width = parts[0].shape[1]
-        joined = self._scratch.array("one", last - first, width, len(self.matrix))
-        start = 0
-        for index, part in enumerate(parts):
-            end = start + part.shape[2]
-            if index == len(parts) - 1:
-                np.maximum(part[first:last], 0, out=joined[:, :, start:end])
-            else:
-                joined[:, :, start:end] = part[first:last]
-            start = end
-        joined[:, :, -1] = 1
-        outputs = self._scratch.array("other", (last - first) * width, self.matrix.shape[1])
-        np.matmul(joined.reshape(len(outputs), -1), self.matrix, out=outputs)
-        return outputs.reshape(last - first, width, -1)
+    def outside(
+        self, total: Floats, hidden: Floats, tiles: Tiles, scratch: Scratch, place: tuple[Strip, BlockSigns]
+    ) -> None:
+        """Add to the gradients of a block's outputs those that pass through the block: the gradients of its inputs."""
+        strip, (_, positive) = place
+        if self._native:
+            self._native.outside((hidden, total), (tiles, strip), positive, scratch)
+            return
+        change = self._conv.strip(hidden, strip, scratch).reshape(positive.shape)
+        change *= positive
+        target = tiles.own(total, strip)
+        target += change
 
 
 class Trunk:
@@ -89,7 +119,9 @@ class Trunk:
 
     def __init__(self, kernels: Floats, bias: Floats, blocks: Sequence[Block], scratch: Scratch) -> None:
         self._kernels, self._blocks, self._scratch = kernels, blocks, scratch
-        self._stem = Conv3x3(kernels, bias)
+        self._stem, self._forward = Conv3x3(kernels, bias), [Forward(block) for block in blocks]
+        self._back: tuple[list[Back], Conv3x3] | None = None
+        self._lock = threading.Lock()
 
     def forward(
         self, padded: Floats, tiles: Tiles, workers: Workers, signs: Signs | None = None, wanted: Area = WHOLE
@@ -101,8 +133,8 @@ class Trunk:
         margin = len(self._blocks)  # each block needs one position more around the area
         now = _convolved(self._stem, padded, tiles, workers, self._scratch, tiles.strips(wanted, margin))
         then = tiles.new(self._stem.outputs)
-        for index, block in enumerate(self._blocks, 1):
-            compute = partial(self._forward_strip, block, tiles, (now, then), signs is not None)
+        for index, block in enumerate(self._forward, 1):
+            compute = partial(block.compute, (now, then), tiles, signs is not None, self._scratch)
             kept = workers.map(compute, tiles.strips(wanted, margin - index))
             tiles.clear(then)
             now, then = then, now
@@ -110,58 +142,27 @@ class Trunk:
                 signs.blocks.append([each for each in kept if each is not None])
         return tiles.inside(now)
 
-    def _forward_strip(
-        self, block: Block, tiles: Tiles, arrays: tuple[Floats, Floats], keep: bool, strip: Strip
-    ) -> tuple[Bools, Bools] | None:
-        before, after = (tiles.own(x, strip) for x in arrays)
-        hidden = block.conv.strip(arrays[0], strip, self._scratch, rectify=True)
-        kept = (hidden > 0, before > 0) if keep else None
-        np.maximum(hidden, 0, out=hidden)
-        change = self._scratch.array("one", hidden.shape[0] * hidden.shape[1], block.out.shape[1])
-        np.matmul(hidden.reshape(len(change), -1), block.out, out=change)
-        change += block.out_bias
-        np.add(before, change.reshape(before.shape), out=after)
-        return kept
-
     def back(self, gradient: Floats, signs: Signs, workers: Workers) -> Floats:
         """Gradients [h, w, C] with respect to the inputs, from those with respect to the result of `forward`."""
         tiles = Tiles(*gradient.shape[:2])
         total = tiles.new(gradient.shape[2])
         tiles.inside(total)[...] = gradient
-        for block, kept in zip(reversed(self._blocks), reversed(signs.blocks), strict=True):
-            hidden = tiles.new(len(block.out))
+        blocks, stem = self._transposed()
+        for block, kept in zip(blocks, reversed(signs.blocks), strict=True):
+            hidden = tiles.new(block.inside_channels)
             places = list(zip(tiles.strips(), kept, strict=True))
-            workers.map(partial(self._back_inside, block, tiles, total, hidden), places)
+            workers.map(partial(block.inside, total, hidden, tiles, self._scratch), places)
             tiles.clear(hidden)
-            workers.map(partial(self._back_strip, block, tiles, total, hidden), places)
+            workers.map(partial(block.outside, total, hidden, tiles, self._scratch), places)
             tiles.clear(total)
-        return tiles.inside(
-            _convolved(Conv3x3(_reversed(self._kernels)), total, tiles, workers, self._scratch, tiles.strips())
-        )
+        return tiles.inside(_convolved(stem, total, tiles, workers, self._scratch, tiles.strips()))
 
-    def _back_inside(
-        self, block: Block, tiles: Tiles, total: Floats, hidden: Floats, place: tuple[Strip, tuple[Bools, Bools]]
-    ) -> None:
-        """From the gradients of a block's outputs to those before its inner ReLU."""
-        strip, (positive, _) = place
-        part = tiles.own(total, strip)
-        outer = self._scratch.array("one", *part.shape)
-        np.copyto(outer, part)
-        inner = self._scratch.array("other", *positive.shape)
-        np.matmul(outer.reshape(-1, part.shape[-1]), block.out.T, out=inner.reshape(-1, positive.shape[-1]))
-        inner *= positive
-        target = tiles.own(hidden, strip)
-        target[...] = inner.reshape(target.shape)
-
-    def _back_strip(
-        self, block: Block, tiles: Tiles, total: Floats, hidden: Floats, place: tuple[Strip, tuple[Bools, Bools]]
-    ) -> None:
-        """Add to the gradients of a block's outputs those that pass through the block: the gradients of its inputs."""
-        strip, (_, positive) = place
-        change = block.back.strip(hidden, strip, self._scratch).reshape(positive.shape)
-        change *= positive
-        target = tiles.own(total, strip)
-        target += change
+    def _transposed(self) -> tuple[list[Back], Conv3x3]:
+        """The blocks and the stem for the step back, the last first. They are made when they are first needed."""
+        with self._lock:
+            if self._back is None:
+                self._back = [Back(block) for block in reversed(self._blocks)], Conv3x3(_reversed(self._kernels))
+            return self._back
 
 
 def convolved(conv: Conv3x3, x: Floats, workers: Workers, scratch: Scratch, *, rectify: bool = False) -> Floats:
@@ -178,11 +179,7 @@ def _convolved(
     """A convolution from one array of `tiles.new` to a new one."""
     result = tiles.new(conv.outputs)
 
-    def compute(strip: Strip) -> None:
-        target = tiles.own(result, strip)
-        target[...] = conv.strip(padded, strip, scratch).reshape(target.shape)
-
-    workers.map(compute, strips)
+    workers.map(lambda strip: conv.compute((padded, result), tiles, strip, scratch), strips)
     tiles.clear(result)
     return result
 

@@ -15,8 +15,8 @@ import numpy.typing as npt
 from vqcodec.errors import ModelError
 from vqcodec.model.config import VQVAEConfig
 from vqcodec.model.store import WEIGHTS, Model, read_file
-from vqcodec.nn.layers import Floats
 from vqcodec.nn.networks import Networks
+from vqcodec.nn.tiles import Floats
 
 __all__ = ["check_codes", "open_network", "read_tensors"]
 
