@@ -23,6 +23,7 @@ The last round limits all steps to a small length, because no later round can co
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -82,7 +83,8 @@ def refine(codes: Codes, pixels: Samples, networks: Tiled, search: Search, progr
         search.workers.map(improve, windows, progress)
         return
     for index, window in enumerate(windows):
-        improve(window, share_of(progress, index / len(windows), (index + 1) / len(windows)))
+        part = share_of(progress, index / len(windows), (index + 1) / len(windows))
+        search.workers.map(partial(improve, progress=part), [window])
 
 
 class _Unit:

@@ -8,8 +8,9 @@ The windows of a picture are computed in several threads; of a picture with one 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from typing import TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -32,9 +33,14 @@ Codes = npt.NDArray[np.int32]
 Latents = npt.NDArray[np.float32]
 Map = npt.NDArray[np.float32]  # one value per position: [h, w]
 Doubles = npt.NDArray[np.float64]
+R = TypeVar("R")
 
 WINDOW = 1024  # pixels: side of a window's core
+WINDOWS_PER_THREAD = 2  # with fewer, the threads share the work on each window instead
 SAMPLES = 1 << 17  # pixels that are enough to fit a post-filter; larger pictures are subsampled
+SAMPLED = 1 << 21  # pixels that are decoded for that, about, in windows of 256 x 256 over the whole picture
+SAMPLED_WINDOW = 256
+GOLDEN = (math.sqrt(5) - 1) / 2
 
 
 @dataclass(frozen=True)
@@ -80,7 +86,7 @@ class Tiled:
             found = self.network.to_codes(part, self.quality, self.rate_scale, self._workers, window.inner())
             codes[(slice(None), *window.core())] = found
 
-        self._workers.map(compute, self._windows(height, width, self.network.encoder_reach), progress)
+        self._each(compute, self._windows(height, width, self.network.encoder_reach), progress)
         return codes
 
     def slopes(self, codes: Codes, pixels: Samples) -> Slopes:
@@ -164,8 +170,15 @@ class Tiled:
         assert postfilter is not None
         _, rows, columns = codes.shape
         height, width = pixels.shape[:2]
-        # Use every third pixel or so of a large picture. Odd, to avoid aliasing with patterns of 2 or 8 pixels.
-        step = math.ceil(math.sqrt(height * width / SAMPLES)) | 1
+        windows = self._windows(rows, columns, self.network.decoder_reach)
+        if height * width > 2 * SAMPLED:
+            windows = _spread(
+                list(cover(rows, columns, SAMPLED_WINDOW // self.stride, self.network.decoder_reach)),
+                height * width / SAMPLED,
+            )
+        used = sum(pixels[window.core(self.stride)][:, :, 0].size for window in windows)
+        # Of these, use every third pixel or so. Odd, to avoid aliasing with patterns of 2 or 8 pixels.
+        step = math.ceil(math.sqrt(used / SAMPLES)) | 1
 
         def compute(window: Window) -> tuple[Doubles, Doubles]:
             decoded, near = self._around(codes, window)
@@ -175,8 +188,8 @@ class Tiled:
             around = around[down, right][: part.shape[0] + 2 * REACH, : part.shape[1] + 2 * REACH]
             return postfilter.normal_equations(around, part, step)
 
-        found = self._workers.map(compute, self._windows(rows, columns, self.network.decoder_reach))
-        scale = (PIXEL_SCALE / WHITE) ** 2 * step**2
+        found = self._each(compute, windows)
+        scale = (PIXEL_SCALE / WHITE) ** 2 * step**2 * height * width / used
         gram, correlation = (np.stack(parts).sum(0) for parts in zip(*found, strict=True))
         return gram * scale, correlation * scale
 
@@ -192,8 +205,21 @@ class Tiled:
                 decoded = postfilter.apply(decoded, weights)
             pixels[window.core(self.stride)] = _to_samples(decoded[near.inner(self.stride)])
 
-        self._workers.map(compute, self._windows(height, width, self.network.decoder_reach), progress)
+        self._each(compute, self._windows(height, width, self.network.decoder_reach), progress)
         return pixels
+
+    def _each(
+        self, compute: Callable[[Window], R], windows: Sequence[Window], progress: Progress | None = None
+    ) -> list[R]:
+        """The results for the windows, in threads. Few windows are computed in turn, each by all threads."""
+        if len(windows) >= WINDOWS_PER_THREAD * self._workers.count:
+            return self._workers.map(compute, windows, progress)
+        results = []
+        for done, window in enumerate(windows, 1):
+            results += self._workers.map(compute, [window])
+            if progress:
+                progress(done / len(windows))
+        return results
 
     def _windows(self, height: int, width: int, reach: int) -> list[Window]:
         """The windows over a grid of positions."""
@@ -216,3 +242,12 @@ def _whole_blocks(pixels: Samples, stride: int) -> Samples:
     """Pixels [H, W, 3] padded to multiples of the stride by repeating the last row and column."""
     below, right = -pixels.shape[0] % stride, -pixels.shape[1] % stride
     return np.pad(pixels, ((0, below), (0, right), (0, 0)), mode="edge")
+
+
+def _spread(windows: Sequence[Window], share: float) -> list[Window]:
+    """About one of every `share` windows, evenly spread: those where multiples of the golden ratio are the smallest.
+
+    The fractional parts of such multiples are as evenly distributed as those of any number (Knuth, The Art of Computer
+    Programming, volume 3, section 6.4), so that the windows form no columns.
+    """
+    return [window for index, window in enumerate(windows) if index * GOLDEN % 1 < 1 / share]
