@@ -14,7 +14,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from functools import cached_property
 from itertools import islice
-from typing import TypeVar
+from typing import Generic, TypeVar
 
 from vqcodec.progress import Progress
 
@@ -55,8 +55,14 @@ class Workers:
         Called inside a part, it computes all in the thread of that part: parts do not wait for each other. If a part
         raises an exception, no further part is started, and it is raised when the running ones have ended.
         """
+        if len(items) < 2 or self.count == 1 or _inside():
+            found: Iterator[R] = map(function, items)
+        elif progress is None:
+            with _one_blas_thread():
+                return self._shared(function, items)
+        else:
+            found = self.results(function, items)
         results: list[R] = []
-        found = self.results(function, items) if len(items) > 1 else map(function, items)
         with _one_blas_thread():
             for result in found:
                 results.append(result)
@@ -64,9 +70,22 @@ class Workers:
                     progress(len(results) / len(items))
         return results
 
+    def _shared(self, function: Callable[[T], R], items: Sequence[T]) -> list[R]:
+        """The results, computed by the calling thread and others: cheaper than `results` where parts take little time."""
+        share = _Share(function, items)
+        helpers = [self._threads.submit(share.work) for _ in range(min(self.count, len(items)) - 1)]
+        try:
+            share.work()
+        finally:
+            share.stopped = True
+            for helper in helpers:
+                if not helper.cancel():
+                    helper.exception()  # wait until it has ended
+        return share.results()
+
     def results(self, function: Callable[[T], R], items: Iterable[T]) -> Iterator[R]:
         """As `map`, one result after the other. At most `AHEAD` items per thread are taken ahead of them."""
-        if self.count == 1 or getattr(_HERE, "inside", False):
+        if self.count == 1 or _inside():
             yield from map(function, items)
             return
         rest = iter(items)
@@ -92,13 +111,52 @@ class Workers:
         return ThreadPoolExecutor(self.count, thread_name_prefix="vqcodec")
 
 
+class _Share(Generic[T, R]):
+    """Parts that several threads take one after another."""
+
+    def __init__(self, function: Callable[[T], R], items: Sequence[T]) -> None:
+        self.stopped = False
+        self._function, self._items = function, items
+        self._found: dict[int, R] = {}
+        self._errors: dict[int, BaseException] = {}
+        self._next = iter(range(len(items)))
+        self._lock = threading.Lock()
+
+    def work(self) -> None:
+        """Compute parts until none is left, or one has failed."""
+        before, _HERE.inside = _inside(), True
+        try:
+            while (index := self._take()) is not None:
+                try:
+                    self._found[index] = self._function(self._items[index])
+                except BaseException as error:
+                    self.stopped, self._errors[index] = True, error
+        finally:
+            _HERE.inside = before
+
+    def results(self) -> list[R]:
+        """All results in order. Raises the error of the first part that failed."""
+        if self._errors:
+            raise self._errors[min(self._errors)]
+        return [self._found[index] for index in range(len(self._items))]
+
+    def _take(self) -> int | None:
+        with self._lock:
+            return None if self.stopped else next(self._next, None)
+
+
 def _part(function: Callable[[T], R], item: T) -> R:
     """Runs in a thread of `Workers`."""
     _HERE.inside = True
     return function(item)
 
 
-_HERE = threading.local()  # `inside` is set in the threads of `Workers`
+def _inside() -> bool:
+    """Whether this thread computes a part already."""
+    return getattr(_HERE, "inside", False)
+
+
+_HERE = threading.local()  # `inside` is set while a thread computes a part
 
 
 class _BlasLimit:

@@ -56,7 +56,6 @@ def test_an_error_in_a_thread_is_raised_and_no_thread_is_left_at_work(
     monkeypatch.setattr("vqcodec.codec.code_search.prices", fail)
     with pytest.raises(Failure):
         codec.compress(Picture(synthetic(100, 131), "RGB"))
-    assert all(name.startswith("vqcodec") for name in started)  # in the threads, not in the caller's
     assert 1 <= len(started) <= 6
 
 

@@ -33,6 +33,7 @@ __all__ = ["BATCH", "Reader", "Writer", "implementation", "read_units", "write_u
 
 BATCH = 16  # the most units whose waves are processed together, with little memory
 NATIVE_BATCH = 8  # the same for native code, which cannot be interrupted during a group (about a second)
+NUMPY_BATCH = 8  # the fewest units in a group of numpy's, if there are as many
 GROUPS_PER_THREAD = 3  # at least, where there are several threads: they then end at about the same time
 _WORD = 4  # bytes
 _SAMPLE = (2, 3)  # height and width of the grid by which native code is compared with numpy
@@ -144,9 +145,10 @@ def _in_groups(
 ) -> list[list[Any]]:
     """The results of `function(units, progress)` for groups of units, in threads if there are several."""
     workers = workers or Workers(1)
-    batch = batch if native.missing() else min(batch, NATIVE_BATCH)
+    # In numpy, the waves of few units are so short that threads mostly wait for Python's lock.
+    batch, least = (batch, min(batch, NUMPY_BATCH)) if native.missing() else (min(batch, NATIVE_BATCH), 1)
     share = len(units) if workers.count == 1 else -(-len(units) // (GROUPS_PER_THREAD * workers.count))
-    size = max(1, min(batch, share))
+    size = max(least, min(batch, share))
     groups = [units[first : first + size] for first in range(0, len(units), size)]
     if len(groups) == 1:
         return [function(groups[0], progress)]

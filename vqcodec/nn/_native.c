@@ -73,6 +73,11 @@ static int refuse(const char *what) {
     return 0;
 }
 
+static PyObject *refused(const char *what) {
+    refuse(what);
+    return NULL;
+}
+
 /* Convert the name of a level. */
 static int to_level(PyObject *name, void *level) {
     for (size_t i = 0; LEVELS[i]; i++) {
@@ -182,7 +187,7 @@ static PyObject *pack(PyObject *module, PyObject *args) {
         fits = (size_t)size == round_up((size_t)outputs, (size_t)level->panel) * (size_t)inputs * count;
     }
     if (!fits)
-        return refuse("the sizes of the kernels are out of range or contradict each other") ? args : NULL;
+        return refused("the sizes of the kernels are out of range or contradict each other");
     Py_BEGIN_ALLOW_THREADS
     level->pack(pointer(kernels), taps, inputs, outputs, pointer(packed));
     Py_END_ALLOW_THREADS
@@ -249,7 +254,7 @@ static PyObject *strip(PyObject *module, PyObject *args) {
     work.scratch = pointer(memory);
     work.rectify = work.rectify || work.action == FORWARD;
     if (!is_strip(&work) || size < (Py_ssize_t)strip_scratch(level, &work.conv, &work.out))
-        return refuse("the sizes of the strip are out of range or contradict each other") ? args : NULL;
+        return refused("the sizes of the strip are out of range or contradict each other");
     work.scratch = aligned(work.scratch);
     Py_BEGIN_ALLOW_THREADS
     level->strip(&work);
@@ -283,7 +288,7 @@ static PyObject *pointwise(PyObject *module, PyObject *args) {
     if (!work.matrix.weights || ins != work.matrix.inputs || outs != work.matrix.outputs || !work.scratch ||
         work.rows < 1 || work.columns < 1 || work.rows > MAX_SIDE || work.columns > MAX_SIDE ||
         size < (Py_ssize_t)strip_scratch(level, &none, &work.matrix))
-        return refuse("the sizes of the product are out of range or contradict each other") ? args : NULL;
+        return refused("the sizes of the product are out of range or contradict each other");
     work.scratch = aligned(work.scratch);
     Py_BEGIN_ALLOW_THREADS
     level->pointwise(&work);
@@ -316,7 +321,7 @@ static PyObject *choose(PyObject *module, PyObject *args) {
     work.cost_stride = cost_stride;
     if (!latents || !table || !chosen || !costs != !scale || count < 0 || work.dims < 1 || work.dims > stride ||
         work.size < 1 || work.size > MAX_SIDE || (costs && cost_stride < work.size))
-        return refuse("the sizes of the choice are out of range or contradict each other") ? args : NULL;
+        return refused("the sizes of the choice are out of range or contradict each other");
     Py_BEGIN_ALLOW_THREADS
     level->choose(&work);
     Py_END_ALLOW_THREADS

@@ -19,12 +19,10 @@ enum {
     TAPS = 6,                   /* inputs along a side of a tile */
     FREQUENCIES = TAPS * TAPS,  /* products of a tile */
     PLACES = TILE * TILE,       /* positions of a tile */
-    STEP = 24,                  /* tiles that are computed together: as many as the L2 cache holds, for 160 channels */
+    STEP = 24,                  /* the most tiles that are computed together; they share each reading of the weights */
     ROWS = 24,                  /* positions of a 1x1 product that are computed together: a multiple of every `row_x` */
     MAX_CHANNELS = 1 << 14,
-#ifndef AHEAD
-    AHEAD = 24,
-#endif
+    AHEAD = 8,                  /* cache lines of weights that are fetched ahead */
     LINE = 16                   /* floats of a cache line */
 };
 

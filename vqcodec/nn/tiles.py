@@ -22,7 +22,7 @@ __all__ = ["TILE", "WHOLE", "Area", "Floats", "Scratch", "Strip", "Tiles", "alig
 Floats = npt.NDArray[np.float32]
 
 TILE = 4  # positions along a side of a tile
-STRIP = 24  # tiles of a strip, about: for 160 channels, what is computed of them fits into the L2 cache
+STRIP = 18  # tiles of a strip, about: with 160 channels, 36 values of each take 400 KB
 LINE = 64  # bytes of a cache line
 Area = tuple[slice, slice]  # rows and columns of positions
 WHOLE: Area = (slice(None), slice(None))
