@@ -44,7 +44,7 @@ FOLDERS: dict[str, tuple[str, ...]] = {
     "coding": ("filter_weights", "formats", "integer_prior", "native", "payloads", "wavefront"),
     "model": ("config", "store"),
     "format": ("chunks", "container", "header", "magic", "rates"),
-    "nn": ("distortion", "fold", "networks", "postfilter", "quantizer", "tiled", "weights"),
+    "nn": ("distortion", "fold", "native", "networks", "postfilter", "quantizer", "tiled", "weights"),
     "codec": (
         "codec",
         "code_prices",

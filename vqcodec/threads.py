@@ -71,7 +71,7 @@ class Workers:
         return results
 
     def _shared(self, function: Callable[[T], R], items: Sequence[T]) -> list[R]:
-        """The results, computed by the calling thread and others: cheaper than `results` where parts take little time."""
+        """The results, computed by the calling thread and others. Cheaper than `results` where parts are short."""
         share = _Share(function, items)
         helpers = [self._threads.submit(share.work) for _ in range(min(self.count, len(items)) - 1)]
         try:

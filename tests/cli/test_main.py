@@ -30,6 +30,7 @@ from vqcodec.coding.payloads import implementation
 from vqcodec.errors import OutputError, UsageError
 from vqcodec.files import plan as jobs
 from vqcodec.files.plan import Naming
+from vqcodec.nn import native as networks
 from vqcodec.picture.metrics import psnr
 from vqcodec.picture.picture import Picture
 from vqcodec.picture.read import read_picture
@@ -774,8 +775,9 @@ def test_version(run: Run) -> None:
     import vqcodec
 
     models = "".join(f"{name} {DIGESTS[name].hex()}\n" for name in ("paper", "photo"))
-    reason = f"no native code: {missing()}\n" if missing() else ""
-    assert run("--version").out == f"vqcodec {vqcodec.__version__}\n{models}range coder: {implementation()}\n{reason}"
+    reasons = sorted({f"no native code: {reason}\n" for reason in (missing(), networks.missing()) if reason})
+    codes = f"range coder: {implementation()}\nnetworks: {networks.implementation()}\n"
+    assert run("--version").out == f"vqcodec {vqcodec.__version__}\n{models}{codes}{''.join(reasons)}"
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")

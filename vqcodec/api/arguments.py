@@ -63,7 +63,7 @@ def to_picture(image: Source, keep: Keep, limits: Limits) -> Picture:
 
 
 def as_int(number: Any) -> Any:
-    """A quality, an effort or a number of threads as an int; None stays None. Raises `UsageError` for others, as 2.5."""
+    """A quality, an effort or a number of threads as an int; None stays None. Raises `UsageError` for 2.5."""
     try:
         return number if number is None else operator.index(number)
     except TypeError:

@@ -68,13 +68,16 @@ def _version(requested: bool) -> None:
         from vqcodec.coding.native import missing
         from vqcodec.coding.payloads import implementation
         from vqcodec.model.store import bundled, open_model
+        from vqcodec.nn import native as networks
 
         print(f"vqcodec {__version__}")
         for name in bundled():
             print(f"{name} {open_model(name).digest.hex()}")
         print(f"range coder: {implementation()}")
-        if missing():
-            print(f"no native code: {missing()}")
+        print(f"networks: {networks.implementation()}")
+        reasons = {reason for reason in (missing(), networks.missing()) if reason}
+        for reason in sorted(reasons):
+            print(f"no native code: {reason}")
         raise typer.Exit
 
 
@@ -86,7 +89,7 @@ def _app(
             "--version",
             callback=_version,
             is_eager=True,
-            help="Print the version, the digests of the models and the range coder in use.",
+            help="Print the version, the digests of the models, and the code in use: native or numpy.",
         ),
     ] = False,
 ) -> None:

@@ -126,29 +126,41 @@ FUNCTION void V(kernel_transform)(const VECTOR *x, int step, VECTOR *y, int out_
     y[5 * out_step] = x[2 * step];
 }
 
-/* Kernels [taps][inputs][outputs] -> panels. 9 taps become 36 frequencies; 1 stays as it is. */
+/* The weights of one vector of outputs for one input, for all frequencies, from its taps. */
+FUNCTION void V(pack_vector)(const float *kernels, size_t tap, int left, int taps, float *packed, size_t next) {
+    VECTOR x[9], half[TAPS * 3], y[FREQUENCIES];
+    UNROLL for (int i = 0; i < taps; i++) x[i] = left > 0 ? V(get)(kernels + (size_t)i * tap, left) : V(all)(0);
+    if (taps == 1) {
+        V(store)(packed, x[0]);
+        return;
+    }
+    UNROLL for (int j = 0; j < 3; j++) V(kernel_transform)(x + j, 3, half + j, 3);
+    UNROLL for (int i = 0; i < TAPS; i++) V(kernel_transform)(half + 3 * i, 1, y + TAPS * i, 1);
+    UNROLL for (int i = 0; i < FREQUENCIES; i++) V(store)(packed + (size_t)i * next, y[i]);
+}
+
+/* Kernels [taps][inputs][outputs] -> panels. 9 taps become 36 frequencies; 1 stays as it is. A few inputs at a time go
+   through the L1 cache, where lines of the panels of all frequencies would be in each other's way. */
 TARGET static void V(pack)(const float *kernels, int taps, int inputs, int outputs, float *packed) {
+    enum { SOME = 4 };
+    float part[FREQUENCIES * SOME * PANEL];
     int count = taps == 9 ? FREQUENCIES : 1;
     size_t tap = (size_t)inputs * (size_t)outputs, next = (size_t)inputs * round_up((size_t)outputs, (size_t)PANEL);
-    for (int first = 0; first < outputs; first += PANEL, packed += (size_t)inputs * (size_t)PANEL)
-        for (int k = 0; k < inputs; k++)
-            for (int lane = 0; lane < PANEL; lane += LANES) {
-                const float *from = kernels + (size_t)k * (size_t)outputs + first + lane;
-                float *to = packed + (size_t)k * (size_t)PANEL + lane;
-                VECTOR x[9], half[TAPS * 3], y[FREQUENCIES];
-                int left = outputs - first - lane;
-                for (int i = 0; i < taps; i++)
-                    x[i] = left > 0 ? V(get)(from + (size_t)i * tap, left) : V(all)(0);
-                if (taps == 9) {
-                    for (int j = 0; j < 3; j++)
-                        V(kernel_transform)(x + j, 3, half + j, 3);
-                    for (int i = 0; i < TAPS; i++)
-                        V(kernel_transform)(half + 3 * i, 1, y + TAPS * i, 1);
-                } else
-                    y[0] = x[0];
-                for (int i = 0; i < count; i++)
-                    V(store)(to + (size_t)i * next, y[i]);
-            }
+    for (int first = 0; first < outputs; first += PANEL)
+        for (int k = 0, some; k < inputs; k += some, packed += some * PANEL) {
+            some = inputs - k < SOME ? inputs - k : SOME;
+            for (int i = 0; i < some; i++)
+                for (int lane = 0; lane < PANEL; lane += LANES) {
+                    const float *from = kernels + (size_t)(k + i) * (size_t)outputs + first + lane;
+                    float *to = part + i * PANEL + lane;
+                    if (taps == 9)
+                        V(pack_vector)(from, tap, outputs - first - lane, 9, to, SOME * PANEL);
+                    else
+                        V(pack_vector)(from, tap, outputs - first - lane, 1, to, 0);
+                }
+            for (int f = 0; f < count; f++)
+                memcpy(packed + (size_t)f * next, part + f * SOME * PANEL, (size_t)(some * PANEL) * sizeof *part);
+        }
 }
 
 /* ---- 3x3 convolutions. */

@@ -29,14 +29,15 @@ def blocks(tensors: Tensors, part: str, count: int, quality: int) -> list[Block]
         weight, bias = kernels(tensors, f"{name}.conv"), tensors[f"{name}.conv.bias"]
         if f"{name}.film" in tensors:
             scale, shift = tensors[f"{name}.film"][quality]
-            weight, bias = weight * (1 + scale), bias * (1 + scale) + shift
+            weight *= 1 + scale
+            bias = bias * (1 + scale) + shift
         found.append(Block(weight, bias, *matrix(tensors, f"{name}.out")))
     return found
 
 
 def kernels(tensors: Tensors, name: str, transposed: bool = False) -> Floats:
-    """The kernels of a convolution as [height, width, C, K]."""
-    return np.ascontiguousarray(tensors[f"{name}.weight"].transpose((2, 3, 0, 1) if transposed else (2, 3, 1, 0)))
+    """The kernels of a convolution as [height, width, C, K], an array of their own."""
+    return tensors[f"{name}.weight"].transpose((2, 3, 0, 1) if transposed else (2, 3, 1, 0)).copy()
 
 
 def matrix(tensors: Tensors, name: str) -> tuple[Floats, Floats]:
