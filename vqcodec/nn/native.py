@@ -302,7 +302,8 @@ def _chooses(level: Level) -> bool:
 def _numbers(*shape: int) -> Array:
     """Numbers from -1 to 1 that look random, in float64. numpy's own take milliseconds to import."""
     index: Array = np.arange(1.0, 1 + math.prod(shape)).reshape(shape)
-    return np.sin(index * index)
+    found: Array = np.sin(index * index)
+    return found
 
 
 def _plain(x: Array, kernels: Array) -> Array:
