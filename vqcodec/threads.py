@@ -32,10 +32,10 @@ def cores() -> int:
     return os.cpu_count() or 1
 
 
-def default_threads() -> int:
-    """OMP_NUM_THREADS if that is set to a positive number, else the number of cores."""
+def default_threads(processes: int = 1) -> int:
+    """Threads for each of `processes`: OMP_NUM_THREADS if that is a positive number, else their share of the cores."""
     setting = os.environ.get("OMP_NUM_THREADS", "")
-    return int(setting) if setting.isdecimal() and int(setting) else cores()
+    return int(setting) if setting.isdecimal() and int(setting) else max(1, cores() // processes)
 
 
 class Workers:

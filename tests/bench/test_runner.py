@@ -153,7 +153,7 @@ def test_cached_rows_are_not_measured_again(
 
 def test_the_cache_key_and_the_default_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert digest({"a": 1, "b": (2.5,)}) == digest({"b": [2.5], "a": 1}) != digest({"a": 1})
-    assert {"vqcodec", "numpy", "pillow", "scipy"} <= set(versions())
+    assert {"vqcodec", "numpy", "pillow", "scipy", "range coder", "networks"} <= set(versions())
     for name, value in (("linux", ".cache/vqcodec/bench"), ("darwin", "Library/Caches/vqcodec/bench")):
         monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
         monkeypatch.setattr(caches.sys, "platform", name)

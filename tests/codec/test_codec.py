@@ -106,12 +106,12 @@ def test_networks_process_one_window_at_a_time(model: Model, monkeypatch: pytest
     windows, stride, unit = 6 * 13, model.config.vqvae.stride, model.config.unit
     units = -(-codes.shape[1] // unit) * -(-codes.shape[2] // unit)
     assert (len(sides["encoder"]), len(sides["decoder"])) == (windows, (rounds + 1) * units if rounds else 0)
-    assert max(sides["encoder"]) <= 16 + 2 * network.encoder_reach * stride
+    assert max(sides["encoder"]) <= 16 + 2 * network.config.encoder_reach * stride
     assert max([*sides["decoder"], 0]) <= unit + 2 * refine.SURROUNDINGS
     sides["decoder"].clear()
     codec.to_pixels(codes, 1)
     assert len(sides["decoder"]) == windows
-    assert max(sides["decoder"]) <= 16 // stride + 2 * network.decoder_reach
+    assert max(sides["decoder"]) <= 16 // stride + 2 * network.config.decoder_reach
 
 
 def test_compressing_is_deterministic(model: Model) -> None:

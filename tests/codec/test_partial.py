@@ -55,7 +55,7 @@ def test_a_region_reads_no_more_units_than_it_needs(codec: Codec, data: bytes, m
         partial, "unit_payload", lambda d, h, index: read.append(index) or container.unit_payload(d, h, index)
     )
     decompress_region(codec, data, Region(70, 70, 10, 10))
-    reach = codec.network.decoder_reach  # in positions of 8 pixels; a unit has 4 of them
+    reach = codec.network.config.decoder_reach  # in positions of 8 pixels; a unit has 4 of them
     rows = range((70 // 8 - reach) // 4, (79 // 8 + reach) // 4 + 1)
     assert set(read) == {6 * row + column for row in rows for column in rows if row < 5}
 
@@ -94,7 +94,7 @@ def test_a_lost_unit_is_reported_and_filled_and_the_rest_is_unchanged(codec: Cod
     assert saved.damage == ("unit 8 (row 1, column 2) was lost; the area is filled with interpolated colours",)
     pixels = saved.picture.pixels.astype(int)
     far = np.ones((HEIGHT, WIDTH), bool)
-    margin = 8 * codec.network.decoder_reach
+    margin = 8 * codec.network.config.decoder_reach
     far[32 - margin : 64 + margin, 64 - margin : 96 + margin] = False
     assert far.any()
     assert np.array_equal(pixels[far], whole[far])

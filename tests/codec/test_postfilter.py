@@ -281,5 +281,5 @@ def test_impossible_filters_are_no_models(config: ModelConfig, count: int) -> No
 
 def test_the_reach_of_the_decoder_covers_the_filter(filtered_model: Model) -> None:
     config = filtered_model.config.vqvae
-    assert open_network(filtered_model).decoder_reach == config.decoder_blocks + 2
+    assert open_network(filtered_model).config.decoder_reach == config.decoder_blocks + 2
     assert config.stride >= REACH

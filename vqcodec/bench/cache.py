@@ -15,9 +15,9 @@ import time
 from collections.abc import Mapping
 from contextlib import suppress
 from functools import cache
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
+from vqcodec.bench.environment import computed_with, installed
 from vqcodec.bench.results import Row
 
 __all__ = ["Cache", "default_folder", "digest", "versions"]
@@ -50,7 +50,7 @@ def digest(parts: Mapping[str, object]) -> str:
 
 @cache
 def versions() -> dict[str, str]:
-    """What every figure depends on besides the codec: a hash of the relevant source code, and library versions."""
+    """What every figure depends on besides the codec: a hash of the relevant source code, libraries, native code."""
     source = hashlib.sha256()
     package = Path(__file__).parent.parent
     for path in sorted(package.rglob("*.py")):
@@ -58,11 +58,7 @@ def versions() -> dict[str, str]:
         counts = path.stem in _RELEVANT_IN_BENCH if path.parent.name == "bench" else not name.startswith(_IRRELEVANT)
         if counts:
             source.update(name.encode() + b"\0" + path.read_bytes() + b"\0")
-    found = {"vqcodec": source.hexdigest()[:16]}
-    for name in ("numpy", "pillow", "scipy", "constriction"):
-        with suppress(PackageNotFoundError):
-            found[name] = version(name)
-    return found
+    return {"vqcodec": source.hexdigest()[:16], **installed("pillow"), **computed_with()}
 
 
 class Cache:

@@ -130,7 +130,7 @@ def code_sheet(network: Networks, quality: int) -> Image.Image:
 
     A block shows the difference between this picture and one that has the codes of plain grey everywhere.
     """
-    quantizer, stride, reach = network.quantizer, network.config.stride, network.decoder_reach
+    quantizer, stride, reach = network.quantizer, network.config.stride, network.config.decoder_reach
     side = 2 * reach + 3  # positions: the centre, its neighbours, and the decoder's reach around them
     workers = Workers(1)
     grey = np.full((side * stride, side * stride, 3), 127, np.uint8)

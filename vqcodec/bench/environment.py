@@ -11,7 +11,7 @@ from pathlib import Path
 from vqcodec.bench.lineup import Contender
 from vqcodec.threads import cores
 
-__all__ = ["environment"]
+__all__ = ["computed_with", "environment", "installed"]
 
 
 def environment(contenders: Sequence[Contender], jobs: int, threads: int) -> dict[str, str]:
@@ -24,11 +24,27 @@ def environment(contenders: Sequence[Contender], jobs: int, threads: int) -> dic
         "processes": str(max(1, jobs)),
         "threads in each": str(threads),
     }
-    for name in ("numpy", "scipy", "constriction"):
-        with suppress(PackageNotFoundError):
-            found[name] = version(name)
+    found.update(computed_with())
     for contender in contenders:
         found.update(contender.versions)
+    return found
+
+
+def computed_with() -> dict[str, str]:
+    """What a model's figures depend on beside its own code: library versions, and native code or numpy."""
+    from vqcodec.coding.payloads import implementation
+    from vqcodec.nn import native
+
+    code = {"range coder": implementation(), "networks": native.implementation()}
+    return installed("numpy", "scipy", "constriction") | code
+
+
+def installed(*names: str) -> dict[str, str]:
+    """The versions of the packages of these names that are installed."""
+    found = {}
+    for name in names:
+        with suppress(PackageNotFoundError):
+            found[name] = version(name)
     return found
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -18,7 +17,7 @@ from vqcodec.bench.means import mean
 from vqcodec.bench.results import Published, Results
 from vqcodec.bench.runner import Bench, sources
 from vqcodec.errors import OutputError
-from vqcodec.threads import cores
+from vqcodec.threads import cores, default_threads
 
 __all__ = ["Options", "study"]
 
@@ -48,7 +47,7 @@ def study(
     """
     most = len(paths) * max(len(contender.qualities) for contender in contenders)
     jobs = min(cores() if options.jobs is None else options.jobs, most)
-    threads = _threads(jobs)
+    threads = default_threads(max(1, jobs))
     phases = 1 + options.anatomy + (options.views > 0)
     with _cache(options.cached) as cache:
         bench = Bench(contenders, sources(paths), cache, jobs, threads)
@@ -69,12 +68,6 @@ def study(
         anchor=options.anchor,
         match=options.match,
     )
-
-
-def _threads(jobs: int) -> int:
-    """Threads for each process: OMP_NUM_THREADS if that is set, else the cores divided among the processes."""
-    setting = os.environ.get("OMP_NUM_THREADS", "")
-    return int(setting) if setting.isdecimal() and int(setting) else max(1, cores() // max(1, jobs))
 
 
 @contextmanager

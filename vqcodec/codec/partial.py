@@ -74,7 +74,7 @@ def decompress_region(codec: Codec, data: bytes, region: Region, progress: Progr
             f"the region {region.left},{region.top},{region.width},{region.height} is not within the picture of "
             f"{header.width}x{header.height} pixels; give X,Y,WIDTH,HEIGHT"
         )
-    stride, reach = codec.model.config.vqvae.stride, codec.network.decoder_reach
+    stride, reach = codec.model.config.vqvae.stride, codec.network.config.decoder_reach
     top_row, bottom_row = max(0, region.top // stride - reach), -(-bottom // stride) + reach
     left_col, right_col = max(0, region.left // stride - reach), -(-right // stride) + reach
     wanted = [

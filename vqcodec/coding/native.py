@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 from weakref import WeakKeyDictionary
 
@@ -18,17 +18,26 @@ import numpy as np
 from vqcodec.coding.exp_table import EXP
 from vqcodec.coding.integer_prior import Codes, IntegerPrior, Levels
 
-__all__ = ["NativePrior", "level", "missing", "native_prior", "price_levels"]
+__all__ = ["NativePrior", "level", "missing", "native_prior", "optional", "price_levels"]
 
-_native: Any = None
-_missing: str | None = None
-if os.environ.get("VQCODEC_NATIVE") == "0":
-    _missing = "switched off by VQCODEC_NATIVE=0"
-else:
+
+def optional(load: Callable[[], Any]) -> tuple[Any, str | None]:
+    """The native module that `load` imports, and None; or None, and why there is none."""
+    if os.environ.get("VQCODEC_NATIVE") == "0":
+        return None, "switched off by VQCODEC_NATIVE=0"
     try:
-        from vqcodec.coding import _native  # type: ignore[attr-defined, no-redef]
+        return load(), None
     except ImportError as error:
-        _missing = " ".join(str(error).split())
+        return None, " ".join(str(error).split())
+
+
+def _import() -> Any:
+    from vqcodec.coding import _native  # type: ignore[attr-defined]
+
+    return _native
+
+
+_native, _missing = optional(_import)
 
 Shape = tuple[int, int]
 

@@ -96,6 +96,18 @@ class VQVAEConfig:
         return sum(dim for _, dim in self.codebooks)
 
     @property
+    def encoder_reach(self) -> int:
+        """How many positions beside its own a latent depends on, in each direction."""
+        return self.encoder_blocks + 1  # one for each block, and one for the stem or the strided convolutions
+
+    @property
+    def decoder_reach(self) -> int:
+        """How many latent positions beside its own a pixel depends on, in each direction."""
+        # One for each block, and one for the stem or the transposed convolutions. The latter reach only to the side of
+        # the position on which the pixel lies. The post-filter reaches less than one position further.
+        return self.decoder_blocks + 1 + (self.postfilter > 0)
+
+    @property
     def qualities(self) -> int:
         """Number of qualities. They are numbered from 1 (smallest file) to this number."""
         return len(self.lambdas)

@@ -21,8 +21,6 @@ from vqcodec.threads import Workers
 
 __all__ = ["ConvDecoder", "Decoder", "PatchDecoder", "make_decoder"]
 
-CONV_SCALE = 4.0  # of the range of pixel values, as in the encoder
-
 
 class PatchDecoder:
     """Latents -> pixel values: the transpose of the linear transform plus a branch; for the stems with a transform."""
@@ -114,7 +112,7 @@ def make_decoder(config: VQVAEConfig, tensors: fold.Tensors, quality: int, scrat
             weight = transposed_as_3x3(fold.kernels(tensors, f"decoder.up.{i}", transposed=True))
             shift = np.tile(tensors[f"decoder.up.{i}.bias"], 4)
             if i == steps - 1:
-                scale = np.float32(fold.WHITE / CONV_SCALE)
+                scale = np.float32(fold.WHITE / fold.CONV_SCALE)
                 weight, shift = weight * scale, shift * scale + np.float32(fold.GREY)
             ups.append(Conv3x3(weight, shift))
         return ConvDecoder(Trunk(kernels, bias, blocks, scratch), ups, scratch)

@@ -18,16 +18,19 @@ import numpy.typing as npt
 from vqcodec.nn.tiles import Floats
 from vqcodec.windows import bounds
 
-__all__ = ["SMALLEST", "STRUCTURE", "gradient", "local_distortion"]
+__all__ = [
+    "C1", "C2", "LOWEST", "SIGMA", "SMALLEST", "STRUCTURE", "WEIGHTS", "gradient", "local_distortion",
+]  # fmt: skip
 
 # A mean squared error that counts as much as an MS-SSIM of 0. At this value both terms are about equal at every
 # quality of the model `photo`: its squared error is about 0.023 times its structural dissimilarity.
 STRUCTURE = 0.0229
 SMALLEST = 11  # pixels: the shortest side of a picture, and the taps of the window
-_WEIGHTS = (0.0448, 0.2856, 0.3001, 0.2363, 0.1333)  # finest scale first; Wang et al. 2003, section 3.2
-_SIGMA = 1.5
-_C1, _C2 = np.float32(0.01**2), np.float32(0.03**2)
-_LOWEST = 1e-4  # of the mean of a scale: the gradient of its power is infinite at 0
+WEIGHTS = (0.0448, 0.2856, 0.3001, 0.2363, 0.1333)  # finest scale first; Wang et al. 2003, section 3.2
+SIGMA = 1.5
+C1, C2 = 0.01**2, 0.03**2
+_C1, _C2 = np.float32(C1), np.float32(C2)
+LOWEST = 1e-4  # of the mean of a scale: the gradient of its power is infinite at 0
 _RUN = 32  # outputs of the window that one product computes
 
 
@@ -70,7 +73,7 @@ def gradient(decoded: Floats, pictures: Floats, share: float) -> Floats:
     for scale in reversed(scales):
         places = scale.similarity.shape[0] * scale.similarity.shape[1]
         mean = scale.mean
-        slope = np.where(mean > _LOWEST, product * scale.weight / mean / places, 0).astype(np.float32)
+        slope = np.where(mean > LOWEST, product * scale.weight / mean / places, 0).astype(np.float32)
         found = scale.back(slope)
         if coarser is not None:
             quarter = coarser.repeat(2, 0).repeat(2, 1) / 4
@@ -94,8 +97,8 @@ class _Scale:
 
     @property
     def mean(self) -> npt.NDArray[np.float64]:
-        """The mean similarity of each channel [3], at least `_LOWEST`."""
-        found: npt.NDArray[np.float64] = np.maximum(self.similarity.mean((0, 1), dtype=np.float64), _LOWEST)
+        """The mean similarity of each channel [3], at least `LOWEST`."""
+        found: npt.NDArray[np.float64] = np.maximum(self.similarity.mean((0, 1), dtype=np.float64), LOWEST)
         return found
 
     def back(self, slope: Floats) -> Floats:
@@ -133,10 +136,10 @@ def _scales(a: Floats, b: Floats) -> Iterator[_Scale]:
     Where a side is shorter than 176 pixels there are fewer than five, whose weights are enlarged to add up to the same.
     """
     count = 1
-    while count < len(_WEIGHTS) and min(a.shape[:2]) >= SMALLEST << count:
+    while count < len(WEIGHTS) and min(a.shape[:2]) >= SMALLEST << count:
         count += 1
-    enlarged = sum(_WEIGHTS) / sum(_WEIGHTS[:count])
-    for index, weight in enumerate(_WEIGHTS[:count]):
+    enlarged = sum(WEIGHTS) / sum(WEIGHTS[:count])
+    for index, weight in enumerate(WEIGHTS[:count]):
         luminance, contrast = _ssim_terms(a, b)
         if index == count - 1:
             yield _Scale(weight * enlarged, a, b, luminance, contrast, luminance.value * contrast.value)
@@ -162,7 +165,7 @@ def _ssim_terms(a: Floats, b: Floats) -> tuple[_Ratio, _Ratio]:
 def _window() -> Floats:
     """The Gaussian window as a banded matrix [_RUN, _RUN + 10], for a run of outputs."""
     offsets = np.arange(SMALLEST) - SMALLEST // 2
-    taps = np.exp(-np.square(offsets) / (2 * _SIGMA**2))
+    taps = np.exp(-np.square(offsets) / (2 * SIGMA**2))
     matrix = np.zeros((_RUN, _RUN + SMALLEST - 1), np.float32)
     for row in range(_RUN):
         matrix[row, row : row + SMALLEST] = taps / taps.sum()

@@ -21,7 +21,6 @@ from vqcodec.threads import Workers
 
 __all__ = ["Encoder", "make_encoder"]
 
-CONV_SCALE = 4.0  # of the range of pixel values: the pixels of the conv family have about unit variance
 BRANCH = 1 / 8  # factor of the pixels in the branch of the patch encoder
 
 Samples = npt.NDArray[np.uint8]
@@ -71,7 +70,7 @@ def make_encoder(config: VQVAEConfig, tensors: fold.Tensors, quality: int, scrat
     blocks = fold.blocks(tensors, "encoder", config.encoder_blocks, quality)
     matrix, bias = fold.matrix(tensors, "encoder.out")
     if not config.transform:
-        scale = CONV_SCALE / fold.WHITE
+        scale = fold.CONV_SCALE / fold.WHITE
         steps = config.stride.bit_length() - 1
         kernels = [strided_as_3x3(fold.kernels(tensors, f"encoder.down.{i}")) for i in range(steps)]
         kernels[0] = kernels[0] * np.float32(scale)

@@ -13,10 +13,11 @@ import numpy as np
 from vqcodec.nn.tiles import Floats
 from vqcodec.nn.trunk import Block
 
-__all__ = ["GREY", "PIXEL_SCALE", "WHITE", "Tensors", "blocks", "by_pixel", "gain", "kernels", "matrix"]
+__all__ = ["CONV_SCALE", "GREY", "PIXEL_SCALE", "WHITE", "Tensors", "blocks", "by_pixel", "gain", "kernels", "matrix"]
 
 # The unit of the latents of the patch family is 1/32 of the range of pixel values (8 of 255 grey levels).
 PIXEL_SCALE = 32.0
+CONV_SCALE = 4.0  # of the range of pixel values: the pixels of the conv family have about unit variance
 WHITE, GREY = 255, 127.5  # pixel values
 Tensors = Mapping[str, Floats]
 

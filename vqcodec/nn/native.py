@@ -12,7 +12,6 @@ C takes arrays as addresses. So the functions here check type, shape and order o
 from __future__ import annotations
 
 import math
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -21,6 +20,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from vqcodec.coding.native import optional
 from vqcodec.nn.tiles import TILE, Floats, Scratch, Strip, Tiles, aligned
 
 __all__ = [
@@ -36,15 +36,14 @@ __all__ = [
     "pointwise",
 ]
 
-_native: Any = None
-_missing: str | None = None
-if os.environ.get("VQCODEC_NATIVE") == "0":
-    _missing = "switched off by VQCODEC_NATIVE=0"
-else:
-    try:
-        from vqcodec.nn import _native  # type: ignore[attr-defined, no-redef]
-    except ImportError as error:
-        _missing = " ".join(str(error).split())
+
+def _import() -> Any:
+    from vqcodec.nn import _native  # type: ignore[attr-defined]
+
+    return _native
+
+
+_native, _missing = optional(_import)
 
 Signs = npt.NDArray[np.uint16]
 Array = npt.NDArray[Any]

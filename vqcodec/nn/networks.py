@@ -57,16 +57,3 @@ class Networks:
         They are neither rounded nor clipped, and the post-filter is not applied.
         """
         return self.decoder(quality).forward(self.quantizer.dequantize(codes, quality), workers, wanted=wanted)
-
-    @property
-    def encoder_reach(self) -> int:
-        """How many positions beside its own a latent depends on, in each direction."""
-        return self.config.encoder_blocks + 1  # one for each block, and one for the stem or the strided convolutions
-
-    @property
-    def decoder_reach(self) -> int:
-        """How many latent positions beside its own a pixel depends on, in each direction."""
-        # One for each block, and one for the stem or the transposed convolutions. The latter reach only to the side of
-        # the position on which the pixel lies.
-        reach = self.config.decoder_blocks + 1
-        return reach + (self.postfilter is not None)  # the post-filter reaches less than one position further

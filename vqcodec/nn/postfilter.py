@@ -17,6 +17,7 @@ import numpy as np
 import numpy.typing as npt
 from numpy.lib.stride_tricks import as_strided, sliding_window_view
 
+from vqcodec.nn.fold import GREY
 from vqcodec.nn.tiles import Floats
 from vqcodec.windows import bounds
 
@@ -26,7 +27,6 @@ Doubles = npt.NDArray[np.float64]
 
 SIDE = 5  # height and width of a kernel in pixels
 REACH = SIDE // 2  # pixels beside its own that a filtered pixel depends on
-GREY = 127.5
 RUN = 8  # neighbouring pixels of a row that one product computes together
 PRODUCTS = 256  # runs of one product, about
 

@@ -16,7 +16,7 @@ from vqcodec.nn.tiles import Floats
 from vqcodec.threads import Workers
 from vqcodec.windows import bounds
 
-__all__ = ["Costs", "Quantizer", "nearest"]
+__all__ = ["MAX_BITS", "NOT_IN_USE", "Costs", "Quantizer", "nearest"]
 
 Codes = npt.NDArray[np.int32]
 Costs = npt.NDArray[np.float32] | npt.NDArray[np.uint8]

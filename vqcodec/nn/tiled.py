@@ -86,7 +86,7 @@ class Tiled:
             found = self.network.to_codes(part, self.quality, self.rate_scale, self._workers, window.inner())
             codes[(slice(None), *window.core())] = found
 
-        self._each(compute, self._windows(height, width, self.network.encoder_reach), progress)
+        self._each(compute, self._windows(height, width, self.network.config.encoder_reach), progress)
         return codes
 
     def slopes(self, codes: Codes, pixels: Samples) -> Slopes:
@@ -170,10 +170,10 @@ class Tiled:
         assert postfilter is not None
         _, rows, columns = codes.shape
         height, width = pixels.shape[:2]
-        windows = self._windows(rows, columns, self.network.decoder_reach)
+        windows = self._windows(rows, columns, self.network.config.decoder_reach)
         if height * width > 2 * SAMPLED:
             windows = _spread(
-                list(cover(rows, columns, SAMPLED_WINDOW // self.stride, self.network.decoder_reach)),
+                list(cover(rows, columns, SAMPLED_WINDOW // self.stride, self.network.config.decoder_reach)),
                 height * width / SAMPLED,
             )
         used = sum(pixels[window.core(self.stride)][:, :, 0].size for window in windows)
@@ -205,7 +205,7 @@ class Tiled:
                 decoded = postfilter.apply(decoded, weights)
             pixels[window.core(self.stride)] = _to_samples(decoded[near.inner(self.stride)])
 
-        self._each(compute, self._windows(height, width, self.network.decoder_reach), progress)
+        self._each(compute, self._windows(height, width, self.network.config.decoder_reach), progress)
         return pixels
 
     def _each(

@@ -16,6 +16,7 @@ from vqcodec.errors import ModelError
 from vqcodec.model.config import VQVAEConfig
 from vqcodec.model.store import WEIGHTS, Model, read_file
 from vqcodec.nn.networks import Networks
+from vqcodec.nn.postfilter import SIDE
 from vqcodec.nn.tiles import Floats
 
 __all__ = ["check_codes", "open_network", "read_tensors"]
@@ -96,7 +97,7 @@ def _shapes(config: VQVAEConfig) -> Iterator[tuple[str, Shape]]:
     yield from _convolution("decoder.out", pixels, width, 1)
     yield "decoder.scale", (dim,)
     if config.postfilter:
-        yield "postfilter.kernels", (config.postfilter, 3, 3, 5, 5)
+        yield "postfilter.kernels", (config.postfilter, 3, 3, SIDE, SIDE)
 
 
 def _block_shapes(name: str, config: VQVAEConfig) -> Iterator[tuple[str, Shape]]:

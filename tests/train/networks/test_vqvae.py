@@ -122,7 +122,7 @@ def test_the_quality_reaches_the_residual_blocks(stem: str) -> None:
 @pytest.mark.parametrize(("stride", "blocks"), [(4, 0), (4, 2), (8, 1), (16, 1)])
 def test_no_latent_depends_on_pixels_beyond_the_reach(stem: str, stride: int, blocks: int) -> None:
     network = tiny(stem, stride, blocks=blocks)
-    side, quality = 2 * network.encoder_reach + 3, torch.tensor([0])
+    side, quality = 2 * network.config.encoder_reach + 3, torch.tensor([0])
     x = torch.rand(1, 3, side * stride, side * stride)
     before = network.encoder(x, quality)
     middle = side // 2
@@ -132,19 +132,19 @@ def test_no_latent_depends_on_pixels_beyond_the_reach(stem: str, stride: int, bl
         changed = x.clone()
         changed[0, :, middle * stride + row, middle * stride + column] += 3
         seen = max(seen, spread(network.encoder(changed, quality) - before, middle, 1))
-    assert blocks <= seen <= network.encoder_reach
+    assert blocks <= seen <= network.config.encoder_reach
 
 
 @pytest.mark.parametrize("stem", ["conv", "patch"])
 @pytest.mark.parametrize(("stride", "blocks"), [(4, 0), (4, 2), (8, 1), (16, 1)])
 def test_no_pixel_depends_on_codes_beyond_the_reach(stem: str, stride: int, blocks: int) -> None:
     network = tiny(stem, stride, blocks=blocks)
-    side, quality = 2 * network.decoder_reach + 3, torch.tensor([0])
+    side, quality = 2 * network.config.decoder_reach + 3, torch.tensor([0])
     z = torch.randn(1, 6, side, side)
     changed = z.clone()
     changed[0, :, side // 2, side // 2] += 3
     difference = network.decoder(changed, quality) - network.decoder(z, quality)
-    assert blocks <= spread(difference, side // 2, stride) <= network.decoder_reach
+    assert blocks <= spread(difference, side // 2, stride) <= network.config.decoder_reach
 
 
 def spread(difference: Tensor, middle: int, stride: int) -> int:
@@ -277,7 +277,7 @@ def test_pixels_outside_the_picture_are_ignored(size: tuple[int, int]) -> None:
 @pytest.mark.parametrize("blocks", [0, 1, 2])
 def test_no_step_depends_on_codes_or_pixels_beyond_the_reach(blocks: int) -> None:
     network = tiny("patch", 4, blocks=blocks)
-    reach = network.decoder_reach
+    reach = network.config.decoder_reach
     middle = 2 * reach + 1
     side = 2 * middle + 1
     codes, x = torch.randint(8, (1, 2, side, side)), torch.rand(1, 3, side * 4, side * 4)

@@ -24,10 +24,10 @@ import torch
 from torch import Tensor, nn
 
 from vqcodec.model.config import VQVAEConfig
+from vqcodec.nn.quantizer import MAX_BITS
 
-__all__ = ["MAX_BITS", "Codebooks", "Peers"]
+__all__ = ["Codebooks", "Peers"]
 
-MAX_BITS = 24.0  # cost of a code that is never used: rarer than the range coder can express
 DECAY = 0.995  # of the moving averages (van den Oord et al. 2017, appendix A.1, with a longer memory)
 MIN_SHARE = 2.0**-17  # of the positions: a code with a smaller share is not worth its tables in the prior
 MISFITS = 16  # misfits kept for each codebook and quality until the next pruning

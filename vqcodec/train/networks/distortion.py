@@ -16,14 +16,9 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from vqcodec.model.config import VQVAEConfig
-from vqcodec.nn.distortion import SMALLEST, STRUCTURE
+from vqcodec.nn.distortion import C1, C2, LOWEST, SIGMA, SMALLEST, STRUCTURE, WEIGHTS
 
 __all__ = ["SMALLEST", "STRUCTURE", "distortion", "local_distortion", "ms_ssim", "structure_shares"]
-
-_WEIGHTS = (0.0448, 0.2856, 0.3001, 0.2363, 0.1333)  # finest scale first; Wang et al. 2003, section 3.2
-_SIGMA = 1.5
-_C1, _C2 = 0.01**2, 0.03**2
-_LOWEST = 1e-4  # of the mean of a scale: the gradient of its power is infinite at 0
 
 
 def distortion(decoded: Tensor, pictures: Tensor, shares: Tensor) -> Tensor:
@@ -52,7 +47,7 @@ def ms_ssim(a: Tensor, b: Tensor) -> Tensor:
     """
     product = torch.ones(a.shape[:2], device=a.device)
     for weight, similarity in _scales(a, b):
-        product = product * similarity.mean((2, 3)).clamp_min(_LOWEST) ** weight
+        product = product * similarity.mean((2, 3)).clamp_min(LOWEST) ** weight
     return product.mean(1)
 
 
@@ -72,7 +67,7 @@ def local_distortion(decoded: Tensor, pictures: Tensor, share: float, stride: in
     product = torch.ones(pictures.shape[:2], device=pictures.device)
     parts: list[Tensor] = []
     for weight, similarity in _scales(decoded, pictures):
-        mean = similarity.mean((2, 3)).clamp_min(_LOWEST)
+        mean = similarity.mean((2, 3)).clamp_min(LOWEST)
         product = product * mean**weight
         around = F.pad(1 - similarity, (SMALLEST // 2,) * 4, mode="replicate")  # the windows at the picture's edges
         parts.append(
@@ -88,12 +83,12 @@ def _scales(a: Tensor, b: Tensor) -> Iterator[tuple[float, Tensor]]:
     It is the contrast-structure term, at the last scale multiplied by the luminance term.
     """
     scales = 1
-    while scales < len(_WEIGHTS) and min(a.shape[2:]) >= SMALLEST << scales:
+    while scales < len(WEIGHTS) and min(a.shape[2:]) >= SMALLEST << scales:
         scales += 1
-    enlarged = sum(_WEIGHTS) / sum(_WEIGHTS[:scales])
+    enlarged = sum(WEIGHTS) / sum(WEIGHTS[:scales])
     with torch.autocast(a.device.type, enabled=False):  # variances are small differences of large numbers
         a, b = a.float().contiguous(), b.float().contiguous()
-        for scale, weight in enumerate(_WEIGHTS[:scales]):
+        for scale, weight in enumerate(WEIGHTS[:scales]):
             luminance, contrast = _ssim_terms(a, b)
             if scale == scales - 1:
                 yield weight * enlarged, luminance * contrast
@@ -109,15 +104,15 @@ def _ssim_terms(a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
     """
     mean_a, mean_b, squares, products = _blurred(torch.cat([a, b, a * a + b * b, a * b], 1)).chunk(4, 1)
     mean_product, mean_squares = mean_a * mean_b, mean_a * mean_a + mean_b * mean_b
-    luminance = (2 * mean_product + _C1) / (mean_squares + _C1)
-    contrast = (2 * (products - mean_product) + _C2) / (squares - mean_squares + _C2)
+    luminance = (2 * mean_product + C1) / (mean_squares + C1)
+    contrast = (2 * (products - mean_product) + C2) / (squares - mean_squares + C2)
     return luminance, contrast
 
 
 def _blurred(x: Tensor) -> Tensor:
     """Apply the Gaussian window, "valid" positions only."""
     offsets = torch.arange(SMALLEST, dtype=torch.float32, device=x.device) - SMALLEST // 2
-    window = torch.exp(-offsets.square() / (2 * _SIGMA**2))
+    window = torch.exp(-offsets.square() / (2 * SIGMA**2))
     window = (window / window.sum()).expand(x.shape[1], 1, 1, SMALLEST)
     x = F.conv2d(x, window, groups=x.shape[1])
     return F.conv2d(x, window.transpose(2, 3), groups=x.shape[1])

@@ -30,20 +30,6 @@ class Postfilter(nn.Module):
         corrected: Tensor = decoded + F.conv2d(padded(decoded), kernel)
         return corrected
 
-    def normal_equations(self, around: Tensor, pictures: Tensor, step: int) -> tuple[Tensor, Tensor]:
-        """The Gram matrix [K, K] of the responses and their correlation [K] with the residual of the pictures; float64.
-
-        `around`: decoded pictures from `padded`, with REACH pixels more on each side than the originals `pictures`
-        [B, 3, H, W]. Uses every `step`th pixel in both directions.
-        """
-        count = len(self.kernels)
-        kernels = self.kernels.flatten(0, 1)
-        responses = F.conv2d(around, kernels, stride=step).contiguous()  # [B, K * 3, h, w]
-        residual = (pictures - 0.5 - around[:, :, REACH:-REACH, REACH:-REACH])[:, :, ::step, ::step]
-        by_kernel = responses.view(len(pictures), count, -1).transpose(0, 1)
-        rows = by_kernel.flatten(1).double()  # [K, B * 3 * h * w]
-        return rows @ rows.T, rows @ residual.flatten().double()
-
 
 def padded(pictures: Tensor) -> Tensor:
     """Pictures [B, 3, H, W] minus middle grey (0.5), padded by REACH repeated edge pixels on each side."""

@@ -20,14 +20,14 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from vqcodec.model.config import VQVAEConfig
-from vqcodec.train.networks.codebooks import MAX_BITS, Codebooks
+from vqcodec.nn.quantizer import MAX_BITS, NOT_IN_USE
+from vqcodec.train.networks.codebooks import Codebooks
 
 __all__ = ["Quantized", "VectorQuantizer"]
 
 KMEANS_ROUNDS = 40  # many, because codes that the rate term makes useless lose their latents slowly
 # Temperature of the soft rate, in multiples of lambda: high enough to give gradients towards neighbouring codes.
 RATE_TEMPERATURE = 2.0
-NOT_IN_USE = 1e4  # bits; finite, because 0 times infinity is NaN
 
 
 @dataclass(frozen=True)
