@@ -41,7 +41,7 @@ ROUNDS = 3
 ONCE = 1_000_000  # above this number of pixels, everything is measured in a single round
 FORCED = ("OPENBLAS_CORETYPE", "OPENBLAS_L2_SIZE")  # where they are set, OpenBLAS may not use its fastest kernels
 LARGE = 10_000_000  # above this number of pixels, only native code on all cores is measured, and decompress in numpy
-COPIES = 4  # pictures for --jobs
+COPIES = 8  # pictures for --jobs
 AVIF = {"format": "AVIF", "quality": 65, "speed": 6}
 WAYS = {"native": {}, "numpy": {"VQCODEC_NATIVE": "0"}}
 # VmHWM (Linux) is the peak of the process itself. That of getrusage would include its parent's memory at the fork.
