@@ -28,10 +28,11 @@ import torch
 from numpy.typing import NDArray
 
 from vqcodec.codec.code_prices import bits_taken, prices
-from vqcodec.codec.codec import Codec, split
+from vqcodec.codec.codec import Codec
 from vqcodec.files.folders import pictures_in
 from vqcodec.model.store import open_model
 from vqcodec.picture.read import read_picture
+from vqcodec.windows import split
 
 SIDE = 512
 GRID = 1024  # bins of the histogram for the Blahut-Arimoto algorithm

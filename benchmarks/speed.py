@@ -28,12 +28,14 @@ from typing import Any, TypeVar
 import numpy as np
 from PIL import Image
 
-from vqcodec.codec.codec import DEFAULT_EFFORT, Codec, split
+from vqcodec.codec.codec import DEFAULT_EFFORT, Codec
+from vqcodec.codec.content import Content
 from vqcodec.coding.payloads import implementation, read_units, write_units
 from vqcodec.model.store import open_model
 from vqcodec.picture.picture import Picture
 from vqcodec.picture.read import read_picture
 from vqcodec.threads import cores
+from vqcodec.windows import split
 
 T = TypeVar("T")
 SIZES = "64x64,256x256,768x512,1536x1024,3072x2048,6000x4000,12000x8333"  # 0.004 to 100 megapixels
@@ -77,7 +79,7 @@ def stages(codec: Codec, picture: Picture, rounds: int) -> dict[str, float]:
     found["encoder"], _ = timed(rounds, lambda: codec.to_codes(picture.pixels, quality, effort=0))
     searched, codes = timed(rounds, lambda: codec.to_codes(picture.pixels, quality, effort=DEFAULT_EFFORT))
     found["search"] = max(0.0, searched - found["encoder"])
-    found["post-filter"], weights = timed(rounds, lambda: codec.fit(picture.pixels, codes, quality))
+    found["post-filter"], weights = timed(rounds, lambda: codec.fit(picture.pixels, Content.of(codes), quality))
     grids = [grid for row in split(codes, config.unit) for grid in row]
     shapes = [(grid.shape[1], grid.shape[2]) for grid in grids]
     found["writing"], payloads = timed(rounds, lambda: write_units(prior, grids, prove=False, workers=codec.workers))

@@ -68,7 +68,7 @@ def alpha_target(_: Path) -> Target:
 
 
 def codes_target(folder: Path) -> Target:
-    from vqcodec.codec.codec import read_codes
+    from vqcodec.codec.content import read_codes
     from vqcodec.format.container import unpack
 
     model, seeds = random_model(folder)

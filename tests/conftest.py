@@ -18,6 +18,8 @@ import numpy.typing as npt
 import pytest
 from hypothesis import settings
 
+from vqcodec.coding import native as native_coding
+from vqcodec.coding import payloads
 from vqcodec.coding.formats import BLOCK_TAPS, ENTRY_TAPS
 from vqcodec.coding.integer_prior import IntegerPrior, Layout
 from vqcodec.model.config import ModelConfig, PriorConfig, VQVAEConfig, to_json
@@ -170,6 +172,26 @@ def small_prior() -> IntegerPrior:
     return IntegerPrior(formula_tensors(SMALL), SMALL, 0)
 
 
+@pytest.fixture(params=["native", "constriction", "python"], scope="class")
+def payload_code(request: pytest.FixtureRequest) -> Iterator[str]:
+    """Each implementation of payloads that is installed, for the tests of a class or for one test. Its name."""
+    named = {"constriction": "numpy with constriction", "python": "numpy with Python's range coder"}
+    with pytest.MonkeyPatch.context() as patch:
+        if request.param == "native":
+            if native_coding.missing():
+                pytest.skip(f"native code is missing: {native_coding.missing()}")
+            assert payloads.implementation().startswith("native (")
+        else:
+            if request.param == "python":
+                patch.setattr(payloads, "constriction", None)
+            elif payloads.constriction is None:
+                pytest.skip("constriction is not installed")
+            patch.setattr(native_coding, "_native", None)
+            patch.setattr(native_coding, "_missing", "switched off")
+            assert payloads.implementation() == named[request.param]
+        yield request.param
+
+
 def random_prior(
     config: VQVAEConfig, prior: PriorConfig, seed: int = 0, quantizer: VectorQuantizer | None = None
 ) -> GatedPixelCNN:
@@ -242,6 +264,12 @@ def build_model(config: ModelConfig, folder: Path) -> Model:
             network.quantizer.start_from(latents.permute(0, 2, 3, 1).flatten(0, 2), quality)
     prior = random_prior(config.vqvae, config.prior, quantizer=network.quantizer)
     return save_model(folder, config, network, prior.integers())
+
+
+@pytest.fixture
+def codes_only(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No block is stored without loss unless a test asks for it. Tiny models are so bad that most blocks would be."""
+    monkeypatch.setattr("vqcodec.codec.stored.MOST_BPP", 0.0)
 
 
 @pytest.fixture(scope="session")

@@ -14,8 +14,10 @@ from pathlib import Path
 
 import numpy as np
 
-from vqcodec.codec.codec import Codec, read_codes
+from vqcodec.codec.codec import Codec
+from vqcodec.codec.content import Content, paste, read_part
 from vqcodec.format.container import unpack
+from vqcodec.format.units import block_side
 from vqcodec.model.store import Model, bundled, open_model
 from vqcodec.picture.picture import Picture
 from vqcodec.picture.write import image_file
@@ -43,12 +45,37 @@ def pictures() -> dict[str, Picture]:
         "colour": Picture(colour, "RGB"),
         "grey": Picture(grey, "L"),
         "alpha": Picture(alpha, "RGB", alpha[:, :, 2].copy()),
+        "mixed": Picture(drawing(130, 150), "RGB"),
+        "stored": Picture(grey[:35, :19], "L"),
     }
 
 
 def codes_digest(data: bytes, model: Model) -> str:
-    """SHA-256 of a file's codes, as little-endian 32-bit integers."""
-    return hashlib.sha256(read_codes(unpack(data), model).astype("<i4").tobytes()).hexdigest()
+    """SHA-256 of a file's codes, as little-endian 32-bit integers, and of its stored pixels on black."""
+    file = unpack(data)
+    return content_digest(read_part(file, model, dict(enumerate(file.units))), model, (file.height, file.width))
+
+
+def content_digest(content: Content, model: Model, shape: tuple[int, int]) -> str:
+    """The same of the content of a file. `shape`: height and width of the picture."""
+    digest = hashlib.sha256(content.codes.astype("<i4").tobytes())
+    if content.streams:
+        pixels = np.zeros((*shape, 3), np.uint8)
+        paste(pixels, content, model.config.unit, model.config.vqvae.stride)
+        digest.update(pixels.tobytes())
+    return digest.hexdigest()
+
+
+def compressed(codec: Codec, kind: str, picture: Picture, quality: int) -> bytes:
+    """The file of a picture: of codes alone, but for the kinds with stored pixels."""
+    codes = codec.to_codes(picture.pixels, quality)
+    stored = np.zeros(codes.shape[1:], bool)
+    if kind == "stored":
+        stored[:] = True
+    elif kind == "mixed":
+        side = block_side(codec.model.config.unit)
+        stored[:side] = stored[:, :side] = True
+    return codec.pack(picture, codec.with_stored(codes, picture.pixels, stored, 0), quality)
 
 
 def main() -> None:
@@ -67,7 +94,7 @@ def main() -> None:
                 stem = f"{model.name}-{model.digest.hex()}-q{quality}-{kind}"
                 path = FOLDER / f"{stem}.vq"
                 if not path.exists():
-                    data = codec.compress(picture, quality)
+                    data = compressed(codec, kind, picture, quality)
                     path.write_bytes(data)
                     path.with_suffix(".png").write_bytes(image_file(codec.decompress(data), "PNG"))
                     digests[stem] = codes_digest(data, model)

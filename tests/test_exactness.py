@@ -42,13 +42,14 @@ if task["torch"]:
     torch.set_default_dtype(getattr(torch, task["dtype"]))
 else:
     sys.modules["torch"] = sys.modules["safetensors.torch"] = None  # any import of it fails from here on
-import hashlib
 from functools import cache
 from pathlib import Path
 import numpy as np
 from vqcodec.format import container
 from vqcodec.model import store
-from vqcodec.codec.codec import Codec, read_codes
+from vqcodec.codec.codec import Codec
+from vqcodec.codec.content import read_part
+from golden import content_digest
 found = {"codes": {}, "compressed": {}}
 opened = [store.open_model(path) for path in task["models"]]
 codecs = {model.digest: Codec(model) for model in opened}
@@ -56,11 +57,11 @@ for name in task["files"]:
     data = Path(name).read_bytes()
     file = container.unpack(data)
     codec = codecs[file.model_digest]
-    codes = read_codes(file, codec.model, codec.prior)
-    found["codes"][Path(name).stem] = hashlib.sha256(codes.astype("<i4").tobytes()).hexdigest()
+    content, shape = read_part(file, codec.model, dict(enumerate(file.units)), codec.prior), (file.height, file.width)
+    found["codes"][Path(name).stem] = content_digest(content, codec.model, shape)
     if task["out"]:
         weights = codec.weights(file.postfilter)
-        pixels = codec.render(codes, file.quality + 1, (file.height, file.width), file.mode, weights=weights)
+        pixels = codec.decode(content, file.quality + 1, shape, file.mode, weights=weights)
         np.save(Path(task["out"]) / (Path(name).stem + ".npy"), pixels)
 if task["out"]:
     samples = np.load(task["picture"])
@@ -68,8 +69,8 @@ if task["out"]:
     for index, codec in enumerate(codecs.values()):
         file = Path(task["out"]) / f"{index}.vq"
         file.write_bytes(codec.compress(Picture(samples, "RGB")))
-        codes = codec.to_codes(samples, codec.quality(None))
-        found["compressed"][str(file)] = hashlib.sha256(codes.astype("<i4").tobytes()).hexdigest()
+        content = codec.encode(samples, codec.quality(None))
+        found["compressed"][str(file)] = content_digest(content, codec.model, samples.shape[:2])
 cores = []
 for library in glob.glob(os.path.join(os.path.dirname(np.__file__), os.pardir, "numpy.libs", "*openblas*")):
     for name in ("scipy_openblas_get_corename64_", "openblas_get_corename64_"):
@@ -127,7 +128,8 @@ def results(tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[dict[st
     picture = tmp_path_factory.mktemp("picture") / "picture.npy"
     np.save(picture, pictures()["alpha"].pixels)
     settings = [name for name in os.environ if name not in (*THREADS, "OPENBLAS_CORETYPE", "PYTHONHASHSEED")]
-    environment = {name: os.environ[name] for name in settings} | {"PYTHONPATH": str(Path(vqcodec.__file__).parents[1])}
+    places = (Path(vqcodec.__file__).parents[1], Path(__file__).parent)
+    environment = {name: os.environ[name] for name in settings} | {"PYTHONPATH": os.pathsep.join(map(str, places))}
 
     def visit(item: tuple[str, Environment]) -> tuple[str, tuple[dict[str, Any], Path]]:
         name, (variables, wishes) = item

@@ -200,7 +200,6 @@ def test_the_limits_of_pillow_and_of_vqcodec_hold(monkeypatch: pytest.MonkeyPatc
         ({"quality": 2.5}, ValueError, UsageError),
         ({"effort": 7}, ValueError, UsageError),
         ({"target_ssimulacra2": 101}, ValueError, UsageError),
-        ({"target_ssimulacra2": 99.9}, ValueError, UsageError),
         ({"keep_location": True}, ValueError, UsageError),
         ({"model": "nobody"}, OSError, UnknownModel),
     ],

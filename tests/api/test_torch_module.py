@@ -17,6 +17,8 @@ from vqcodec.errors import DamagedFile, LimitExceeded, UsageError
 from vqcodec.format.container import unpack
 from vqcodec.model.store import Model
 
+pytestmark = pytest.mark.usefixtures("codes_only")
+
 
 @pytest.fixture(autouse=True)
 def package(patch_model: Model, conv_model: Model, bundle: Callable[..., Path]) -> None:

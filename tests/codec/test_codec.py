@@ -17,7 +17,8 @@ import vqcodec
 from vqcodec.codec import code_search as refine
 from vqcodec.codec import codec as module
 from vqcodec.codec.code_prices import bits_taken, prices
-from vqcodec.codec.codec import Codec, grid_shape, read_codes, split
+from vqcodec.codec.codec import Codec
+from vqcodec.codec.content import Content, grid_shape, read_codes
 from vqcodec.codec.describe import describe
 from vqcodec.errors import BadFile, DamagedFile, LimitExceeded, UnknownModel, UsageError
 from vqcodec.format import container
@@ -32,6 +33,9 @@ from vqcodec.nn.weights import open_network
 from vqcodec.picture.metrics import psnr
 from vqcodec.picture.picture import Picture
 from vqcodec.threads import Workers
+from vqcodec.windows import split
+
+pytestmark = pytest.mark.usefixtures("codes_only")
 
 SIZES = [(1, 1), (1, 40), (40, 1), (37, 3), (3, 37), (8, 8), (9, 65), (64, 8), (50, 70), (100, 33)]
 
@@ -190,7 +194,7 @@ EFFORTS = range(len(module.ROUNDS))
 def cost(codec: Codec, source: Picture, quality: int, **options: float) -> tuple[float, float, float]:
     """(distortion + lambda * bits, distortion in the units of the latents, bits of the payload)."""
     codes = codec.to_codes(source.pixels, quality, **options)  # type: ignore[arg-type]
-    file = container.unpack(codec.pack(source, codes, quality))
+    file = container.unpack(codec.pack(source, Content.of(codes), quality))
     pixels = codec.render(codes, quality, source.pixels.shape[:2], source.mode)
     distortion = float(np.square((pixels.astype(float) - source.pixels) * (32 / 255)).sum())
     bits = 8 * sum(map(len, file.units))

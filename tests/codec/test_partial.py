@@ -14,6 +14,8 @@ from vqcodec.format import container
 from vqcodec.limits import Limits
 from vqcodec.picture.picture import Picture
 
+pytestmark = pytest.mark.usefixtures("codes_only")
+
 HEIGHT, WIDTH = 150, 170  # units of 32 x 32 pixels: 5 rows and 6 columns
 
 

@@ -12,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from vqcodec.codec.codec import Codec
+from vqcodec.codec.content import Content
 from vqcodec.codec.partial import Region, decompress_region, salvage
 from vqcodec.codec.rate_control import Target, compress_to
 from vqcodec.coding.filter_weights import MAX_EXPONENT, MAX_NUMBER, Weights, pack_weights, unpack_weights
@@ -24,6 +25,8 @@ from vqcodec.nn.postfilter import REACH, Postfilter, padded
 from vqcodec.nn.weights import open_network
 from vqcodec.picture.metrics import psnr
 from vqcodec.picture.picture import Picture
+
+pytestmark = pytest.mark.usefixtures("codes_only")
 
 # --- weights and bytes ----------------------------------------------------------------------------
 
@@ -130,7 +133,7 @@ def test_planted_weights_are_found(codec: Codec) -> None:
     planted = Weights((-20, 3, 9), 7)
     codes = codec.to_codes(synthetic(200, 300), 2, effort=0)
     picture = filtered(codec, 200, 300, planted)
-    found = codec.fit(picture.pixels, codes, 2)
+    found = codec.fit(picture.pixels, Content.of(codes), 2)
     assert found is not None
     assert found.values == pytest.approx(planted.values, abs=0.02)
     plain, better = (codec.render(codes, 2, (200, 300), "RGB", weights=w) for w in (None, found))
@@ -142,9 +145,9 @@ def test_a_subset_of_the_pixels_gives_similar_weights(
     codec: Codec, samples: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     codes = codec.to_codes(synthetic(200, 300), 2, effort=0)
-    dense = codec.fit(synthetic(200, 300), codes, 2)
+    dense = codec.fit(synthetic(200, 300), Content.of(codes), 2)
     monkeypatch.setattr(tiled, "SAMPLES", samples)
-    sparse = codec.fit(synthetic(200, 300), codes, 2)
+    sparse = codec.fit(synthetic(200, 300), Content.of(codes), 2)
     assert dense is not None
     assert sparse is not None
     assert sparse.values == pytest.approx(dense.values, abs=0.05)
@@ -152,10 +155,10 @@ def test_a_subset_of_the_pixels_gives_similar_weights(
 
 def test_windows_do_not_change_the_filter(codec: Codec, monkeypatch: pytest.MonkeyPatch) -> None:
     weights, codes = Weights((-20, 30, 9), 7), codec.to_codes(synthetic(150, 170), 2, effort=0)
-    whole, found = codec.to_pixels(codes, 2, weights=weights), codec.fit(synthetic(150, 170), codes, 2)
+    whole, found = codec.to_pixels(codes, 2, weights=weights), codec.fit(synthetic(150, 170), Content.of(codes), 2)
     monkeypatch.setattr(tiled, "WINDOW", 40)
     assert np.abs(codec.to_pixels(codes, 2, weights=weights).astype(int) - whole).max() <= 1
-    again = codec.fit(synthetic(150, 170), codes, 2)
+    again = codec.fit(synthetic(150, 170), Content.of(codes), 2)
     assert found is not None
     assert again is not None
     assert again.values == pytest.approx(found.values, abs=1e-3)
@@ -166,7 +169,7 @@ def test_windows_do_not_change_the_filter(codec: Codec, monkeypatch: pytest.Monk
 def test_the_filter_never_increases_the_error(codec: Codec, size: tuple[int, int], quality: int) -> None:
     pixels = synthetic(*size)
     codes = codec.to_codes(pixels, quality)
-    data = codec.pack(Picture(pixels, "RGB"), codes, quality)
+    data = codec.pack(Picture(pixels, "RGB"), Content.of(codes), quality)
     plain = codec.render(codes, quality, size, "RGB")
     errors = [float(np.square(y - pixels.astype(float)).sum()) for y in (plain, codec.decompress(data).pixels)]
     if container.unpack(data).postfilter is None:
@@ -178,8 +181,8 @@ def test_the_filter_never_increases_the_error(codec: Codec, size: tuple[int, int
 def test_no_weights_if_they_are_not_worth_their_bytes(codec: Codec) -> None:
     codes = codec.to_codes(synthetic(60, 60), 2, effort=0)
     decoded = codec.render(codes, 2, (60, 60), "RGB")
-    assert codec.fit(decoded, codes, 2) is None
-    data = codec.pack(Picture(decoded, "RGB"), codes, 2)
+    assert codec.fit(decoded, Content.of(codes), 2) is None
+    data = codec.pack(Picture(decoded, "RGB"), Content.of(codes), 2)
     assert container.unpack(data).postfilter is None
 
 
@@ -190,9 +193,9 @@ def test_zero_and_duplicate_kernels_are_handled(codec: Codec) -> None:
     before = network.postfilter.kernels.copy()
     try:
         network.postfilter.kernels[1] = network.postfilter.kernels[0]
-        assert codec.fit(pixels, codes, 2) is not None
+        assert codec.fit(pixels, Content.of(codes), 2) is not None
         network.postfilter.kernels[:] = 0
-        assert codec.fit(pixels, codes, 2) is None
+        assert codec.fit(pixels, Content.of(codes), 2) is None
     finally:
         network.postfilter.kernels[:] = before
 

@@ -26,6 +26,8 @@ from vqcodec.picture.picture import Picture
 from vqcodec.picture.ssimulacra2 import ssimulacra2
 from vqcodec.progress import Progress
 
+pytestmark = pytest.mark.usefixtures("codes_only")
+
 SIZES = [(64, 88), (120, 150), (200, 160)]
 
 
@@ -179,8 +181,9 @@ def test_a_target_between_two_figures_far_apart_gets_the_one_that_holds(
 ) -> None:
     """This happens in small pictures, whose codes change at few values of lambda."""
     codec, source = Codec(fine_model), picture((120, 150), 21)
-    to_codes = codec.to_codes
-    monkeypatch.setattr(codec, "to_codes", lambda pixels, quality, *_: to_codes(pixels, quality))
+    encode = codec.encode
+    monkeypatch.setattr(codec, "encode", lambda pixels, quality, *_: encode(pixels, quality))
+    monkeypatch.setattr(Codec, "can_store", False)
     low, high = (figure(codec, source, codec.compress(source, quality), kind) for quality in (1, 2))
     for share in (0.3, 0.7):
         target = Target(kind, low + share * (high - low))  # type: ignore[arg-type]
@@ -192,8 +195,8 @@ def test_a_target_between_two_figures_far_apart_gets_the_one_that_holds(
 @pytest.mark.parametrize(("effort", "most"), [(0, 6), (1, 6)])
 def test_few_encodings_are_tried(fine_model: Model, monkeypatch: pytest.MonkeyPatch, effort: int, most: int) -> None:
     codec, counts = Codec(fine_model), []
-    to_codes = codec.to_codes
-    monkeypatch.setattr(codec, "to_codes", lambda *args: counts.append(1) or to_codes(*args))
+    encode = codec.encode
+    monkeypatch.setattr(codec, "encode", lambda *args: counts.append(1) or encode(*args))
     for seed in (20, 21):
         source = picture((120, 150), seed)
         low, high = ends(Codec(fine_model), source, "bytes")
@@ -258,10 +261,11 @@ def test_the_nearest_file_is_written_with_a_notice_if_every_file_keeps_the_bound
 )
 @pytest.mark.parametrize("size", [(1, 1), (8, 9), (64, 88)])
 def test_an_impossible_target_names_the_figure_that_is_possible(
-    fine_model: Model, size: tuple[int, int], kind: str, value: float, word: str
+    fine_model: Model, monkeypatch: pytest.MonkeyPatch, size: tuple[int, int], kind: str, value: float, word: str
 ) -> None:
     if kind == "ssimulacra2" and size == (1, 1):
         pytest.skip("not defined")
+    monkeypatch.setattr(Codec, "can_store", False)  # with stored pixels, every quality is possible
     codec, source = Codec(fine_model), picture(size)
     with pytest.raises(UsageError, match=f"the {word} that the model tiny-fine reaches for this picture") as caught:
         compress_to(codec, source, Target(kind, value))  # type: ignore[arg-type]
@@ -318,8 +322,8 @@ def test_the_score_is_computed_once_a_trial_and_for_no_other_target(
 ) -> None:
     codec, source, counts = Codec(fine_model), picture((120, 150)), []
     low, high = ends(codec, source, "ssimulacra2", 1)
-    to_codes = codec.to_codes
-    monkeypatch.setattr(codec, "to_codes", lambda *args: counts.append("trial") or to_codes(*args))
+    encode = codec.encode
+    monkeypatch.setattr(codec, "encode", lambda *args: counts.append("trial") or encode(*args))
     monkeypatch.setattr(search, "ssimulacra2", lambda *args: counts.append("score") or ssimulacra2(*args))
     for share in (0.2, 0.4, 0.6, 0.8):
         compress_to(codec, source, Target("ssimulacra2", low + share * (high - low)), measure=True)

@@ -19,7 +19,8 @@ from safetensors import safe_open
 from safetensors.numpy import load_file, save_file
 
 import vqcodec
-from vqcodec.codec.codec import Codec, read_codes
+from vqcodec.codec.codec import Codec
+from vqcodec.codec.content import read_codes
 from vqcodec.codec.tokens import (
     PictureTokens,
     Tokens,
@@ -37,6 +38,7 @@ from vqcodec.picture.metadata import Metadata
 from vqcodec.picture.picture import Picture
 from vqcodec.picture.read import read_picture
 
+pytestmark = pytest.mark.usefixtures("codes_only")
 Run = Callable[..., Result]
 FILE = Path("t.safetensors")
 

@@ -28,6 +28,7 @@ import vqcodec
 from vqcodec.cli.options import parse_region, parse_size
 from vqcodec.codec import partial
 from vqcodec.codec.codec import Codec
+from vqcodec.codec.content import Content, filled
 from vqcodec.codec.describe import describe
 from vqcodec.codec.partial import Region, decompress_region, salvage
 from vqcodec.errors import DamagedFile, LimitExceeded, ModelError, NotAVqFile, UsageError, VqError
@@ -113,7 +114,8 @@ def codec(patch_model: Model) -> Codec:
 def made(codec: Codec) -> dict[str, Case]:
     """Files of a tiny model, with several units."""
     pixels = synthetic(70, 50)
-    file = unpack(codec.compress(Picture(pixels, "RGB", pixels[:, :, 0].copy())))
+    content = Content.of(codec.to_codes(pixels, 1))
+    file = unpack(codec.pack(Picture(pixels, "RGB", pixels[:, :, 0].copy()), content, 1))
     return of_stand_in(file, codec.model.config.vqvae.qualities)
 
 
@@ -214,7 +216,7 @@ def test_lost_codes_become_those_of_the_nearest_sound_cell(height: int, width: i
     lost = np.array(draw.draw(st.lists(st.booleans(), min_size=height * width, max_size=height * width)))
     lost[draw.draw(st.integers(0, height * width - 1))] = False
     lost, codes = lost.reshape(height, width), np.arange(height * width, dtype=np.int32).reshape(height, width)
-    spread = partial._spread(codes[None], lost)[0]
+    spread = filled(codes[None], ~lost)[0]
     far = nearest(codes, lost)
     assert np.array_equal(np.take_along_axis(far, spread[None].astype(int), 0)[0], far.min(0))
     assert np.array_equal(spread[~lost], codes[~lost])
@@ -225,7 +227,7 @@ def test_spreading_a_single_sound_cell_is_fast(shape: tuple[int, int]) -> None:
     codes, lost = np.zeros((1, *shape), np.int32), np.ones(shape, bool)
     codes[0, 0, 0], lost[0, 0] = 7, False
     start = time.process_time()
-    assert (partial._spread(codes, lost) == 7).all()
+    assert (filled(codes, ~lost) == 7).all()
     assert time.process_time() - start < SECONDS
 
 

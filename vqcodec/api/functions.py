@@ -70,6 +70,7 @@ class OpenModel:
         quality: int | None = None,
         *,
         target_ssimulacra2: float | None = None,
+        lossless: bool = False,
         effort: int | None = None,
         keep_metadata: bool = False,
         keep_location: bool = False,
@@ -80,11 +81,11 @@ class OpenModel:
         from vqcodec.picture.metadata import Keep
 
         keep = Keep(keep_metadata, keep_location, keep_hidden_colours)
-        if quality is not None and target_ssimulacra2 is not None:
-            raise UsageError("give quality or target_ssimulacra2, not both")
+        if (quality is not None) + (target_ssimulacra2 is not None) + bool(lossless) > 1:
+            raise UsageError("give one of quality, target_ssimulacra2 and lossless")
         score = as_float(target_ssimulacra2)
-        options = EncodeOptions(as_int(quality), as_int(effort), ssimulacra2=score, keep=keep)
-        return compress(self._codec, to_picture(image, keep, self._codec.limits), options).data
+        options = EncodeOptions(as_int(quality), as_int(effort), ssimulacra2=score, keep=keep, lossless=bool(lossless))
+        return compress(self._codec, to_picture(image, options.keep, self._codec.limits), options).data
 
     def decode(self, data: File) -> Image:
         """Decode a .vq file; see `vqcodec.decode`. Raises `VqError`: `UnknownModel` if another model wrote it."""
@@ -102,6 +103,7 @@ class OpenModel:
         quality: int | None = None,
         *,
         target_ssimulacra2: float | None = None,
+        lossless: bool = False,
         effort: int | None = None,
         keep_metadata: bool = False,
         keep_location: bool = False,
@@ -115,6 +117,7 @@ class OpenModel:
                 image,
                 quality,
                 target_ssimulacra2=target_ssimulacra2,
+                lossless=lossless,
                 effort=effort,
                 keep_metadata=keep_metadata,
                 keep_location=keep_location,
@@ -150,6 +153,7 @@ def encode(
     model: str | Path = "photo",
     *,
     target_ssimulacra2: float | None = None,
+    lossless: bool = False,
     effort: int | None = None,
     keep_metadata: bool = False,
     keep_location: bool = False,
@@ -160,8 +164,8 @@ def encode(
     A picture file is given by its path, as `str` or `os.PathLike`; its first frame is taken.
     `quality` counts from 1 (smallest file); None is the model's default. `model` is a model's name or its folder.
     `target_ssimulacra2` instead of `quality` gives the smallest file with at least this SSIMULACRA2, by several
-    encodings: 30 is low quality, 50 medium, 70 high, 90 visually lossless. It is an error if the model does not reach
-    it for the picture, or if a side of the picture is shorter than 8 pixels.
+    encodings: 30 is low quality, 50 medium, 70 high, 90 visually lossless. It is an error if a side of the picture is
+    shorter than 8 pixels. `lossless` stores all pixels without loss instead.
     `effort`, 0 to 3, is how long the encoder searches for codes with better rate-distortion cost; None is the default,
     the same as on the command line. `keep_metadata` keeps EXIF, XMP and the colour profile, but the GPS location only
     with `keep_location`. Colours under full transparency are replaced by the visible ones nearby, unless
@@ -171,6 +175,7 @@ def encode(
         image,
         quality,
         target_ssimulacra2=target_ssimulacra2,
+        lossless=lossless,
         effort=effort,
         keep_metadata=keep_metadata,
         keep_location=keep_location,
@@ -204,6 +209,7 @@ def encode_batch(
     model: str | Path = "photo",
     *,
     target_ssimulacra2: float | None = None,
+    lossless: bool = False,
     effort: int | None = None,
     keep_metadata: bool = False,
     keep_location: bool = False,
@@ -219,6 +225,7 @@ def encode_batch(
         images,
         quality,
         target_ssimulacra2=target_ssimulacra2,
+        lossless=lossless,
         effort=effort,
         keep_metadata=keep_metadata,
         keep_location=keep_location,

@@ -15,11 +15,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from vqcodec.codec.codec import Codec, grid_shape, split
+from vqcodec.codec.codec import Codec
+from vqcodec.codec.content import grid_shape
 from vqcodec.coding.integer_prior import Codes
 from vqcodec.coding.payloads import read_units, write_units
 from vqcodec.errors import DamagedFile, UsageError
 from vqcodec.train.networks.weights import open_network
+from vqcodec.windows import split
 
 __all__ = ["CompressionModule"]
 

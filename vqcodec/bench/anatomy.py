@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from vqcodec.bench.results import Anatomy, Codebook
-from vqcodec.codec.codec import read_codes, split
+from vqcodec.codec.content import read_part
 from vqcodec.format import container
+from vqcodec.windows import split
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -32,20 +33,25 @@ def dissect(data: bytes, model: Model) -> Anatomy:
     """
     header, file = container.read_header(data), container.unpack(data)
     prior = model.prior(file.quality)
-    codes = read_codes(file, model)
+    content = read_part(file, model, dict(enumerate(file.units)))
     sizes = [size for size, _ in model.config.vqvae.codebooks]
     bits = np.zeros(len(sizes))
-    for grid in (grid for row in split(codes, model.config.unit) for grid in row):
+    unit = model.config.unit
+    masks = [mask[0] for row in split(content.coded[None], unit) for mask in row]
+    for grid, mask in zip((grid for row in split(content.codes, unit) for grid in row), masks, strict=True):
         flat = grid.reshape(len(sizes), -1)
-        for g, counts in enumerate(prior.evaluate(grid)):
+        for g, counts in enumerate(prior.evaluate_cells(prior.states(grid, mask), flat)):
             if not prior.constant(g):
                 chosen = np.take_along_axis(counts, flat[g][:, None], 1)[:, 0].astype(np.float64)
-                bits[g] += np.log2(counts.sum(axis=1, dtype=np.float64) / chosen).sum()
-    positions = codes[0].size
+                cost = np.log2(counts.sum(axis=1, dtype=np.float64) / chosen)
+                bits[g] += cost[mask.reshape(-1)].sum()
+    codes = content.codes[:, content.coded]
+    positions = codes.shape[1]
+    stored = sum(map(len, content.streams.values()))
     books = []
     for size, ideal, used in zip(sizes, bits.tolist(), codes, strict=True):
         zero_order = entropy_bits(used)
-        books.append(Codebook(size, ideal, zero_order, float(2 ** (zero_order / positions))))
+        books.append(Codebook(size, ideal, zero_order, float(2 ** (zero_order / max(1, positions)))))
     parts = len(header.unit_lengths) + (header.alpha_bytes > 0) + (header.postfilter_bytes > 0)
     payload = sum(header.unit_lengths)
     zero_order = sum(book.zero_order_bits for book in books)
@@ -62,8 +68,9 @@ def dissect(data: bytes, model: Model) -> Anatomy:
         alpha_bytes=header.alpha_bytes,
         postfilter_bytes=header.postfilter_bytes,
         payload_bytes=payload,
+        stored_bytes=stored,
         ideal_bits=ideal,
-        overhead_bits=8 * payload - ideal,
+        overhead_bits=8 * (payload - stored) - ideal,
         zero_order_bits=zero_order,
         naive_bits=positions * model.config.vqvae.naive_bits,
         prior_gain=zero_order / ideal if ideal else 1.0,
@@ -104,6 +111,7 @@ def mean_anatomy(anatomies: list[Anatomy]) -> Anatomy:
         alpha_bytes=average("alpha_bytes"),
         postfilter_bytes=average("postfilter_bytes"),
         payload_bytes=average("payload_bytes"),
+        stored_bytes=average("stored_bytes"),
         ideal_bits=ideal,
         overhead_bits=average("overhead_bits"),
         zero_order_bits=average("zero_order_bits"),

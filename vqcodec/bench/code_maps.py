@@ -13,13 +13,15 @@ import numpy.typing as npt
 from PIL import Image, ImageDraw
 
 from vqcodec.codec.code_prices import bits_taken, prices
-from vqcodec.codec.codec import DEFAULT_EFFORT, Codec, split
+from vqcodec.codec.codec import DEFAULT_EFFORT, Codec
+from vqcodec.codec.content import Content
 from vqcodec.coding.integer_prior import Codes
 from vqcodec.nn.networks import Networks
 from vqcodec.picture.metrics import psnr
 from vqcodec.picture.picture import Picture
 from vqcodec.progress import Progress, share_of
 from vqcodec.threads import Workers
+from vqcodec.windows import split
 
 __all__ = ["NAMES", "PICTURE_NAMES", "Shown", "bits_of", "show_model", "show_picture"]
 
@@ -62,7 +64,7 @@ def show_picture(
     """The reconstruction of a picture at a quality (from 1), its error map and its bit map."""
     height, width = picture.pixels.shape[:2]
     codes = codec.to_codes(picture.pixels, quality, share_of(progress, 0, 0.6), effort)
-    weights = codec.fit(picture.pixels, codes, quality)
+    weights = codec.fit(picture.pixels, Content.of(codes), quality)
     decoded = codec.render(codes, quality, (height, width), picture.mode, share_of(progress, 0.6, 0.8), weights)
     error = np.abs(decoded.astype(np.float32) - picture.pixels).mean(2)
     bits = bits_of(codec, codes, quality)

@@ -158,7 +158,7 @@ class _Tokenizer:
 
     def work(self, path: Path, progress: Callable[[float], None]) -> tuple[PictureTokens, tuple[str, ...]]:
         """The codes of a file, and notices about what was left out. Raises `VqError`."""
-        from vqcodec.codec.codec import read_codes
+        from vqcodec.codec.content import read_codes
         from vqcodec.codec.tokens import PictureTokens, is_wide
         from vqcodec.format.container import unpack
         from vqcodec.picture.alone import read_alone

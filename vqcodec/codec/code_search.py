@@ -63,8 +63,15 @@ class Search:
     workers: Workers
 
 
-def refine(codes: Codes, pixels: Samples, networks: Tiled, search: Search, progress: Progress | None = None) -> None:
-    """Improve codes [G, h, w] of pixels [H, W, 3] in place.
+def refine(
+    codes: Codes,
+    pixels: Samples,
+    networks: Tiled,
+    search: Search,
+    progress: Progress | None = None,
+    stored: npt.NDArray[np.bool_] | None = None,
+) -> None:
+    """Improve codes [G, h, w] of pixels [H, W, 3] in place. Units all of whose positions are `stored` are left out.
 
     Each unit of coding is searched by itself, among the codes around it as they were before. So the result does not
     depend on the order of the units, nor on the number of threads.
@@ -79,6 +86,8 @@ def refine(codes: Codes, pixels: Samples, networks: Tiled, search: Search, progr
         codes[(slice(None), *window.core())] = around[(slice(None), *window.inner())]
 
     windows = list(cover(height, width, search.unit, SURROUNDINGS))
+    if stored is not None:
+        windows = [window for window in windows if not stored[window.core()].all()]
     if len(windows) >= UNITS_PER_THREAD * search.workers.count:
         search.workers.map(improve, windows, progress)
         return

@@ -1,12 +1,10 @@
 """Encoder and decoder: picture -> codes -> payloads -> file, and back.
 
-In: a `Picture` and a `Model`. Out: the bytes of a .vq file, and back. Decoding a file to its codes uses no torch and no
-floating-point operation that rounds.
+In: a `Picture` and a `Model`. Out: the bytes of a .vq file, and back. content.py reads and writes the units.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
 from functools import cache, cached_property
 from threading import RLock
 from typing import TYPE_CHECKING, Literal
@@ -14,30 +12,28 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 import numpy.typing as npt
 
+from vqcodec.codec import stored
 from vqcodec.codec.code_search import Search, refine
+from vqcodec.codec.content import Content, Mask, around, filled, grid_shape, paste, payloads_of, read_part
 from vqcodec.codec.fit_postfilter import fit_weights
 from vqcodec.coding.filter_weights import Weights, pack_weights, unpack_weights
 from vqcodec.coding.integer_prior import Codes, IntegerPrior
-from vqcodec.coding.payloads import read_units, write_units
-from vqcodec.errors import DamagedFile, LimitExceeded, UnknownModel, UsageError
+from vqcodec.errors import DamagedFile, LimitExceeded, UsageError, VqError
 from vqcodec.format import container
-from vqcodec.format.container import Frame, VqFile
+from vqcodec.format.container import VqFile
 from vqcodec.limits import ANY_SIZE, DEFAULT_LIMITS, Limits
 from vqcodec.model.store import Model, find
 from vqcodec.picture.alpha import pack_alpha, unpack_alpha
+from vqcodec.picture.lossless import LONGEST_SIDE, is_available
 from vqcodec.picture.picture import Picture, grey_of
 from vqcodec.progress import Progress, share_of
 from vqcodec.threads import Workers
-from vqcodec.windows import bounds, split
 
 if TYPE_CHECKING:
     from vqcodec.nn.networks import Networks
     from vqcodec.nn.tiled import Tiled
 
-__all__ = [
-    "Codec", "grid_shape", "model_for", "read_codes", "read_part",
-    "split", "unit_bounds",
-]  # fmt: skip
+__all__ = ["DECODER", "DEFAULT_EFFORT", "PACKING", "ROUNDS", "Codec", "model_for"]
 
 Samples = npt.NDArray[np.uint8]
 
@@ -92,35 +88,85 @@ class Codec:
         result. Raises `UsageError` for a quality that the model does not have, or another effort, and `LimitExceeded`
         for a picture beyond the limits.
         """
-        return self.compress_keeping_codes(picture, quality, progress, effort)[0]
+        return self.compress_keeping_content(picture, quality, progress, effort)[0]
 
-    def compress_keeping_codes(
-        self, picture: Picture, quality: int | None, progress: Progress | None, effort: int
-    ) -> tuple[bytes, Codes]:
-        """As `compress`, and also returns the codes [G, h, w] of the file."""
+    def compress_keeping_content(
+        self, picture: Picture, quality: int | None, progress: Progress | None, effort: int, *, lossless: bool = False
+    ) -> tuple[bytes, Content]:
+        """As `compress`, and also returns the content of the file. `lossless`: store the whole picture without loss."""
         quality = self.quality(quality)
         passes = self._passes(self._rounds(effort))
         encoded = passes / (passes + FITTING + PACKING)
-        codes = self.to_codes(picture.pixels, quality, share_of(progress, 0, encoded), effort)
-        return self.pack(picture, codes, quality, share_of(progress, encoded, 1)), codes
+        encode = self.store if lossless else self.encode
+        content = encode(picture.pixels, quality, share_of(progress, 0, encoded), effort)
+        return self.pack(picture, content, quality, share_of(progress, encoded, 1)), content
+
+    def encode(
+        self,
+        pixels: Samples,
+        quality: int,
+        progress: Progress | None = None,
+        effort: int = DEFAULT_EFFORT,
+        rate_scale: float = 1.0,
+    ) -> Content:
+        """Pixels [H, W, 3] -> codes, or stored pixels where they are worth their bits.
+
+        The arguments and errors are those of `to_codes`. A model of the conv family stores nothing.
+        """
+        codes, kept = self._encode(pixels, quality, progress, effort, rate_scale, storing=True)
+        return self.with_stored(codes, pixels, kept, effort)
+
+    def store(
+        self, pixels: Samples, quality: int, progress: Progress | None = None, effort: int = DEFAULT_EFFORT
+    ) -> Content:
+        """Pixels [H, W, 3] -> the content of a file that stores all of them without loss."""
+        self._rounds(effort)
+        self.refuse_beyond_limits(*pixels.shape[:2])
+        config = self.model.config
+        if not self.can_store:
+            raise UsageError(
+                f"{config.name} cannot store pixels here: its units are longer than {LONGEST_SIDE} pixels, or Pillow "
+                "lacks WebP, which its wheels have"
+            )
+        shape = grid_shape(pixels.shape[0], pixels.shape[1], config.vqvae.stride)
+        codes = np.zeros((len(config.vqvae.codebooks), *shape), np.int32)
+        return self.with_stored(codes, pixels, np.ones(shape, bool), effort, progress)
+
+    @property
+    def can_store(self) -> bool:
+        """Whether units of this model can be stored without loss, with this installation of Pillow."""
+        return is_available() and self.model.config.unit * self.model.config.vqvae.stride <= LONGEST_SIDE
+
+    def with_stored(
+        self, codes: Codes, pixels: Samples, kept: Mask, effort: int, progress: Progress | None = None
+    ) -> Content:
+        """The content of a picture with these codes [G, h, w], and these positions [h, w], whole blocks, stored."""
+        if not kept.any():
+            return Content.of(codes)
+        config = self.model.config
+        how = (config.vqvae.stride, config.unit, effort)
+        coded = around(~kept)
+        streams = stored.streams_of(pixels, kept, how, self.workers, progress)
+        return Content(np.where(coded, codes, 0), coded, kept, streams)
 
     def pack(
-        self, picture: Picture, codes: Codes, quality: int, progress: Progress | None = None, *, prove: bool = True
+        self, picture: Picture, content: Content, quality: int, progress: Progress | None = None, *, prove: bool = True
     ) -> bytes:
-        """The bytes of a .vq file with the codes [G, h, w] of a picture.
+        """The bytes of a .vq file with the content of a picture.
 
-        `prove`: decode the payloads again and check that they give the same codes.
+        `prove`: decode the payloads again and check that they give the same codes and pixels.
         """
         config = self.model.config
         index = quality - 1
-        weights = self.fit(picture.pixels, codes, quality)
+        weights = self.fit(picture.pixels, content, quality)
         if progress:
             progress(FITTING / (FITTING + PACKING))
         rest = share_of(progress, FITTING / (FITTING + PACKING), 1)
-        grids = split(codes, config.unit)
-        payloads = write_units(
-            self.prior(index), [grid for row in grids for grid in row], rest, prove=prove, workers=self.workers
-        )
+        prior = self.prior(index)
+        payloads = payloads_of(content, prior, config.unit, rest, prove=prove, workers=self.workers)
+        if prove:
+            self._prove_stored(picture.pixels, content)
+        rows, cols = grid_shape(content.codes.shape[1], content.codes.shape[2], config.unit)
         file = VqFile(
             model_digest=self.model.digest,
             width=picture.width,
@@ -128,12 +174,13 @@ class Codec:
             mode=picture.mode,
             quality=index,
             unit=config.unit,
-            rows=len(grids),
-            cols=len(grids[0]),
+            rows=rows,
+            cols=cols,
             units=tuple(payloads),
             alpha=None if picture.alpha is None else pack_alpha(picture.alpha),
             postfilter=None if weights is None else pack_weights(weights),
             metadata=picture.metadata,
+            stored=bool(content.streams),
         )
         return container.pack(file)
 
@@ -141,12 +188,37 @@ class Codec:
         """Decompress a .vq file. Raises `BadFile`, or `UnknownModel` when the file was written with another model."""
         file = container.unpack(data, self.limits)
         read = READING / (READING + DECODER)
-        codes = read_codes(file, self.model, self.prior, share_of(progress, 0, read), self.workers)
+        units = dict(enumerate(file.units))
+        content = read_part(file, self.model, units, self.prior, share_of(progress, 0, read), self.workers)
         shape = (file.height, file.width)
         weights = self.weights(file.postfilter)
-        pixels = self.render(codes, file.quality + 1, shape, file.mode, share_of(progress, read, 1), weights)
+        pixels = self.decode(content, file.quality + 1, shape, file.mode, share_of(progress, read, 1), weights)
         alpha = None if file.alpha is None else unpack_alpha(file.alpha, file.height, file.width)
         return Picture(pixels, file.mode, alpha, metadata=file.metadata)
+
+    def decode(
+        self,
+        content: Content,
+        quality: int,
+        shape: tuple[int, int],
+        mode: Literal["RGB", "L"],
+        progress: Progress | None = None,
+        weights: Weights | None = None,
+    ) -> Samples:
+        """The pixels [H, W, 3] of a picture of shape (H, W) from the content of its file; see `render`.
+
+        Raises `DamagedFile` if stored pixels cannot be decoded.
+        """
+        config = self.model.config
+        if content.coded.any():
+            codes = filled(content.codes, content.coded)
+            networks = self._networks(quality)
+            decoded = networks.to_pixels(codes, progress, () if weights is None else weights.values, content.coded)
+            pixels = decoded[: shape[0], : shape[1]]
+        else:
+            pixels = np.zeros((*shape, 3), np.uint8)
+        paste(pixels, content, config.unit, config.vqvae.stride)
+        return _in_mode(pixels, mode)
 
     def render(
         self,
@@ -161,10 +233,7 @@ class Codec:
 
         `weights`: the post-filter weights of the file, if it has any.
         """
-        pixels = self.to_pixels(codes, quality, progress, weights)[: shape[0], : shape[1]]
-        if mode == "L":
-            pixels = np.repeat(grey_of(pixels)[:, :, None], 3, axis=2)
-        return np.ascontiguousarray(pixels)
+        return _in_mode(self.to_pixels(codes, quality, progress, weights)[: shape[0], : shape[1]], mode)
 
     def quality(self, wanted: int | None) -> int:
         """Check a quality; None gives the model's default. Raises `UsageError` if the model does not have it."""
@@ -188,15 +257,32 @@ class Codec:
         `effort` above 0 then improves the codes by the search of code_search.py. Raises `LimitExceeded` for a picture
         beyond the limits, and `UsageError` for an unknown effort.
         """
+        return self._encode(pixels, quality, progress, effort, rate_scale, storing=False)[0]
+
+    def _encode(
+        self,
+        pixels: Samples,
+        quality: int,
+        progress: Progress | None,
+        effort: int,
+        rate_scale: float,
+        *,
+        storing: bool,
+    ) -> tuple[Codes, Mask]:
+        """Codes of all positions, and the positions [h, w] to store: none without `storing`, or in the conv family."""
         rounds = self._rounds(effort)
         self.refuse_beyond_limits(*pixels.shape[:2])
+        config, prior = self.model.config, self.prior(quality - 1)
         networks = self._networks(quality, rate_scale)
         share = 1 / self._passes(rounds)
         codes = networks.to_codes(pixels, share_of(progress, 0, share))
+        kept = np.zeros(codes.shape[1:], bool)
+        if storing and config.vqvae.transform and self.can_store:
+            kept = stored.choose(codes, pixels, networks, stored.Choice(prior, config.unit, self.workers))
         if rounds:
-            prior, rest = self.prior(quality - 1), share_of(progress, share, 1)
-            refine(codes, pixels, networks, Search(prior, self.model.config.unit, rounds, self.workers), rest)
-        return codes
+            search = Search(prior, config.unit, rounds, self.workers)
+            refine(codes, pixels, networks, search, share_of(progress, share, 1), kept)
+        return codes, kept
 
     def to_pixels(
         self, codes: Codes, quality: int, progress: Progress | None = None, weights: Weights | None = None
@@ -204,14 +290,14 @@ class Codec:
         """Codes [G, h, w] -> pixels [h * stride, w * stride, 3]."""
         return self._networks(quality).to_pixels(codes, progress, () if weights is None else weights.values)
 
-    def fit(self, pixels: Samples, codes: Codes, quality: int) -> Weights | None:
-        """The post-filter weights for pixels [H, W, 3] and their codes [G, h, w].
+    def fit(self, pixels: Samples, content: Content, quality: int) -> Weights | None:
+        """The post-filter weights for pixels [H, W, 3] and the content of their file.
 
         None if the model has no post-filter, or if no weights are worth their bytes.
         """
-        if not self.model.config.vqvae.postfilter:
+        if not self.model.config.vqvae.postfilter or content.stored.all():
             return None
-        return fit_weights(self._networks(quality), pixels, codes)
+        return fit_weights(self._networks(quality), pixels, filled(content.codes, content.coded), ~content.stored)
 
     def weights(self, payload: bytes | None) -> Weights | None:
         """Unpack the post-filter weights of a file. Raises `DamagedFile` if they do not fit the model."""
@@ -231,6 +317,14 @@ class Codec:
             over = f"{width}x{height} is beyond the limit of {limits.pixels} pixels"
             raise LimitExceeded(f"{over}; raise it with --max-pixels {height * width}, or split the picture into parts")
 
+    def _prove_stored(self, pixels: Samples, content: Content) -> None:
+        """Raise `VqError` unless the stored pixels are read back as they are, which only a faulty library can cause."""
+        config = self.model.config
+        again = pixels.copy()
+        paste(again, content, config.unit, config.vqvae.stride)
+        if not np.array_equal(again, pixels):
+            raise VqError("the stored pixels read back differ from those written; nothing was saved")
+
     def _rounds(self, effort: int) -> int:
         """Rounds of the search at an effort; 0 for the conv family, whose latents are not in units of pixels."""
         if not 0 <= effort < len(ROUNDS):
@@ -248,65 +342,6 @@ class Codec:
         return Tiled(self.network, quality - 1, rate_scale, workers=self.workers)
 
 
-def read_codes(
-    file: VqFile,
-    model: Model,
-    prior: Callable[[int], IntegerPrior] | None = None,
-    progress: Progress | None = None,
-    workers: Workers | None = None,
-) -> Codes:
-    """Codes [G, h, w] of an unpacked file. `prior` returns the prior at a quality (0-based).
-
-    Raises `UnknownModel` if the file was written with another model, `DamagedFile` if it does not fit its model.
-    """
-    return read_part(file, model, dict(enumerate(file.units)), prior, progress, workers)
-
-
-def read_part(
-    frame: Frame,
-    model: Model,
-    payloads: Mapping[int, bytes],
-    prior: Callable[[int], IntegerPrior] | None = None,
-    progress: Progress | None = None,
-    workers: Workers | None = None,
-) -> Codes:
-    """Codes [G, h, w] with only the units that `payloads` (index -> bytes) gives; the others are 0.
-
-    Raises the same errors as `read_codes`.
-    """
-    bounds = unit_bounds(frame, model)
-    shapes = [(bounds[i][1] - bounds[i][0], bounds[i][3] - bounds[i][2]) for i in payloads]
-    loaded = (prior or model.prior)(frame.quality)
-    grids = read_units(loaded, list(payloads.values()), shapes, progress, workers=workers)
-    height, width = grid_shape(frame.height, frame.width, model.config.vqvae.stride)
-    codes = np.zeros((len(model.config.vqvae.codebooks), height, width), np.int32)
-    for index, grid in zip(payloads, grids, strict=True):
-        top, bottom, left, right = bounds[index]
-        codes[:, top:bottom, left:right] = grid
-    return codes
-
-
-def unit_bounds(frame: Frame, model: Model) -> list[tuple[int, int, int, int]]:
-    """The bounds of a file's units in its grid: (top, bottom, left, right) in positions, in row-major order.
-
-    Raises `UnknownModel` if the file was written with another model, `DamagedFile` if it does not fit its model.
-    """
-    config = model.config
-    if frame.model_digest != model.digest:
-        raise UnknownModel(
-            f"the file was written with another model (digest {frame.model_digest.hex()}), not with {model.name} "
-            f"(digest {model.digest.hex()})"
-        )
-    height, width = grid_shape(frame.height, frame.width, config.vqvae.stride)
-    # Check the counts before building the list: the header of a hostile file may declare any size.
-    if frame.unit != config.unit or (frame.rows, frame.cols) != grid_shape(height, width, config.unit):
-        raise DamagedFile("the file's units do not fit its model; the file is damaged")
-    if frame.quality >= config.vqvae.qualities:
-        raise DamagedFile(f"the file's model has no quality {frame.quality + 1}; the file is damaged")
-    rows, cols = bounds(height, config.unit), bounds(width, config.unit)
-    return [(*vertical, *horizontal) for vertical in rows for horizontal in cols]
-
-
 def model_for(data: bytes, *, partial: bool = False) -> Model:
     """The bundled model whose digest is in the header of a .vq file; `partial`: the file may be truncated.
 
@@ -315,6 +350,8 @@ def model_for(data: bytes, *, partial: bool = False) -> Model:
     return find(container.read_header(data, ANY_SIZE, partial=partial).model_digest)
 
 
-def grid_shape(height: int, width: int, stride: int) -> tuple[int, int]:
-    """Latent positions (rows, columns) of a picture of height x width pixels."""
-    return -(-height // stride), -(-width // stride)
+def _in_mode(pixels: Samples, mode: Literal["RGB", "L"]) -> Samples:
+    """Pixels [H, W, 3]; for mode "L" each channel is the grey value."""
+    if mode == "L":
+        pixels = np.repeat(grey_of(pixels)[:, :, None], 3, axis=2)
+    return np.ascontiguousarray(pixels)

@@ -5,12 +5,15 @@ In: the bytes of a file, which may be truncated. Out: an `Info`.
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Literal
 
-from vqcodec.errors import ModelError
+from vqcodec.errors import BadFile, ModelError
 from vqcodec.format import container
+from vqcodec.format.header import Header
 from vqcodec.format.rates import bits_per_dim, bits_per_pixel, compression_ratio
+from vqcodec.format.units import unpack_unit
 from vqcodec.limits import ANY_SIZE
 from vqcodec.model.store import find
 
@@ -32,6 +35,8 @@ class Info:
     rows: int  # of the grid of units
     cols: int
     unit_bytes: tuple[int, ...]  # row-major
+    stored: float  # share of the blocks whose pixels are stored without loss, 0 to 1; of the units that are intact
+    stored_bytes: int  # of their pixels
     header_bytes: int
     alpha_bytes: int
     postfilter_bytes: int  # weights of the post-filter
@@ -66,6 +71,7 @@ def describe(data: bytes, *, partial: bool = False) -> Info:
         name = find(header.model_digest).name
     except ModelError:
         name = None
+    stored, stored_bytes = _stored(data, header)
     return Info(
         model_digest=header.model_digest.hex(),
         model=name,
@@ -78,9 +84,25 @@ def describe(data: bytes, *, partial: bool = False) -> Info:
         rows=header.rows,
         cols=header.cols,
         unit_bytes=header.unit_lengths,
+        stored=stored,
+        stored_bytes=stored_bytes,
         header_bytes=header.header_bytes,
         alpha_bytes=header.alpha_bytes,
         postfilter_bytes=header.postfilter_bytes,
         metadata_bytes=header.metadata_bytes,
         total_bytes=len(data),
     )
+
+
+def _stored(data: bytes, header: Header) -> tuple[float, int]:
+    """The share of the blocks that are stored, and the bytes of their pixels; units that are damaged do not count."""
+    if not header.stored:
+        return 0.0, 0
+    stored, blocks, size = 0, 0, 0
+    for index in range(header.rows * header.cols):
+        with suppress(BadFile):
+            unit = unpack_unit(container.unit_payload(data, header, index))
+            stored += unit.stored
+            blocks += unit.blocks[0] * unit.blocks[1]
+            size += len(unit.pixels)
+    return stored / max(1, blocks), size

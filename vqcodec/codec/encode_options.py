@@ -6,7 +6,7 @@ command line and the Python functions both use this module.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from vqcodec.codec.target import Kind, Target
@@ -36,6 +36,7 @@ class EncodeOptions:
     psnr: float | None = None  # target: dB
     ssimulacra2: float | None = None  # target: at most 100
     keep: Keep = field(default_factory=Keep)
+    lossless: bool = False  # store every pixel without loss, in the place of a quality
 
     def __post_init__(self) -> None:
         targets: tuple[tuple[Kind, float | None], ...] = (
@@ -44,9 +45,13 @@ class EncodeOptions:
             ("psnr", self.psnr),
             ("ssimulacra2", self.ssimulacra2),
         )
+        if self.lossless and not self.keep.hidden_colours:  # they are part of the picture
+            object.__setattr__(self, "keep", replace(self.keep, hidden_colours=True))
         given = [Target(kind, value) for kind, value in targets if value is not None]  # checks the values
-        if len(given) + (self.quality is not None) > 1:
-            raise UsageError("give one of -q, --target-bpp, --target-size, --target-psnr and --target-ssimulacra2")
+        if len(given) + (self.quality is not None) + self.lossless > 1:
+            raise UsageError(
+                "give one of -q, --lossless, --target-bpp, --target-size, --target-psnr and --target-ssimulacra2"
+            )
 
     @property
     def has_target(self) -> bool:
@@ -80,8 +85,8 @@ def compress(
     if target is not None:
         return compress_to(codec, picture, target, progress, effort, measure=measure)
     coded = share_of(progress, 0, PACKING / (PACKING + DECODER) if measure else 1)
-    data, codes = codec.compress_keeping_codes(picture, options.quality, coded, effort)
-    encoded = Encoded(data, psnr_of_file(codec, picture, codes, data) if measure else None)
+    data, content = codec.compress_keeping_content(picture, options.quality, coded, effort, lossless=options.lossless)
+    encoded = Encoded(data, psnr_of_file(codec, picture, content, data) if measure else None)
     if progress:
         progress(1.0)
     return encoded

@@ -7,10 +7,15 @@ the payloads again.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from vqcodec.coding.integer_prior import Codes
+import numpy as np
+import numpy.typing as npt
+
+from vqcodec.codec.content import Content
+from vqcodec.codec.judge import poor
 from vqcodec.format import container
 from vqcodec.limits import ANY_SIZE
 from vqcodec.picture.metrics import psnr
@@ -19,7 +24,9 @@ from vqcodec.picture.picture import Picture
 if TYPE_CHECKING:
     from vqcodec.codec.codec import Codec
 
-__all__ = ["Encoded", "psnr_of_file"]
+__all__ = ["Encoded", "measured_file", "psnr_of_file"]
+
+Samples = npt.NDArray[np.uint8]
 
 
 @dataclass(frozen=True)
@@ -32,12 +39,28 @@ class Encoded:
     ssimulacra2: float | None = None  # None: not measured, because it was not the target
 
 
-def psnr_of_file(codec: Codec, picture: Picture, codes: Codes, data: bytes) -> float:
+def psnr_of_file(codec: Codec, picture: Picture, content: Content, data: bytes) -> float:
     """PSNR in dB of the picture that the file `data` decodes to, against its source; `inf` if they are equal.
 
-    `codes` [G, h, w] are those of the file. Alpha does not count: it is stored without loss.
+    `content` is that of the file. Alpha does not count: it is stored without loss.
     """
+    return psnr(picture.pixels, _decoded(codec, picture, content, data)[0])
+
+
+def measured_file(codec: Codec, picture: Picture, content: Content, data: bytes) -> tuple[float, tuple[str, ...]]:
+    """As `psnr_of_file`, and a notice if the picture comes out much worse than photographs do at the file's quality.
+
+    Only models that state `expected_quality` have that notice.
+    """
+    decoded, quality = _decoded(codec, picture, content, data)
+    reached, expected = psnr(picture.pixels, decoded), codec.model.config.expected_quality
+    notice = poor(picture.pixels, decoded, expected[quality]) if expected and math.isfinite(reached) else None
+    return reached, () if notice is None else (notice,)
+
+
+def _decoded(codec: Codec, picture: Picture, content: Content, data: bytes) -> tuple[Samples, int]:
+    """The pixels [H, W, 3] that a file decodes to, and its quality (0-based)."""
     file = container.unpack(data, ANY_SIZE)
     shape = (picture.height, picture.width)
     weights = codec.weights(file.postfilter)
-    return psnr(picture.pixels, codec.render(codes, file.quality + 1, shape, picture.mode, weights=weights))
+    return codec.decode(content, file.quality + 1, shape, picture.mode, weights=weights), file.quality

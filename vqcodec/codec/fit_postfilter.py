@@ -30,9 +30,14 @@ CHUNK_BYTES = 7  # overhead in the file: number of chunks, type, length, checksu
 RIDGE = 1e-7
 
 
-def fit_weights(networks: Tiled, pixels: Samples, codes: Codes) -> Weights | None:
-    """The best weights for pixels [H, W, 3] and codes [G, h, w]; None if no weights lower the rate-distortion cost."""
-    gram, correlation = networks.normal_equations(codes, pixels)
+def fit_weights(
+    networks: Tiled, pixels: Samples, codes: Codes, wanted: npt.NDArray[np.bool_] | None = None
+) -> Weights | None:
+    """The best weights for pixels [H, W, 3] and codes [G, h, w]; None if no weights lower the rate-distortion cost.
+
+    `wanted`: the positions [h, w] whose pixels count; None: all.
+    """
+    gram, correlation = networks.normal_equations(codes, pixels, wanted)
     gram[np.diag_indices_from(gram)] += RIDGE * np.trace(gram) / len(gram)
     try:
         # Upper triangular: gram = factor factor^T.

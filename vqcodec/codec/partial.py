@@ -12,8 +12,8 @@ from itertools import groupby
 import numpy as np
 import numpy.typing as npt
 
-from vqcodec.codec.codec import Codec, grid_shape, read_part, unit_bounds
-from vqcodec.coding.integer_prior import Codes
+from vqcodec.codec.codec import Codec
+from vqcodec.codec.content import grid_shape, read_part, unit_bounds
 from vqcodec.errors import BadFile, DamagedFile, UsageError
 from vqcodec.format.container import (
     Frame,
@@ -89,11 +89,13 @@ def decompress_region(codec: Codec, data: bytes, region: Region, progress: Progr
     codec.refuse_beyond_limits(*((header.height, header.width) if header.alpha_bytes else shape))
     # Treat the units of the region as a picture of their own: the whole grid may not fit into memory.
     grid = grid_shape(*shape, stride * header.unit)
-    block = Frame(header.model_digest, shape[1], shape[0], header.mode, header.quality, header.unit, *grid)
+    frame = (header.model_digest, shape[1], shape[0], header.mode, header.quality, header.unit)
+    block = Frame(*frame, *grid, stored=header.stored)
     payloads = {place: unit_payload(data, header, index) for place, index in enumerate(wanted)}
-    codes = read_part(block, codec.model, payloads, codec.prior, share_of(progress, 0, CODING_SHARE), codec.workers)
+    content = read_part(block, codec.model, payloads, codec.prior, share_of(progress, 0, CODING_SHARE), codec.workers)
     weights = codec.weights(postfilter_payload(data, header))
-    pixels = codec.render(codes, header.quality + 1, shape, header.mode, share_of(progress, CODING_SHARE, 1), weights)
+    rest = share_of(progress, CODING_SHARE, 1)
+    pixels = codec.decode(content, header.quality + 1, shape, header.mode, rest, weights)
     rows = slice(region.top - y * stride, bottom - y * stride)
     columns = slice(region.left - x * stride, right - x * stride)
     payload = alpha_payload(data, header)
@@ -119,20 +121,16 @@ def salvage(codec: Codec, data: bytes, progress: Progress | None = None) -> Salv
     if not payloads:
         raise DamagedFile("every unit of the file is damaged; nothing can be recovered")
     damage = _losses([index for index in range(len(bounds)) if index not in payloads], header.cols)
-    codes = read_part(header, codec.model, payloads, codec.prior, share_of(progress, 0, CODING_SHARE), codec.workers)
-    lost = np.ones(codes.shape[1:], bool)
-    for index in payloads:
-        top, bottom, left, right = bounds[index]
-        lost[top:bottom, left:right] = False
-    if lost.any():
-        codes = _spread(codes, lost)
+    content = read_part(header, codec.model, payloads, codec.prior, share_of(progress, 0, CODING_SHARE), codec.workers)
+    lost = ~(content.coded | content.stored)
     shape = (header.height, header.width)
     weights = None
     try:
         weights = codec.weights(postfilter_payload(data, header))
     except BadFile:
         damage.append("the weights of its post-filter were lost; the picture is slightly less accurate")
-    pixels = codec.render(codes, header.quality + 1, shape, header.mode, share_of(progress, CODING_SHARE, 1), weights)
+    rest = share_of(progress, CODING_SHARE, 1)
+    pixels = codec.decode(content, header.quality + 1, shape, header.mode, rest, weights)
     if lost.any():
         _fill(pixels, lost, codec.model.config.vqvae.stride)
     alpha = None
@@ -160,26 +158,6 @@ def _losses(lost: list[int], cols: int) -> list[str]:
         what = several if len(indices) > 1 else f"unit {where} was lost"
         lines.append(f"{what}; the area is filled with interpolated colours")
     return lines
-
-
-def _spread(codes: Codes, lost: Mask) -> Codes:
-    """Replace lost codes by the codes of the nearest intact cell: codes [G, h, w], `lost` [h, w].
-
-    This keeps the decoded pixels next to a hole free of artefacts. "Nearest" is by Manhattan distance. Two passes,
-    along the columns and then along the rows, find it in time proportional to the grid, whatever the size of the holes.
-    """
-    height, width = lost.shape
-    rows, columns = np.arange(height, dtype=np.int64)[:, None], np.arange(width, dtype=np.int64)
-    far = 2 * (height + width)
-    above = np.maximum.accumulate(np.where(lost, -far, rows), axis=0)
-    below = np.minimum.accumulate(np.where(lost, far, rows)[::-1], axis=0)[::-1]
-    row = np.where(rows - above <= below - rows, above, below)  # row of the nearest intact cell in the same column
-    distance = np.abs(row - rows)
-    # Minimise distance[i, k] + |j - k| over all columns k. Each number is distance * width + k, which carries k along.
-    before = np.minimum.accumulate((distance - columns) * width + columns, axis=1)
-    after = np.minimum.accumulate(((distance + columns) * width + columns)[:, ::-1], axis=1)[:, ::-1]
-    column = np.where(before // width + columns <= after // width - columns, before, after) % width
-    return codes[:, row[rows, column], column]
 
 
 def _fill(pixels: Samples, lost: Mask, stride: int) -> None:

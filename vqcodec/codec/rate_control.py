@@ -4,7 +4,8 @@ In: a picture and a `Target`. Out: an ordinary .vq file, as `Encoded`.
 
 Size, SSIMULACRA2 and PSNR fall as lambda rises, with rare exceptions. The search first tries qualities with their own
 lambda, until no other quality is expected to be nearer to the target. It then adjusts lambda at the nearest quality,
-with secant steps and bisection. Every trial is a complete encoding.
+with secant steps and bisection. Every trial is a complete encoding. At the highest quality lambda may fall far below
+its own, down to a file that stores every pixel: the smaller it is, the more blocks are stored without loss.
 
 A size is an upper bound; an SSIMULACRA2 or a PSNR is a lower bound. If the largest file is smaller than the size, or
 the smallest file is better than the lower bound, that file is the result, with a notice. If no file keeps the bound,
@@ -17,9 +18,9 @@ import math
 from dataclasses import dataclass
 
 from vqcodec.codec.codec import DEFAULT_EFFORT, Codec
+from vqcodec.codec.content import Content
 from vqcodec.codec.encoded import Encoded, psnr_of_file
 from vqcodec.codec.target import Target
-from vqcodec.coding.integer_prior import Codes
 from vqcodec.errors import UsageError
 from vqcodec.picture.metrics import psnr
 from vqcodec.picture.picture import Picture
@@ -30,6 +31,7 @@ __all__ = ["Target", "compress_to"]
 
 TRIALS = 16  # at most
 LAMBDA_RANGE = math.log(8.0)  # largest change of log lambda from that of a quality, up or down
+LOSSLESS = -math.log(1000.0)  # the smallest change at the highest quality: there, all pixels are stored
 FINEST = 0.004  # smallest interval of log lambda that is worth another trial
 # Initial estimates, on the scales of `Target.misses_by`.
 SLOPES = {"bytes": -0.17, "psnr": -0.65, "ssimulacra2": -0.12}  # change of the figure per unit of log lambda
@@ -79,11 +81,11 @@ def compress_to(
             progress(0.9 * (1 - 0.75 ** (count + 1)))
     if search.best is None:
         raise UsageError(search.explanation())
-    trial, codes = search.best
-    data = codec.pack(picture, codes, trial.quality)
+    trial, content = search.best
+    data = codec.pack(picture, content, trial.quality)
     reached = None
     if measure:
-        reached = psnr_of_file(codec, picture, codes, data) if trial.psnr is None else trial.psnr
+        reached = psnr_of_file(codec, picture, content, data) if trial.psnr is None else trial.psnr
     if progress:
         progress(1.0)
     return Encoded(data, reached, search.notices(), trial.figure if target.kind == "ssimulacra2" else None)
@@ -96,7 +98,7 @@ class _Search:
         self.codec, self.picture, self.target, self.effort = codec, picture, target, effort
         self.qualities = codec.model.config.vqvae.qualities
         self.trials: list[Trial] = []
-        self.best: tuple[Trial, Codes] | None = None  # the nearest trial that keeps the bound
+        self.best: tuple[Trial, Content] | None = None  # the nearest trial that keeps the bound
 
     def next(self) -> tuple[int, float] | None:
         """The quality and the shift to try next; None if the target is met or nothing is left to try."""
@@ -125,7 +127,7 @@ class _Search:
         if any(trial.miss > 0 for trial in self.trials):
             end, shift, same = 1, LAMBDA_RANGE, all(trial.miss > 0 for trial in self.trials)
         else:
-            end, shift, same = self.qualities, -LAMBDA_RANGE, True
+            end, shift, same = self.qualities, self._lowest(self.qualities), True
         tried = {(trial.quality, trial.shift) for trial in self.trials}
         return next((point for point in ((end, 0.0), (end, shift)) if same and point not in tried), None)
 
@@ -133,7 +135,7 @@ class _Search:
         """The shift at which the miss of a quality is expected to be 0; None if no shift is left to try.
 
         Interpolates between the trials on both sides of the target by secant or bisection. If all trials are on one
-        side, extrapolates along the secant, at most to `LAMBDA_RANGE`.
+        side, extrapolates along the secant, at most to `LAMBDA_RANGE` or `_lowest`.
         """
         trials = [trial for trial in self.trials if trial.quality == quality]
         over = max((t for t in trials if t.miss > 0), key=lambda t: t.shift, default=None)  # lambda must be higher
@@ -148,26 +150,34 @@ class _Search:
             return over.shift + share * gap
         edge = over or under
         assert edge is not None
-        if abs(edge.shift) == LAMBDA_RANGE:
+        lowest = self._lowest(quality)
+        if edge.shift in (lowest, LAMBDA_RANGE):
             return None
         slope = SLOPES[self.target.kind]
         near = min((t for t in trials if t is not edge), key=lambda t: abs(t.shift - edge.shift), default=None)
         if near and math.isfinite(edge.miss - near.miss):
             slope = min((edge.miss - near.miss) / (edge.shift - near.shift), slope / 8)
         step = max(abs(edge.miss / slope), 0.05)
-        return max(-LAMBDA_RANGE, min(LAMBDA_RANGE, edge.shift + math.copysign(step, edge.miss)))
+        return max(lowest, min(LAMBDA_RANGE, edge.shift + math.copysign(step, edge.miss)))
+
+    def _lowest(self, quality: int) -> float:
+        """The smallest shift at a quality."""
+        return LOSSLESS if quality == self.qualities and self.codec.can_store else -LAMBDA_RANGE
 
     def run_trial(self, quality: int, shift: float) -> None:
         """Encode once and record the result."""
         codec, picture = self.codec, self.picture
-        codes = codec.to_codes(picture.pixels, quality, None, self.effort, math.exp(shift))
+        if shift == LOSSLESS:
+            content = codec.store(picture.pixels, quality, None, self.effort)
+        else:
+            content = codec.encode(picture.pixels, quality, None, self.effort, math.exp(shift))
         decibels: float | None = None
         if self.target.kind == "bytes":
-            figure: float = len(codec.pack(picture, codes, quality, prove=False))
+            figure: float = len(codec.pack(picture, content, quality, prove=False))
         else:
-            weights = codec.fit(picture.pixels, codes, quality)
+            weights = codec.fit(picture.pixels, content, quality)
             shape = picture.pixels.shape[:2]
-            decoded = codec.render(codes, quality, shape, picture.mode, weights=weights)
+            decoded = codec.decode(content, quality, shape, picture.mode, weights=weights)
             figure = decibels = psnr(picture.pixels, decoded)
             if self.target.kind == "ssimulacra2":
                 figure = ssimulacra2(picture.pixels, decoded)
@@ -175,7 +185,7 @@ class _Search:
         self.trials.append(trial)
         # Of two equal figures the later one is better: the trials come nearer to the bound.
         if self.target.holds(trial.miss) and (self.best is None or abs(trial.miss) <= abs(self.best[0].miss)):
-            self.best = trial, codes
+            self.best = trial, content
 
     def notices(self) -> tuple[str, ...]:
         """A notice if all trials keep the bound and none of them meets the target."""

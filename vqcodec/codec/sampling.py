@@ -22,7 +22,8 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from vqcodec.codec.codec import Codec, grid_shape
+from vqcodec.codec.codec import Codec
+from vqcodec.codec.content import grid_shape
 from vqcodec.coding.formats import COUNT_BITS
 from vqcodec.coding.integer_prior import Codes, Floats, IntegerPrior
 from vqcodec.coding.payloads import BATCH

@@ -22,7 +22,8 @@ from typing import Literal
 import numpy as np
 import numpy.typing as npt
 
-from vqcodec.codec.codec import Codec, grid_shape
+from vqcodec.codec.codec import Codec
+from vqcodec.codec.content import grid_shape
 from vqcodec.errors import BadFile, DamagedFile, ModelError, UnknownModel, UnsupportedFile, UsageError, VqError
 from vqcodec.model.config import from_json, to_json
 from vqcodec.model.store import Model

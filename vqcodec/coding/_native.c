@@ -225,6 +225,7 @@ enum { DONE, NO_MEMORY, CONTRADICTION, SURPLUS };
 typedef struct {
     int rows, columns;
     size_t slot;             /* of the first row in a slab */
+    const char *coded;       /* [rows][columns]: 1 where the unit has codes, else 0; NULL: everywhere */
     int32_t *codes;          /* [books][rows][columns]; only read where codes are written or priced */
     Decoder decoder;
     Encoder encoder;
@@ -316,10 +317,15 @@ static int prepare(Job *job) {
 
 /* ---- The trunk of the prior. */
 
-/* The features of a cell's neighbour at an offset, or of the cell itself at (0, 0); NULL outside of the unit. */
+static int is_coded(const Unit *unit, int row, int column) {
+    return !unit->coded || unit->coded[(size_t)row * (size_t)unit->columns + (size_t)column];
+}
+
+/* The features of a cell's neighbour at an offset, or of the cell itself at (0, 0); NULL outside of the unit, and where
+   it has no codes: the ring has features of an older wave there. */
 static int16_t *features_at(const Job *job, const Ring *ring, const Cell *cell, int di, int dj) {
     int row = cell->row + di, column = cell->column + dj;
-    if (row < 0 || column < 0 || column >= cell->unit->columns)
+    if (row < 0 || column < 0 || column >= cell->unit->columns || !is_coded(cell->unit, row, column))
         return NULL;
     size_t slab = (size_t)((row * 2 + column) % ring->depth);
     return ring->data + (slab * job->slots + cell->unit->slot + (size_t)row) * (size_t)job->prior->width;
@@ -476,14 +482,15 @@ static void add_code(const Prior *prior, const Book *book, int32_t code, int32_t
 
 /* ---- Waves. */
 
-/* The cells of wave t, unit by unit, from the top. */
+/* The cells of wave t that have codes, unit by unit, from the top. There may be none. */
 static void list_cells(Job *job, int t) {
     job->count = 0;
     for (int u = 0; u < job->units; u++) {
         Unit *unit = &job->unit[u];
         int first = t < unit->columns ? 0 : (t - unit->columns) / 2 + 1; /* the first row with a column in the unit */
         for (int row = first; row < unit->rows && 2 * row <= t; row++)
-            job->cells[job->count++] = (Cell){unit, row, t - 2 * row};
+            if (is_coded(unit, row, t - 2 * row))
+                job->cells[job->count++] = (Cell){unit, row, t - 2 * row};
     }
 }
 
@@ -749,6 +756,33 @@ static int start_job(Job *job, int action, PyObject *capsule, PyObject *shapes, 
     return 1;
 }
 
+/* Set the masks of the units: a tuple with None or bytes for each. The bytes must outlive the job. */
+static int take_masks(Job *job, PyObject *masks) {
+    if (PyTuple_Size(masks) != job->units) {
+        PyErr_SetString(PyExc_ValueError, "there must be one mask, or None, for each unit");
+        return 0;
+    }
+    for (int u = 0; u < job->units; u++) {
+        Unit *unit = &job->unit[u];
+        PyObject *mask = PyTuple_GetItem(masks, u);
+        char *data;
+        Py_ssize_t size;
+        if (mask == Py_None)
+            continue;
+        if (PyBytes_AsStringAndSize(mask, &data, &size) < 0)
+            return 0;
+        int fits = (size_t)size == (size_t)unit->rows * (size_t)unit->columns;
+        for (Py_ssize_t i = 0; fits && i < size; i++)
+            fits = data[i] == 0 || data[i] == 1;
+        if (!fits) {
+            PyErr_SetString(PyExc_ValueError, "the mask of a unit must have a 0 or 1 for each of its positions");
+            return 0;
+        }
+        unit->coded = data;
+    }
+    return 1;
+}
+
 static size_t codes_of(const Job *job, const Unit *unit) {
     return (size_t)job->prior->books * (size_t)unit->rows * (size_t)unit->columns;
 }
@@ -792,18 +826,20 @@ static int run(Job *job) {
 }
 
 PyDoc_STRVAR(read_doc,
-    "read(prior, payloads, shapes) -> tuple of codes\n\n"
-    "Both arguments are tuples with an item for each unit: bytes, and (h, w). The codes of a unit are bytes, int32\n"
-    "[G, h, w]. Raises ValueError if a payload is damaged or holds more than its codes need.");
+    "read(prior, payloads, shapes, masks) -> tuple of codes\n\n"
+    "All are tuples with an item for each unit: bytes; (h, w); and None or bytes, uint8 [h, w], 1 at the positions that\n"
+    "have codes and 0 elsewhere. The codes of a unit are bytes, int32 [G, h, w], 0 where it has none. Raises ValueError\n"
+    "if a payload is damaged or holds more than its codes need, and for masks that do not fit.");
 
 static PyObject *read_units(PyObject *module, PyObject *args) {
-    PyObject *capsule, *payloads, *shapes, *result = NULL;
+    PyObject *capsule, *payloads, *shapes, *masks, *result = NULL;
     Job job;
     (void)module;
-    if (!PyArg_ParseTuple(args, "OO!O!", &capsule, &PyTuple_Type, &payloads, &PyTuple_Type, &shapes))
+    if (!PyArg_ParseTuple(args, "OO!O!O!", &capsule, &PyTuple_Type, &payloads, &PyTuple_Type, &shapes, &PyTuple_Type,
+                          &masks))
         return NULL;
     PyObject *codes = PyTuple_New(PyTuple_Size(payloads));
-    int ok = codes && start_job(&job, READ, capsule, shapes, PyTuple_Size(payloads));
+    int ok = codes && start_job(&job, READ, capsule, shapes, PyTuple_Size(payloads)) && take_masks(&job, masks);
     if (!codes)
         return NULL;
     for (int u = 0; ok && u < job.units; u++) {
@@ -839,17 +875,18 @@ static PyObject *payload_of(const Encoder *coder) {
 }
 
 PyDoc_STRVAR(write_doc,
-    "write(prior, codes, shapes) -> tuple of payloads\n\n"
-    "Both arguments are tuples with an item for each unit: bytes, int32 [G, h, w], and (h, w). Raises ValueError for\n"
-    "codes out of range.");
+    "write(prior, codes, shapes, masks) -> tuple of payloads\n\n"
+    "All are tuples with an item for each unit: bytes, int32 [G, h, w]; (h, w); and a mask or None, as in `read`.\n"
+    "Raises ValueError for codes out of range, wherever they are, and for masks that do not fit.");
 
 static PyObject *write_units(PyObject *module, PyObject *args) {
-    PyObject *capsule, *codes, *shapes, *result = NULL;
+    PyObject *capsule, *codes, *shapes, *masks, *result = NULL;
     Job job;
     (void)module;
-    if (!PyArg_ParseTuple(args, "OO!O!", &capsule, &PyTuple_Type, &codes, &PyTuple_Type, &shapes))
+    if (!PyArg_ParseTuple(args, "OO!O!O!", &capsule, &PyTuple_Type, &codes, &PyTuple_Type, &shapes, &PyTuple_Type,
+                          &masks))
         return NULL;
-    int ok = start_job(&job, WRITE, capsule, shapes, PyTuple_Size(codes));
+    int ok = start_job(&job, WRITE, capsule, shapes, PyTuple_Size(codes)) && take_masks(&job, masks);
     for (int u = 0; ok && u < job.units; u++) {
         ok = take_codes(&job, &job.unit[u], PyTuple_GetItem(codes, u));
         encoder_start(&job.unit[u].encoder);

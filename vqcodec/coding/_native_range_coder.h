@@ -131,11 +131,11 @@ static void decoder_advance(Decoder *coder, Interval interval) {
     }
 }
 
-/* Whether the words may end here. */
+/* Whether the words may end here. Where nothing was read, which is where the range is still whole, there are none. */
 static int decoder_may_end(const Decoder *coder) {
-    if (coder->next < coder->size)
-        return 0;
-    return coder->range == UINT64_MAX || coder->point - coder->lower < 2 * LEAST_RANGE - 1;
+    if (coder->range == UINT64_MAX)
+        return coder->size == 0;
+    return coder->next >= coder->size && coder->point - coder->lower < 2 * LEAST_RANGE - 1;
 }
 
 #endif

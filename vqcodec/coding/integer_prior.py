@@ -33,10 +33,11 @@ from vqcodec.coding.formats import (
 )
 from vqcodec.errors import ModelError
 
-__all__ = ["IntegerPrior", "Integers", "Layout", "Levels", "clamp", "gather_taps"]
+__all__ = ["IntegerPrior", "Integers", "Layout", "Levels", "Mask", "clamp", "gather_taps"]
 
 Floats = npt.NDArray[np.float32]  # integers stored as float32
 Codes = npt.NDArray[np.int32]
+Mask = npt.NDArray[np.bool_]  # [H, W], True at the cells that carry codes
 Tensors = Mapping[str, npt.NDArray[np.generic]]
 
 _EXP = np.array(EXP, np.float32)
@@ -199,12 +200,19 @@ class IntegerPrior:
             state = self.advance(g, state, known)
         return levels
 
-    def states(self, codes: Codes) -> Floats:
-        """State [H * W, C] of every cell of a complete grid of codes [G, H, W]."""
+    def states(self, codes: Codes, coded: Mask | None = None) -> Floats:
+        """State [H * W, C] of every cell of a complete grid of codes [G, H, W].
+
+        `coded`: the cells that carry codes, by default all. The others are to their neighbours as cells outside of the
+        grid are: zeros. Their own states have no meaning.
+        """
         count, height, width = codes.shape
-        x = self.embed(codes.reshape(count, -1).T).reshape(height, width, -1)
-        h = self.entry(gather_taps(x, ENTRY_TAPS))
+        outside = np.zeros(0, np.intp) if coded is None else np.flatnonzero(~coded)
+        x = self.embed(codes.reshape(count, -1).T)
+        x[outside] = 0
+        h = self.entry(gather_taps(x.reshape(height, width, -1), ENTRY_TAPS))
         for block in self.blocks:
+            h[outside] = 0
             context = gather_taps(h.reshape(height, width, -1), BLOCK_TAPS)
             h = clamp(h + block(context))
         return self.state(h)

@@ -16,7 +16,7 @@ from weakref import WeakKeyDictionary
 import numpy as np
 
 from vqcodec.coding.exp_table import EXP
-from vqcodec.coding.integer_prior import Codes, IntegerPrior, Levels
+from vqcodec.coding.integer_prior import Codes, IntegerPrior, Levels, Mask
 
 __all__ = ["NativePrior", "level", "missing", "native_prior", "optional", "price_levels"]
 
@@ -63,17 +63,26 @@ class NativePrior:
             np.array(EXP, np.uint32).tobytes(),
         )
 
-    def read(self, payloads: Sequence[bytes], shapes: Sequence[Shape]) -> list[Codes]:
-        """Decode units that go through the waves together. Raises `ValueError` for a damaged payload."""
-        codes = _native.read(self._loaded, tuple(payloads), _plain(shapes))
+    def read(
+        self, payloads: Sequence[bytes], shapes: Sequence[Shape], coded: Sequence[Mask | None] | None = None
+    ) -> list[Codes]:
+        """Decode units that go through the waves together. Raises `ValueError` for a damaged payload.
+
+        `coded`: for each unit the positions [h, w] that carry codes; None: all. The codes of the others are 0.
+        """
+        codes = _native.read(self._loaded, tuple(payloads), _plain(shapes), _mask_bytes(coded, len(shapes)))
         return [
             np.frombuffer(data, np.int32).reshape(-1, *shape).copy() for data, shape in zip(codes, shapes, strict=True)
         ]
 
-    def write(self, grids: Sequence[Codes]) -> list[bytes]:
-        """Encode units of codes [G, h, w] that go through the waves together. Raises `ValueError` for unknown codes."""
+    def write(self, grids: Sequence[Codes], coded: Sequence[Mask | None] | None = None) -> list[bytes]:
+        """Encode units of codes [G, h, w] that go through the waves together. Raises `ValueError` for unknown codes.
+
+        `coded` as in `read`. The other positions must hold codes, too, of any value.
+        """
         codes = tuple(np.ascontiguousarray(grid, np.int32).tobytes() for grid in grids)
-        return list(_native.write(self._loaded, codes, _plain([grid.shape[1:] for grid in grids])))
+        shapes = _plain([grid.shape[1:] for grid in grids])
+        return list(_native.write(self._loaded, codes, shapes, _mask_bytes(coded, len(grids))))
 
     def price_levels(self, codes: Codes) -> list[Levels]:
         """As `IntegerPrior.price_levels`; the arrays cannot be written to."""
@@ -115,6 +124,13 @@ def price_levels(prior: IntegerPrior, codes: Codes) -> list[Levels]:
 
 _lock = threading.Lock()
 _made: WeakKeyDictionary[IntegerPrior, NativePrior] = WeakKeyDictionary()
+
+
+def _mask_bytes(coded: Sequence[Mask | None] | None, units: int) -> tuple[bytes | None, ...]:
+    """The masks as C takes them: a byte of 0 or 1 for each position, row by row."""
+    if coded is None:
+        return (None,) * units
+    return tuple(None if mask is None else np.ascontiguousarray(mask, np.bool_).tobytes() for mask in coded)
 
 
 def _plain(shapes: Sequence[Sequence[int]]) -> tuple[tuple[int, ...], ...]:

@@ -4,6 +4,9 @@ In: grids of codes [G, H, W] and the integer prior. Out: one payload per unit, i
 zero bytes of the last word are not stored. The coder is constriction's range coder (Martin 1979) with 24 bits of
 precision. It takes the counts as float32, which is part of the format: float64 counts would produce different words.
 
+A unit may have positions without codes. To their neighbours they are as positions outside of the unit are; nothing is
+written or read for them, and the reader leaves 0 there. A unit from which no code is read has an empty payload.
+
 Three ways give the same bytes: native code for all of it (`native`), numpy with constriction's coder, or numpy with the
 coder in Python (`range_coder`). Units are processed in groups, whose waves run together, and groups in threads. Neither
 changes the bytes.
@@ -18,7 +21,7 @@ from typing import Any
 import numpy as np
 
 from vqcodec.coding import native, range_coder
-from vqcodec.coding.integer_prior import Codes, Floats, IntegerPrior
+from vqcodec.coding.integer_prior import Codes, Floats, IntegerPrior, Mask
 from vqcodec.coding.wavefront import sweep, traverse
 from vqcodec.errors import DamagedFile, VqError
 from vqcodec.progress import Progress, share_of
@@ -36,7 +39,8 @@ NATIVE_BATCH = 8  # the same for native code, which cannot be interrupted during
 NUMPY_BATCH = 8  # the fewest units in a group of numpy's, if there are as many
 GROUPS_PER_THREAD = 3  # at least, where there are several threads: they then end at about the same time
 _WORD = 4  # bytes
-_SAMPLE = (2, 3)  # height and width of the grid by which native code is compared with numpy
+_SAMPLE = (2, 9)  # height and width of the grids by which native code is compared with numpy: longer than its rings
+_LEFT_OUT = [7, 13]  # positions of the second of these grids that carry no codes
 
 
 def implementation() -> str:
@@ -73,12 +77,14 @@ class Reader:
             padded = payload + bytes(-len(payload) % _WORD)
             words = np.frombuffer(padded, "<u4").astype(np.uint32)
             self._coders.append(queue.RangeDecoder(words))
+        self._unread = {unit for unit, payload in enumerate(payloads) if payload}
 
     def code(self, unit: int, symbols: Codes, counts: Floats) -> Codes:
         """Decode one symbol per row of counts [N, K]. Returns them; the values of `symbols` are ignored.
 
         Raises `DamagedFile` if the stream is invalid.
         """
+        self._unread.discard(unit)
         try:
             read: Codes = self._coders[unit].decode(*self._model, counts)
         except (AssertionError, ValueError) as error:
@@ -87,7 +93,7 @@ class Reader:
 
     def finish(self) -> None:
         """Raises `DamagedFile` if a stream contains more data than was read."""
-        if not all(coder.maybe_exhausted() for coder in self._coders):
+        if self._unread or not all(coder.maybe_exhausted() for coder in self._coders):
             raise DamagedFile("a unit holds more data than its codes need; the file is damaged")
 
 
@@ -99,22 +105,27 @@ def write_units(
     *,
     prove: bool = True,
     workers: Workers | None = None,
+    coded: Sequence[Mask | None] | None = None,
 ) -> list[bytes]:
     """Encode grids of codes [G, H, W], one payload per grid.
 
     With `prove`, the payloads are decoded again and compared. `batch`: the most units processed together; `workers`:
-    the threads, by default one. Neither changes the payloads.
+    the threads, by default one. Neither changes the payloads. `coded`: for each unit a bool array [H, W], True at the
+    positions that carry codes; None (for a unit, or for all): all of them. Elsewhere any number may stand in the grid.
 
     Raises `VqError` for a code out of the prior's range, and if the decoded codes differ from the input, which only a
-    faulty machine or library can cause.
+    faulty machine or library can cause; `ValueError` if `coded` does not fit the grids.
     """
+    masks = _masks(coded, [(grid.shape[1], grid.shape[2]) for grid in grids])
+    grids = [grid if mask is None else np.where(mask, grid, 0) for grid, mask in zip(grids, masks, strict=True)]
     for g in range(len(prior.layout.sizes)):
         if not all(((grid[g] >= 0) & (grid[g] < prior.size(g))).all() for grid in grids):
             raise VqError(
                 f"codebook {g} has {prior.size(g)} codes at this quality, and a code is out of range; nothing was saved"
             )
     write = partial(_write_group, prior, prove)
-    written = _in_groups(write, [np.array(grid, np.int32) for grid in grids], batch, workers, progress)
+    units = [(np.array(grid, np.int32), mask) for grid, mask in zip(grids, masks, strict=True)]
+    written = _in_groups(write, units, batch, workers, progress)
     return [payload for group in written for payload in group]
 
 
@@ -126,14 +137,29 @@ def read_units(
     batch: int = BATCH,
     *,
     workers: Workers | None = None,
+    coded: Sequence[Mask | None] | None = None,
 ) -> list[Codes]:
     """Decode payloads to grids of codes [G, H, W]; `shapes`: (H, W) of each. Raises `DamagedFile`.
 
-    `batch` and `workers` are those of `write_units`.
+    `batch`, `workers` and `coded` are those of `write_units`. Codes of positions that carry none are 0. Raises
+    `ValueError` if `coded` does not fit the shapes.
     """
-    units = list(zip(payloads, shapes, strict=True))
+    units = list(zip(payloads, shapes, _masks(coded, shapes), strict=True))
     read = _in_groups(partial(_read_group, prior), units, batch, workers, progress)
     return [grid for group in read for grid in group]
+
+
+def _masks(coded: Sequence[Mask | None] | None, shapes: Sequence[tuple[int, int]]) -> list[Mask | None]:
+    """The mask of each unit. Raises `ValueError` for masks that do not fit the shapes."""
+    if coded is None:
+        return [None] * len(shapes)
+    fits = len(coded) == len(shapes) and all(
+        mask is None or (mask.dtype == bool and mask.shape == tuple(shape))
+        for mask, shape in zip(coded, shapes, strict=True)
+    )
+    if not fits:
+        raise ValueError("`coded` must hold None or a bool array [H, W] for each unit")
+    return list(coded)
 
 
 def _in_groups(
@@ -155,15 +181,17 @@ def _in_groups(
     return workers.map(lambda group: function(group, None), groups, progress)
 
 
-def _write_group(prior: IntegerPrior, prove: bool, grids: Sequence[Codes], progress: Progress | None) -> list[bytes]:
-    """Write the payloads of a group, and compare what they are read back as."""
+def _write_group(
+    prior: IntegerPrior, prove: bool, units: Sequence[tuple[Codes, Mask | None]], progress: Progress | None
+) -> list[bytes]:
+    """Write the payloads of a group, given as codes and masks, and compare what they are read back as."""
     half = 0.5 if prove else 1.0
+    grids, coded = [grid for grid, _ in units], [mask for _, mask in units]
     fast = _trusted(prior)
-    payloads = fast.write(grids) if fast else _written_by_numpy(prior, grids, share_of(progress, 0, half))
+    payloads = fast.write(grids, coded) if fast else _written_by_numpy(prior, grids, coded, share_of(progress, 0, half))
     if prove:
         shapes = [(grid.shape[1], grid.shape[2]) for grid in grids]
-        units = list(zip(payloads, shapes, strict=True))
-        read_back = _read_group(prior, units, share_of(progress, half, 1))
+        read_back = _read_group(prior, list(zip(payloads, shapes, coded, strict=True)), share_of(progress, half, 1))
         if not all(np.array_equal(a, b) for a, b in zip(read_back, grids, strict=True)):
             raise VqError("the codes read back differ from those written; nothing was saved")
     elif progress:
@@ -171,15 +199,17 @@ def _write_group(prior: IntegerPrior, prove: bool, grids: Sequence[Codes], progr
     return payloads
 
 
-def _written_by_numpy(prior: IntegerPrior, grids: Sequence[Codes], progress: Progress | None) -> list[bytes]:
+def _written_by_numpy(
+    prior: IntegerPrior, grids: Sequence[Codes], coded: Sequence[Mask | None], progress: Progress | None
+) -> list[bytes]:
     writer = Writer(len(grids))
-    for unit, grid in enumerate(grids):
-        sweep(prior, grid, writer, unit, share_of(progress, unit / len(grids), (unit + 1) / len(grids)))
+    for unit, (grid, mask) in enumerate(zip(grids, coded, strict=True)):
+        sweep(prior, grid, writer, unit, share_of(progress, unit / len(grids), (unit + 1) / len(grids)), mask)
     return writer.payloads()
 
 
 def _trusted(prior: IntegerPrior) -> native.NativePrior | None:
-    """The prior in native code; None where there is none, or where it fails to write a small grid as numpy does.
+    """The prior in native code; None where there is none, or where it fails to write two small grids as numpy does.
 
     A compiler or a processor may have an error that the tests did not meet. Files must not depend on it.
     """
@@ -188,22 +218,24 @@ def _trusted(prior: IntegerPrior) -> native.NativePrior | None:
         cells = np.arange(np.prod(_SAMPLE)).reshape(_SAMPLE)
         sizes = range(len(prior.layout.sizes))
         grid = np.stack([(7 * cells + 3 * g) % prior.size(g) for g in sizes]).astype(np.int32)
-        written = fast.write([grid])
-        fast.trusted = written == _written_by_numpy(prior, [grid], None) and np.array_equal(
-            fast.read(written, [_SAMPLE])[0], grid
+        mask = ~np.isin(cells, _LEFT_OUT)
+        grids, coded = [grid, np.where(mask, grid, 0)], [None, mask]
+        written = fast.write(grids, coded)
+        fast.trusted = written == _written_by_numpy(prior, grids, coded, None) and np.array_equal(
+            fast.read(written, [_SAMPLE, _SAMPLE], coded), grids
         )
     return fast if fast is not None and fast.trusted else None
 
 
 def _read_group(
-    prior: IntegerPrior, units: Sequence[tuple[bytes, tuple[int, int]]], progress: Progress | None
+    prior: IntegerPrior, units: Sequence[tuple[bytes, tuple[int, int], Mask | None]], progress: Progress | None
 ) -> list[Codes]:
-    """Read the codes of the payloads of a group, given with their shapes."""
-    payloads, shapes = [payload for payload, _ in units], [shape for _, shape in units]
+    """Read the codes of the payloads of a group, given with their shapes and masks."""
+    payloads, shapes, coded = [unit[0] for unit in units], [unit[1] for unit in units], [unit[2] for unit in units]
     fast = _trusted(prior)
     if fast:
         try:
-            grids = fast.read(payloads, shapes)
+            grids = fast.read(payloads, shapes, coded)
         except ValueError as error:
             raise DamagedFile(f"{error}; the file is damaged") from None
         if progress:
@@ -211,7 +243,7 @@ def _read_group(
         return grids
     grids = [np.zeros((len(prior.layout.sizes), *shape), np.int32) for shape in shapes]
     reader = Reader(payloads)
-    traverse(prior, grids, reader, progress)
+    traverse(prior, grids, reader, progress, coded)
     reader.finish()
     return grids
 

@@ -16,6 +16,9 @@ features are stored sheared: the features of one wave form one slab, with row i 
 neighbour (di, dj) is therefore in the slab of wave t + dj + 2di, at slot + di. Only the last few slabs are needed, so
 they are stored in a ring.
 
+Cells may be left out of a grid: they carry no codes, and are to their neighbours as cells outside of the grid are. They
+belong to no wave, and their slots hold zeros.
+
 `sweep` needs all codes in advance. It computes the features of all cells at once, which gives the same integers. This
 is faster: nearly twice as fast for a picture of few units, whose waves are short. The verification after encoding uses
 `traverse`, so it checks the two implementations against each other.
@@ -32,7 +35,7 @@ import numpy as np
 import numpy.typing as npt
 
 from vqcodec.coding.formats import BLOCK_TAPS, ENTRY_TAPS
-from vqcodec.coding.integer_prior import Codes, Floats, IntegerPrior, clamp
+from vqcodec.coding.integer_prior import Codes, Floats, IntegerPrior, Mask, clamp
 from vqcodec.progress import Progress
 
 __all__ = ["Coder", "Wave", "sweep", "traverse", "waves"]
@@ -59,14 +62,19 @@ class Wave:
     starts: tuple[int, ...]  # number of grids + 1 entries
 
 
-def waves(shapes: Sequence[tuple[int, int]]) -> Iterator[Wave]:
-    """The waves of grids with the given (height, width), in coding order. Some may have no cells."""
+def waves(shapes: Sequence[tuple[int, int]], coded: Sequence[Mask | None] | None = None) -> Iterator[Wave]:
+    """The waves of grids with the given (height, width), in coding order. Some may have no cells.
+
+    `coded`: for each grid the cells [H, W] that carry codes; None: all. The others are left out.
+    """
+    masks = [None] * len(shapes) if coded is None else coded
     slots_per_grid = max(height for height, _ in shapes) + ROWS_ABOVE
     for t in range(max(width + 2 * (height - 1) for height, width in shapes)):
         rows = []
-        for height, width in shapes:
+        for (height, width), mask in zip(shapes, masks, strict=True):
             first = max(0, -((width - 1 - t) // 2))  # the smallest i with t - 2i < width
-            rows.append(np.arange(first, max(first, min(height, t // 2 + 1)), dtype=np.intp))
+            each = np.arange(first, max(first, min(height, t // 2 + 1)), dtype=np.intp)
+            rows.append(each if mask is None else each[mask[each, t - 2 * each]])
         starts = np.cumsum([0, *map(len, rows)])
         slots = np.concatenate([r + ROWS_ABOVE + u * slots_per_grid for u, r in enumerate(rows)])
         flat = np.concatenate(rows)
@@ -95,44 +103,64 @@ class Slabs:
         return out.reshape(len(out), len(self.taps) * self.ring.shape[2])
 
 
-def sweep(prior: IntegerPrior, grid: Codes, coder: Coder, unit: int, progress: Progress | None = None) -> None:
-    """Encode a complete grid of codes [G, H, W] as the given unit of the coder."""
+def sweep(
+    prior: IntegerPrior,
+    grid: Codes,
+    coder: Coder,
+    unit: int,
+    progress: Progress | None = None,
+    coded: Mask | None = None,
+) -> None:
+    """Encode a complete grid of codes [G, H, W] as the given unit of the coder.
+
+    `coded`: the cells [H, W] that carry codes, by default all. Elsewhere the grid must hold codes, of any value.
+    """
     books, height, width = grid.shape
-    in_order = list(waves([(height, width)]))
+    in_order = list(waves([(height, width)], [coded]))
     cells = np.concatenate([wave.rows * width + wave.columns for wave in in_order])
-    ends = sorted(set(np.cumsum([len(wave.rows) for wave in in_order]).tolist()))  # some waves have no cells
-    states = prior.states(grid)[cells]
+    ends = sorted({0, *np.cumsum([len(wave.rows) for wave in in_order]).tolist()})  # some waves have no cells
+    states = prior.states(grid, coded)[cells]
     codes = grid.reshape(books, -1)[:, cells]
-    coded = [g for g in range(books) if not prior.constant(g)]
+    variable = [g for g in range(books) if not prior.constant(g)]
     begin = 0
     group: list[slice] = []  # the waves of the current group, relative to `begin`
-    for first, last in pairwise([0, *ends]):
+    for first, last in pairwise(ends):
         group.append(slice(first - begin, last - begin))
         if last - begin < SWEEP_CELLS and last < len(cells):
             continue
         known = codes[:, begin:last]
         counts = prior.evaluate_cells(states[begin:last], known)
         for wave in group:
-            for g in coded:
+            for g in variable:
                 coder.code(unit, known[g, wave], counts[g][wave])
         begin, group = last, []
         if progress:
             progress(last / len(cells))
+    if progress and not len(cells):
+        progress(1)
 
 
-def traverse(prior: IntegerPrior, grids: Sequence[Codes], coder: Coder, progress: Progress | None = None) -> None:
+def traverse(
+    prior: IntegerPrior,
+    grids: Sequence[Codes],
+    coder: Coder,
+    progress: Progress | None = None,
+    coded: Sequence[Mask | None] | None = None,
+) -> None:
     """Code grids of codes [G, H, W] wave by wave; grid u is unit u of the coder.
 
-    The grids are filled in place with the symbols that the coder returns.
+    The grids are filled in place with the symbols that the coder returns. `coded`: for each grid the cells [H, W] that
+    carry codes; None: all. Elsewhere the grid stays as it is.
     """
     shapes = [(grid.shape[1], grid.shape[2]) for grid in grids]
     slots = len(grids) * (max(height for height, _ in shapes) + ROWS_ABOVE)
     channels = prior.layout.channels
     embeddings = Slabs(ENTRY_TAPS, slots, channels)
     features = [Slabs(BLOCK_TAPS, slots, channels) for _ in prior.blocks]
-    total = sum(height * width for height, width in shapes)
+    in_order = list(waves(shapes, coded))
+    total = sum(len(wave.slots) for wave in in_order)
     done = 0
-    for wave in waves(shapes):
+    for wave in in_order:
         h = prior.entry(embeddings.context(wave))
         for block, slabs in zip(prior.blocks, features, strict=True):
             slabs.put(wave, h)
@@ -154,4 +182,4 @@ def traverse(prior: IntegerPrior, grids: Sequence[Codes], coder: Coder, progress
         embeddings.put(wave, prior.embed(codes))
         done += len(wave.slots)
         if progress:
-            progress(done / total)
+            progress(done / total if total else 1)

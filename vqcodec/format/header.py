@@ -10,20 +10,21 @@ from __future__ import annotations
 import struct
 import zlib
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import accumulate
 from typing import Literal
 
 from vqcodec.errors import DamagedFile, LimitExceeded, UnsupportedFile
 from vqcodec.format.chunks import ALPHA, ANCILLARY, CRITICAL, NAMES_BY_TYPE, POSTFILTER, TYPES
 from vqcodec.format.magic import MAGIC, check_magic
+from vqcodec.format.varint import ByteReader, varint
 from vqcodec.limits import DEFAULT_LIMITS, Limits
 from vqcodec.picture.metadata import KINDS
 
 __all__ = ["CRC", "Frame", "Header", "contradiction", "damaged", "read_header", "write_header"]
 
 _VERSION = 1
-_GREY, _CHUNKS = 0x01, 0x02  # the flag bits
+_GREY, _CHUNKS, _STORED = 0x01, 0x02, 0x04  # the flag bits
 _MAX_CHUNKS = 255
 CRC = struct.Struct("<I")
 
@@ -40,6 +41,7 @@ class Frame:
     unit: int  # side of a unit of coding, in latent positions
     rows: int  # rows and columns of the grid of units
     cols: int
+    stored: bool = field(default=False, kw_only=True)  # units may hold pixels without loss: see `units`
 
 
 @dataclass(frozen=True)
@@ -101,16 +103,16 @@ def write_header(frame: Frame, units: Sequence[bytes], chunks: Sequence[tuple[in
 
     Raises `ValueError` for numbers that do not fit the format.
     """
-    flags = (_GREY if frame.mode == "L" else 0) | (_CHUNKS if chunks else 0)
+    flags = (_GREY if frame.mode == "L" else 0) | (_CHUNKS if chunks else 0) | (_STORED if frame.stored else 0)
     header = bytearray(MAGIC + bytes([_VERSION]) + frame.model_digest + bytes([flags]))
     for number in (frame.width, frame.height, frame.quality, frame.unit, frame.rows, frame.cols):
-        header += _varint(number)
+        header += varint(number)
     for payload in units:
-        header += _varint(len(payload))
+        header += varint(len(payload))
     if chunks:
-        header += _varint(len(chunks))
+        header += varint(len(chunks))
     for kind, payload in chunks:
-        header += bytes([kind]) + _varint(len(payload))
+        header += bytes([kind]) + varint(len(payload))
     checksum = zlib.crc32(header)
     return bytes(header) + CRC.pack(checksum), checksum
 
@@ -124,15 +126,16 @@ def read_header(data: bytes, limits: Limits = DEFAULT_LIMITS, *, partial: bool =
     Raises `NotAVqFile`, `DamagedFile`, `UnsupportedFile` (a newer version, flag or critical chunk) or `LimitExceeded`.
     """
     check_magic(data)
-    reader = _Reader(data, len(MAGIC))
+    reader = ByteReader(data, len(MAGIC), "the header")
     version = reader.byte()
     if version != _VERSION:
         raise (_too_new if version > _VERSION else damaged)(f"format version {version}")
     digest, flags = reader.take(8), reader.byte()
-    if flags & ~(_GREY | _CHUNKS):
+    if flags & ~(_GREY | _CHUNKS | _STORED):
         raise _too_new(f"flags {flags:#04x}")
     width, height, quality, unit, rows, cols = (reader.varint() for _ in range(6))
-    frame = Frame(digest, width, height, "L" if flags & _GREY else "RGB", quality, unit, rows, cols)
+    mode: Literal["RGB", "L"] = "L" if flags & _GREY else "RGB"
+    frame = Frame(digest, width, height, mode, quality, unit, rows, cols, stored=bool(flags & _STORED))
     if fault := contradiction(frame):
         raise damaged(fault)
     # The table of lengths must be read before the checksum can be checked, so limit its size first.
@@ -159,7 +162,7 @@ def read_header(data: bytes, limits: Limits = DEFAULT_LIMITS, *, partial: bool =
     return Header(**vars(frame), lengths=tuple(lengths), offsets=offsets, chunk_types=types, checksum=checksum)
 
 
-def _read_chunk_table(reader: _Reader, lengths: list[int]) -> tuple[int, ...]:
+def _read_chunk_table(reader: ByteReader, lengths: list[int]) -> tuple[int, ...]:
     """Read the table of chunks. Returns the types and appends the lengths to `lengths`. Raises `DamagedFile`."""
     count = reader.varint()
     if not 1 <= count <= _MAX_CHUNKS:
@@ -196,40 +199,3 @@ def contradiction(frame: Frame) -> str | None:
     if frame.rows > -(-frame.height // frame.unit) or frame.cols > -(-frame.width // frame.unit):
         return f"{frame.rows} x {frame.cols} units are too many for {frame.width} x {frame.height} pixels"
     return None
-
-
-def _varint(number: int) -> bytes:
-    if not 0 <= number < 2**32:
-        raise ValueError(f"{number} is not in 0 .. 2**32 - 1")
-    out = bytearray()
-    while number > 0x7F:
-        out.append(0x80 | number & 0x7F)
-        number >>= 7
-    return bytes(out) + bytes([number])
-
-
-class _Reader:
-    """Reads a header from a position on. Raises `DamagedFile` at the end of the data and for malformed numbers."""
-
-    def __init__(self, data: bytes, at: int) -> None:
-        self.data, self.at = data, at
-
-    def take(self, count: int) -> bytes:
-        if count > len(self.data) - self.at:
-            raise DamagedFile(f"the file is truncated: its {len(self.data)} bytes end inside the header")
-        self.at += count
-        return self.data[self.at - count : self.at]
-
-    def byte(self) -> int:
-        return self.take(1)[0]
-
-    def varint(self) -> int:
-        number = 0
-        for shift in range(0, 35, 7):
-            byte = self.byte()
-            number |= (byte & 0x7F) << shift
-            if byte < 0x80:
-                if number >= 2**32 or (byte == 0 and shift > 0):
-                    break
-                return number
-        raise damaged("a number in its header is malformed")

@@ -56,22 +56,29 @@ class Postfilter:
         result += np.float32(GREY)
         return result.reshape(height, runs * RUN, 3)[:, :width]
 
-    def normal_equations(self, around: Floats, pixels: npt.NDArray[np.uint8], step: int) -> tuple[Doubles, Doubles]:
+    def normal_equations(
+        self, around: Floats, pixels: npt.NDArray[np.uint8], step: int, wanted: npt.NDArray[np.bool_] | None = None
+    ) -> tuple[Doubles, Doubles]:
         """The Gram matrix [K, K] of the responses and their correlation [K] with the residual of the pixels; float64.
 
         `around`: decoded pixel values from `padded`, with REACH pixels more on each side than the original pixels
-        [H, W, 3]. Uses every `step`th pixel in both directions.
+        [H, W, 3]. Uses every `step`th pixel in both directions; of these the `wanted` [H, W], or all.
         """
         windows = sliding_window_view(around, (SIDE, SIDE), axis=(0, 1))[::step, ::step]  # [h, w, 3, SIDE, SIDE]
         inner = around[REACH:-REACH:, REACH:-REACH][::step, ::step]
         residual = (pixels[::step, ::step] - GREY - inner).reshape(-1, 3)
+        taken = None if wanted is None else wanted[::step, ::step].reshape(-1)
         kernels = self.kernels.reshape(len(self.kernels), 3, -1).astype(np.float64)  # [K, 3, 3 * SIDE * SIDE]
         size = kernels.shape[2]
         gram, correlation = np.zeros((size, size)), np.zeros((size, 3))
         for first, last in bounds(len(windows), max(1, 4096 // windows.shape[1])):
             rows = windows[first:last].reshape(-1, size).astype(np.float64)
+            span = slice(first * windows.shape[1], last * windows.shape[1])
+            errors = residual[span]
+            if taken is not None:
+                rows, errors = rows[taken[span]], errors[taken[span]]
             gram += rows.T @ rows
-            correlation += rows.T @ residual[first * windows.shape[1] : last * windows.shape[1]]
+            correlation += rows.T @ errors
         return np.einsum("kci,ij,lcj->kl", kernels, gram, kernels, optimize=True), np.einsum(
             "kci,ic->k", kernels, correlation
         )

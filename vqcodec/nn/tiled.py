@@ -32,6 +32,7 @@ Samples = npt.NDArray[np.uint8]
 Codes = npt.NDArray[np.int32]
 Latents = npt.NDArray[np.float32]
 Map = npt.NDArray[np.float32]  # one value per position: [h, w]
+Mask = npt.NDArray[np.bool_]
 Doubles = npt.NDArray[np.float64]
 R = TypeVar("R")
 
@@ -160,23 +161,27 @@ class Tiled:
         """Lambda, the price of a bit in the unit of `errors`."""
         return float(self.network.quantizer.lambdas[self.quality]) * self.rate_scale
 
-    def normal_equations(self, codes: Codes, pixels: Samples) -> tuple[Doubles, Doubles]:
+    def normal_equations(self, codes: Codes, pixels: Samples, wanted: Mask | None = None) -> tuple[Doubles, Doubles]:
         """The least-squares problem of the post-filter weights, for codes [G, h, w] of pixels [H, W, 3].
 
         Returns the matrix A [K, K] and the vector b [K]. Weights w [K] change the squared error by w A w - 2 b w, in
-        units of the latents.
+        units of the latents. `wanted`: the positions [h, w] whose pixels count, at least one; None: all.
         """
         postfilter = self.network.postfilter
         assert postfilter is not None
         _, rows, columns = codes.shape
         height, width = pixels.shape[:2]
-        windows = self._windows(rows, columns, self.network.config.decoder_reach)
-        if height * width > 2 * SAMPLED:
-            windows = _spread(
-                list(cover(rows, columns, SAMPLED_WINDOW // self.stride, self.network.config.decoder_reach)),
-                height * width / SAMPLED,
-            )
-        used = sum(pixels[window.core(self.stride)][:, :, 0].size for window in windows)
+        counted = np.ones((rows, columns), bool) if wanted is None else wanted
+        total = height * width * float(counted.mean())  # pixels that count
+        reach, side = self.network.config.decoder_reach, WINDOW // self.stride
+        if total > 2 * SAMPLED:
+            side = SAMPLED_WINDOW // self.stride
+        windows = [window for window in cover(rows, columns, side, reach) if counted[window.core()].any()]
+        if total > 2 * SAMPLED:
+            windows = _spread(windows, total / SAMPLED)
+        used = sum(
+            pixels[window.core(self.stride)][:, :, 0].size * float(counted[window.core()].mean()) for window in windows
+        )
         # Of these, use every third pixel or so. Odd, to avoid aliasing with patterns of 2 or 8 pixels.
         step = math.ceil(math.sqrt(used / SAMPLES)) | 1
 
@@ -186,17 +191,26 @@ class Tiled:
             part = pixels[window.core(self.stride)]
             down, right = (slice(s.start, s.stop + 2 * REACH) for s in near.inner(self.stride))
             around = around[down, right][: part.shape[0] + 2 * REACH, : part.shape[1] + 2 * REACH]
-            return postfilter.normal_equations(around, part, step)
+            return postfilter.normal_equations(around, part, step, self._by_pixel(wanted, window, part))
 
         found = self._each(compute, windows)
-        scale = (PIXEL_SCALE / WHITE) ** 2 * step**2 * height * width / used
+        scale = (PIXEL_SCALE / WHITE) ** 2 * step**2 * total / used
         gram, correlation = (np.stack(parts).sum(0) for parts in zip(*found, strict=True))
         return gram * scale, correlation * scale
 
-    def to_pixels(self, codes: Codes, progress: Progress | None = None, weights: Sequence[float] = ()) -> Samples:
-        """Codes [G, h, w] -> pixels [h * stride, w * stride, 3]; empty `weights`: no post-filter."""
+    def to_pixels(
+        self,
+        codes: Codes,
+        progress: Progress | None = None,
+        weights: Sequence[float] = (),
+        wanted: Mask | None = None,
+    ) -> Samples:
+        """Codes [G, h, w] -> pixels [h * stride, w * stride, 3]; empty `weights`: no post-filter.
+
+        `wanted`: positions [h, w]; windows that have none of them are black. None: all.
+        """
         _, height, width = codes.shape
-        pixels = np.empty((height * self.stride, width * self.stride, 3), np.uint8)
+        pixels = np.zeros((height * self.stride, width * self.stride, 3), np.uint8)
         postfilter = self.network.postfilter
 
         def compute(window: Window) -> None:
@@ -205,8 +219,18 @@ class Tiled:
                 decoded = postfilter.apply(decoded, weights)
             pixels[window.core(self.stride)] = _to_samples(decoded[near.inner(self.stride)])
 
-        self._each(compute, self._windows(height, width, self.network.config.decoder_reach), progress)
+        windows = self._windows(height, width, self.network.config.decoder_reach)
+        if wanted is not None:
+            windows = [window for window in windows if wanted[window.core()].any()]
+        self._each(compute, windows, progress)
         return pixels
+
+    def _by_pixel(self, wanted: Mask | None, window: Window, pixels: Samples) -> Mask | None:
+        """The wanted pixels [H, W] of a window's core, from the wanted positions of the grid; None: all."""
+        if wanted is None or wanted[window.core()].all():
+            return None
+        spread = wanted[window.core()].repeat(self.stride, 0).repeat(self.stride, 1)
+        return spread[: pixels.shape[0], : pixels.shape[1]]
 
     def _each(
         self, compute: Callable[[Window], R], windows: Sequence[Window], progress: Progress | None = None
