@@ -143,7 +143,48 @@ def without_a_model() -> dict[str, Case]:
     return cases | {"unknown-model": Case(good, UnknownModel)}
 
 
-def of_a_model(file: VqFile, qualities: int) -> dict[str, Case]:
+def of_stored_pixels(file: VqFile, stride: int) -> dict[str, Case]:
+    """Files whose units have maps; `stride` is that of the model. The first unit is wrong, the others are coded."""
+    numbers = (file.width, file.height, file.quality, file.unit, file.rows, file.cols)
+    heads = []
+    for row in range(file.rows):
+        for col in range(file.cols):
+            sides = [
+                min(-(-size // stride) - place * file.unit, file.unit)
+                for size, place in ((file.height, row), (file.width, col))
+            ]
+            rows, columns = (-(-side // -(-file.unit // 8)) for side in sides)
+            heads.append((rows - 1) << 2 | (columns - 1) << 5)
+    right = min(file.width, file.unit * stride), min(file.height, file.unit * stride)
+
+    def start(width: int, height: int, more: int = 0) -> bytes:
+        return b"\x2f" + struct.pack("<I", (width - 1) | (height - 1) << 14 | more)
+
+    def first(payload: bytes) -> bytes:
+        others = [bytes([head]) + unit for head, unit in zip(heads[1:], file.units[1:], strict=True)]
+        return build(numbers, (payload, *others), (), file.model_digest, flags=4)
+
+    stored, mixed = bytes([heads[0] | 1]), bytes([heads[0] | 2])
+    return {
+        "stored-without-a-head": Case(first(b""), BadFile),
+        "stored-in-the-reserved-mode": Case(first(bytes([heads[0] | 3]) + bytes(99)), BadFile),
+        "stored-blocks-of-another-size": Case(first(bytes([(heads[0] ^ 4) | 1]) + start(*right)), BadFile),
+        "stored-pixels-that-are-not-there": Case(first(stored), BadFile),
+        "stored-pixels-of-another-size": Case(first(stored + start(right[0] + 1, right[1]) + bytes(99)), BadFile),
+        "stored-bomb": Case(first(stored + start(2**14, 2**14) + bytes(99)), BadFile),
+        "stored-pixels-with-alpha": Case(first(stored + start(*right, 1 << 28) + bytes(99)), BadFile),
+        "stored-pixels-of-a-later-version": Case(first(stored + start(*right, 1 << 29) + bytes(99)), BadFile),
+        "stored-pixels-that-end": Case(first(stored + start(*right)), BadFile),
+        "stored-pixels-of-zeros": Case(first(stored + start(*right) + bytes(99)), VqError),
+        "stored-pixels-of-ones": Case(first(stored + start(*right) + b"\xff" * 99), VqError),
+        "stored-map-that-ends": Case(first(mixed), BadFile),
+        "stored-map-of-coded-blocks": Case(first(mixed + bytes(99)), BadFile),
+        "stored-map-of-stored-blocks": Case(first(mixed + b"\xff" * 99), BadFile),
+        "stored-pixels-of-4-gigabytes": Case(first(mixed + b"\xfb" * 13 + varint(2**32 - 1)), BadFile),
+    }
+
+
+def of_a_model(file: VqFile, qualities: int, stride: int) -> dict[str, Case]:
     """Variants of a valid file with valid checksums: the faults can only be detected by decoding."""
     numbers = (file.width, file.height, file.quality, file.unit, file.rows, file.cols)
     width, height = file.width, file.height
@@ -197,17 +238,18 @@ def of_a_model(file: VqFile, qualities: int) -> dict[str, Case]:
         "alpha-with-a-broken-text": with_alpha(png(width, height, ((b"iTXt", b"\xff"), (b"tEXt", b"\xff\0\xff")))),
     }
     cases = {name: Case(data, BadFile) for name, data in wrong.items()}
-    return cases | {name: Case(data, VqError) for name, data in right_or_wrong.items()}
+    cases |= {name: Case(data, VqError) for name, data in right_or_wrong.items()}
+    return cases | of_stored_pixels(file, stride)
 
 
 def stored() -> dict[str, Case]:
     """The files in the folder, by file name."""
     paper = unpack(SOURCE.read_bytes())
-    cases = without_a_model() | {f"paper-{name}": case for name, case in of_a_model(paper, 1).items()}
+    cases = without_a_model() | {f"paper-{name}": case for name, case in of_a_model(paper, 1, 4).items()}
     return {f"{name}.vq": case for name, case in cases.items()}
 
 
-def of_stand_in(file: VqFile, qualities: int) -> dict[str, Case]:
+def of_stand_in(file: VqFile, qualities: int, stride: int) -> dict[str, Case]:
     """The files of `of_a_model`, and bombs that are too large to be stored."""
     alpha = png(file.width, file.height, ((b"zTXt", b"a\0\0" + MEGABYTE),) * 150)
     larger = {
@@ -218,7 +260,7 @@ def of_stand_in(file: VqFile, qualities: int) -> dict[str, Case]:
         ),
     }
     frame = (file.width, file.height, file.quality, file.unit, file.rows, file.cols)
-    cases = of_a_model(file, qualities)
+    cases = of_a_model(file, qualities, stride)
     for name, other in larger.items():
         cases[name] = Case(build(frame, other.units, ((1, other.alpha or b""),), other.model_digest), VqError)
     return cases

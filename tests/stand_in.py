@@ -51,6 +51,8 @@ class FakeInfo:
     postfilter_bytes: int
     total_bytes: int
     metadata_bytes: dict[str, int] = field(default_factory=dict)
+    stored: float = 0.0
+    stored_bytes: int = 0
 
     @property
     def bpp(self) -> float:
@@ -113,8 +115,14 @@ class FakeCodec:
         samples = picture.pixels & (0xFF ^ (0xFF >> (quality + 2)))
         return json.dumps(head).encode() + b"\n" + zlib.compress(samples.tobytes())
 
-    def compress_keeping_codes(
-        self, picture: Picture, quality: int | None, progress: Callable[[float], None] | None, effort: int
+    def compress_keeping_content(
+        self,
+        picture: Picture,
+        quality: int | None,
+        progress: Callable[[float], None] | None,
+        effort: int,
+        *,
+        lossless: bool = False,
     ) -> tuple[bytes, None]:
         return self.compress(picture, quality, progress, effort), None
 
@@ -142,12 +150,12 @@ def compress_to(
         raise UsageError("the target cannot be met")
     head, payload = codec.compress(picture, 1, progress, effort).split(b"\n", 1)
     data = json.dumps(json.loads(head) | dataclasses.asdict(target)).encode() + b"\n" + payload
-    reached = psnr_of_file(codec, picture, None, data) if measure else None
+    reached = measured_file(codec, picture, None, data)[0] if measure else None
     return Encoded(data, reached, (), target.value + 0.25 if target.kind == "ssimulacra2" else None)
 
 
-def psnr_of_file(codec: FakeCodec, picture: Picture, codes: None, data: bytes) -> float:
-    return psnr(picture.pixels, codec.decompress(data).pixels)
+def measured_file(codec: FakeCodec, picture: Picture, content: None, data: bytes) -> tuple[float, tuple[str, ...]]:
+    return psnr(picture.pixels, codec.decompress(data).pixels), ()
 
 
 def install(monkeypatch: pytest.MonkeyPatch, folder: Path) -> None:
@@ -176,7 +184,7 @@ def install(monkeypatch: pytest.MonkeyPatch, folder: Path) -> None:
     fakes = {"Codec": FakeCodec, "model_for": model_for}
     replace(monkeypatch, "codec.codec", **(vars(codec) | fakes))
     replace(monkeypatch, "codec.describe", describe=describe, Info=FakeInfo)
-    replace(monkeypatch, "codec.encoded", Encoded=Encoded, psnr_of_file=psnr_of_file)
+    replace(monkeypatch, "codec.encoded", Encoded=Encoded, measured_file=measured_file)
     replace(monkeypatch, "codec.rate_control", compress_to=compress_to)
 
 

@@ -14,17 +14,19 @@ from conftest import synthetic
 from PIL import Image
 
 from vqcodec.bench.code_maps import NAMES, PICTURE_NAMES, _heat, _principal, bits_of, show_model, show_picture
-from vqcodec.codec.codec import Codec, split
+from vqcodec.codec.codec import Codec
+from vqcodec.codec.content import Content
 from vqcodec.format.container import unpack
 from vqcodec.model.store import Model
 from vqcodec.picture.picture import Picture
+from vqcodec.windows import split
 
 
 def test_the_bits_of_the_positions_add_up_to_the_units_of_the_file(model: Model) -> None:
     codec, picture = Codec(model), Picture(synthetic(75, 101), "RGB")
     quality = model.config.default_quality
     codes = codec.to_codes(picture.pixels, quality)
-    data = codec.pack(picture, codes, quality)
+    data = codec.pack(picture, Content.of(codes), quality)
     bits = bits_of(codec, codes, quality)
     assert bits.shape == codes.shape[1:]
     grids = [grid for row in split(bits[None], model.config.unit) for grid in row]

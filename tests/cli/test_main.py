@@ -292,7 +292,7 @@ def test_json_of_several_files(run: Run) -> None:
     assert result.code == 1
     assert set(first) == {
         "input", "output", "output_bytes", "bytes", "width", "height", "bpp", "bits_per_dim", "ratio", "quality",
-        "model", "digest", "seconds", "notices", "damage", "psnr", "ssimulacra2",
+        "model", "digest", "seconds", "notices", "damage", "psnr", "ssimulacra2", "left_out",
     }  # fmt: skip
     assert first["bytes"] == Path("out/a.vq").stat().st_size
     assert (first["model"], first["quality"], first["notices"]) == ("photo", 3, [])
@@ -386,6 +386,70 @@ def test_the_psnr_of_a_picture_that_comes_back_exactly_is_valid_json(run: Run) -
         assert '"psnr": null' in text
         json.loads(text, parse_constant=refused)
     assert run("compress", "a.png", "--force").out.endswith("  PSNR inf dB\n")
+
+
+# Files that would be larger
+
+
+def small_png(name: str) -> int:
+    """A PNG that is smaller than the stand-in's file of it; its bytes."""
+    Image.new("L", (2, 2)).save(name)
+    return Path(name).stat().st_size
+
+
+def test_a_larger_result_is_noted(run: Run) -> None:
+    before = small_png("a.png")
+    result = run("compress", "a.png")
+    after = Path("a.vq").stat().st_size
+    assert after > before
+    assert result.err == (
+        f"vqcodec: note: a.png: the .vq file is larger than the input ({after} and {before} bytes); --skip-larger "
+        "leaves such files out\n"
+    )
+    assert "larger" not in run("compress", png("b.png", (100, 100))).err
+    assert "--skip-larger" not in run("compress", "a.png", "-o", "-").err
+
+
+def test_a_larger_result_is_left_out(run: Run) -> None:
+    os.mkdir("in")
+    small_png("in/a.png"), png("in/b.png", (100, 100))
+    result = run("compress", "in", "-o", "out", "--skip-larger")
+    assert result.code == 0
+    assert os.listdir("out") == ["b.vq"]
+    assert result.out.splitlines()[0].startswith(f"{Path('in/a.png')} -> left out  ")
+    assert "was not written" in result.err
+    assert "vqcodec: 1 done, 0 skipped, 0 failed, 1 left out as larger; " in result.err
+    left_out, done = json.loads(run("compress", "in", "-o", "out", "--force", "--skip-larger", "--json").out)
+    assert (left_out["left_out"], left_out["output_bytes"], done["left_out"]) == (True, 0, False)
+    assert left_out["bytes"] > 0
+
+
+def test_an_earlier_result_is_kept_and_named_if_the_new_one_is_left_out(run: Run) -> None:
+    small_png("a.png")
+    Path("a.vq").write_bytes(b"earlier")
+    result = run("compress", "a.png", "--force", "--skip-larger")
+    assert result.err.endswith("; a.vq is an earlier one and was kept\n")
+    assert Path("a.vq").read_bytes() == b"earlier"
+
+
+@pytest.mark.parametrize("names", [("-", "-o", "a.vq"), ("a.png", "-o", "-")])
+def test_nothing_is_left_out_of_standard_streams(run: Run, names: tuple[str, ...]) -> None:
+    small_png("a.png")
+    result = run("compress", *names, "--skip-larger")
+    assert (result.code, result.err.count("\n")) == (2, 1)
+
+
+def test_a_manifest_knows_what_was_left_out(run: Run) -> None:
+    os.mkdir("in")
+    small_png("in/a.png"), png("in/b.png", (100, 100))
+    command = ("compress", "in", "-o", "out", "--manifest", "m.jsonl")
+    run(*command, "--skip-larger")
+    assert [json.loads(line)["left_out"] for line in Path("m.jsonl").read_text().splitlines()] == [True, False]
+    assert "vqcodec: 0 done, 2 skipped, 0 failed" in run(*command, "--skip-larger").err
+    small_png("in/a.png"), os.utime("in/a.png", (1, 1))
+    assert "vqcodec: 0 done, 1 skipped, 0 failed, 1 left out as larger" in run(*command, "--skip-larger").err
+    assert "vqcodec: 2 done, 0 skipped, 0 failed; " in run(*command).err  # with other options it is written
+    assert sorted(os.listdir("out")) == ["a.vq", "b.vq"]
 
 
 # Models and qualities

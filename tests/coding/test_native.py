@@ -251,31 +251,31 @@ def test_hostile_units() -> None:
     ]
     for shape in [*wrong_shapes, (3, 3), (2, 1 << 40)]:
         with pytest.raises((ValueError, TypeError, OverflowError)):
-            module.write(loaded, (codes,), (shape,))
+            module.write(loaded, (codes,), (shape,), (None,))
         with pytest.raises((ValueError, TypeError, OverflowError)):
             module.price(loaded, codes, shape)
     for shape in wrong_shapes:
         with pytest.raises((ValueError, TypeError, OverflowError)):
-            module.read(loaded, (b"",), (shape,))
+            module.read(loaded, (b"",), (shape,), (None,))
     for value in (-1, 16, 2**31 - 1, -(2**31)):
         grid = formula_codes(SMALL.sizes, 2, 3)
         grid[2, 1, 2] = value
         with pytest.raises(ValueError, match="out of range"):
-            module.write(loaded, (grid.tobytes(),), ((2, 3),))
+            module.write(loaded, (grid.tobytes(),), ((2, 3),), (None,))
         with pytest.raises(ValueError, match="out of range"):
             module.price(loaded, grid.tobytes(), (2, 3))
     with pytest.raises(ValueError, match="one shape"):
-        module.read(loaded, (b"", b""), ((2, 3),))
+        module.read(loaded, (b"", b""), ((2, 3),), (None,))
     for other in (None, object(), 5, codes):
         with pytest.raises((ValueError, TypeError)):
-            module.read(other, (b"",), ((2, 3),))
+            module.read(other, (b"",), ((2, 3),), (None,))
         with pytest.raises(TypeError):
-            module.read(loaded, (None,), ((2, 3),))
+            module.read(loaded, (None,), ((2, 3),), (None,))
 
 
 def test_no_units() -> None:
     loaded = NativePrior(IntegerPrior(formula_tensors(SMALL), SMALL, 0))._loaded
-    assert module.read(loaded, (), ()) == module.write(loaded, (), ()) == ()
+    assert module.read(loaded, (), (), ()) == module.write(loaded, (), (), ()) == ()
 
 
 # The wrapper.

@@ -7,7 +7,6 @@ import math
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -16,38 +15,13 @@ from conftest import SMALL, formula_codes, formula_tensors
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from vqcodec.coding import native
 from vqcodec.coding import payloads as module
 from vqcodec.coding.integer_prior import Codes, IntegerPrior, Layout
 from vqcodec.coding.payloads import Reader, Writer, read_units, write_units
 from vqcodec.errors import DamagedFile, VqError
 from vqcodec.threads import Workers
 
-try:
-    import constriction
-except ImportError:
-    constriction = None
-
-
-@pytest.fixture(params=["native", "constriction", "python"], autouse=True, scope="module")
-def implementation(request: pytest.FixtureRequest) -> Iterator[str]:
-    """Every test runs with each implementation that is installed."""
-    named = {"constriction": "numpy with constriction", "python": "numpy with Python's range coder"}
-    with pytest.MonkeyPatch.context() as patch:
-        if request.param == "native":
-            if native.missing():
-                pytest.skip(f"native code is missing: {native.missing()}")
-            assert module.implementation().startswith("native (")
-        else:
-            if request.param == "constriction" and constriction is None:
-                pytest.skip("constriction is not installed")
-            patch.setattr(module, "constriction", constriction if request.param == "constriction" else None)
-            patch.setattr(native, "_native", None)
-            patch.setattr(native, "_missing", "switched off")
-            assert module.implementation() == named[request.param]
-        yield request.param
-
-
+pytestmark = pytest.mark.usefixtures("payload_code")
 PRIOR = IntegerPrior(formula_tensors(SMALL), SMALL, 0)
 SHAPES = st.lists(st.tuples(st.integers(1, 8), st.integers(1, 8)), min_size=1, max_size=5)
 
@@ -171,14 +145,12 @@ print(hashlib.sha256(b"".join(payloads)).hexdigest(), len(payloads[0]))
 """
 
 
-def test_one_thread_or_two_give_equal_bytes(implementation: str) -> None:
+def test_one_thread_or_two_give_equal_bytes(payload_code: str) -> None:
     here = Path(__file__).parents[1]
     running = []
     for count in ("1", "2"):
         names = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "VECLIB_MAXIMUM_THREADS")
-        environment = (
-            os.environ | dict.fromkeys(names, count) | {"VQCODEC_NATIVE": str(int(implementation == "native"))}
-        )
+        environment = os.environ | dict.fromkeys(names, count) | {"VQCODEC_NATIVE": str(int(payload_code == "native"))}
         environment["PYTHONPATH"] = os.pathsep.join([str(here), str(here.parent)])
         command = [sys.executable, "-c", THREADS]
         running.append(subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True))

@@ -48,6 +48,15 @@ def test_results_that_are_larger() -> None:
     assert totals.line() == "1 done, 0 skipped, 0 failed; 1,000 -> 2,500 bytes (2.5x larger)"
 
 
+def test_results_that_were_left_out_are_counted_apart() -> None:
+    totals = Totals()
+    totals.add(outcome(12_000, 1000, 30.0))
+    totals.add(Outcome(dataclasses.replace(RECORD, output_bytes=0, psnr=50.0, left_out=True), seen=(900, 1)))
+    assert totals.line() == (
+        "1 done, 0 skipped, 0 failed, 1 left out as larger; 12,000 -> 1,000 bytes (12.0x smaller), mean PSNR 30.00 dB"
+    )
+
+
 def test_notices_of_one_kind_differ_in_numbers_only() -> None:
     notices = Notices()
     for name, text in (

@@ -116,7 +116,7 @@ def made(codec: Codec) -> dict[str, Case]:
     pixels = synthetic(70, 50)
     content = Content.of(codec.to_codes(pixels, 1))
     file = unpack(codec.pack(Picture(pixels, "RGB", pixels[:, :, 0].copy()), content, 1))
-    return of_stand_in(file, codec.model.config.vqvae.qualities)
+    return of_stand_in(file, codec.model.config.vqvae.qualities, codec.model.config.vqvae.stride)
 
 
 def test_files_of_a_stand_in_model(codec: Codec, made: dict[str, Case]) -> None:

@@ -10,7 +10,7 @@ import pytest
 from conftest import CONV, PATCH, SHARED
 
 from vqcodec.errors import ModelError
-from vqcodec.model.config import ModelConfig, PriorConfig, VQVAEConfig, from_json, to_json
+from vqcodec.model.config import ModelConfig, PriorConfig, VQVAEConfig, from_json, to_json, with_expected_quality
 
 
 @pytest.mark.parametrize("config", [PATCH, CONV, SHARED], ids=lambda config: config.name)
@@ -33,6 +33,14 @@ def test_the_form_is_canonical() -> None:
 def test_later_settings_without_effect_leave_earlier_digests_alone() -> None:
     assert "rate_shares" not in json.loads(to_json(PATCH))["vqvae"]
     assert "rate_shares" in json.loads(to_json(SHARED))["vqvae"]
+
+
+def test_the_expected_quality_is_kept_beside_the_canonical_form() -> None:
+    stated = dataclasses.replace(PATCH, expected_quality=tuple(50.5 + i for i in range(PATCH.vqvae.qualities)))
+    assert to_json(stated) == to_json(PATCH)
+    assert stated == PATCH
+    assert from_json(ModelConfig, with_expected_quality(stated)).expected_quality == stated.expected_quality
+    assert from_json(ModelConfig, to_json(stated)).expected_quality == ()
 
 
 def test_settings_with_a_default_are_optional() -> None:
@@ -116,6 +124,9 @@ def test_an_unknown_key_is_named(path: str) -> None:
         ("prior.blocks", 0),
         ("prior.head_channels", 1025),
         ("prior.labels", -1),
+        ("expected_quality", [50.0]),
+        ("expected_quality", [50.0, 101.0]),
+        ("expected_quality", [50.0, float("nan")]),
         ("unit", 0),
         ("unit", 1025),
         ("default_quality", 0),

@@ -30,7 +30,10 @@ __all__ = ["VqImageFile", "register"]
 
 _FORMAT = "VQ"
 # Options of `Image.save`; others are ignored.
-_OPTIONS = ("quality", "target_ssimulacra2", "model", "effort", "keep_metadata", "keep_location", "keep_hidden_colours")
+_OPTIONS = (
+    "quality", "target_ssimulacra2", "lossless", "model", "effort", "keep_metadata", "keep_location",
+    "keep_hidden_colours",
+)  # fmt: skip
 _START = 1 << 12  # bytes to read first: more than most headers
 _CHECKSUM = 4  # bytes of the checksum before each payload
 

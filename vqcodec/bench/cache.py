@@ -28,7 +28,7 @@ _IRRELEVANT = ("api/", "cli/", "files/", "train/", "output.py")
 # The modules of this folder that figures do depend on.
 _RELEVANT_IN_BENCH = (
     *("bisection", "match", "measure"),
-    *("listed_peer", "model_peer", "package_peer", "peers", "pillow_peer", "program_peer"),
+    *("listed_peer", "lossless_peers", "model_peer", "package_peer", "peers", "pillow_peer", "program_peer"),
 )
 
 

@@ -23,6 +23,7 @@ def to_json(results: Results) -> str:
         "rows": [_plain(row) for row in results.rows],
         "means": [_plain(row) for row in results.means],
         "bd": results.bd,
+        "sizes": results.sizes,
         "published": results.published,
         "anatomy": results.anatomy,
         "environment": results.environment,

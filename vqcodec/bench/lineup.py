@@ -11,13 +11,14 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from vqcodec.bench.lossless_peers import LOSSLESS_PEERS, REFERENCE, LosslessPeer, lossless_peer
 from vqcodec.bench.peers import PEERS, ListedPeer, ModelPeer, Peer, peer
 from vqcodec.errors import UsageError
 
 if TYPE_CHECKING:
     from vqcodec.model.store import Model
 
-__all__ = ["Contender", "Wanted", "line_up"]
+__all__ = ["Contender", "Wanted", "line_up", "line_up_lossless"]
 
 
 @dataclass(frozen=True)
@@ -33,15 +34,16 @@ class Contender:
     digest: str = ""  # of the model, hexadecimal; "" for other codecs
     effort: int | None = None
     matches: bool = True  # whether it can produce a file of a given size
+    lossless: bool = False  # no sample may change; then the only quality is 0
 
     def open(self, threads: int) -> Peer:
         """Load the codec. `threads`: the number of threads it may use."""
         from vqcodec.model.store import open_model
 
         if self.model is not None:
-            return ModelPeer(open_model(self.model), self.effort)
-        found = peer(self.label)
-        assert found is not None, "a contender without a model is one of PEERS"
+            return ModelPeer(open_model(self.model), self.effort, lossless=self.lossless)
+        found = lossless_peer(self.label) if self.lossless else peer(self.label)
+        assert found is not None, "a contender without a model is a peer"
         return replace(found, threads=threads)
 
 
@@ -100,6 +102,53 @@ def line_up(wanted: Wanted, matching: bool = False) -> tuple[list[Contender], li
     if not contenders:
         raise UsageError("nothing to measure: " + "; ".join(notices))
     return _with_unique_labels(contenders), notices
+
+
+def line_up_lossless(names: Sequence[str]) -> tuple[list[Contender], list[str]]:
+    """The contenders of a comparison without loss, and notices about codecs that are not installed.
+
+    names: models, folders of models and lossless peers; PNG, with which all are compared, is always the first. Without
+    names: all peers and the default model. Raises `UsageError` for a name that does not exist.
+    """
+    from vqcodec.model.store import DEFAULT_MODEL, bundled
+
+    names = list(names) or [*(entry.name for entry in LOSSLESS_PEERS), DEFAULT_MODEL]
+    contenders: list[Contender] = []
+    notices: list[str] = []
+    for name in [REFERENCE, *(name for name in names if name != REFERENCE)]:
+        entry = lossless_peer(name)
+        if entry is None:
+            if name not in bundled() and not os.path.isdir(name):
+                known = ", ".join([*bundled(), *(each.name for each in LOSSLESS_PEERS)])
+                raise UsageError(f"there is no lossless codec {name!r}; use the folder of a model, or one of: {known}")
+            contenders.append(_lossless_model(name))
+        elif (reason := entry.missing()) is None:
+            contenders.append(_lossless_peer(entry))
+        else:
+            notices.append(f"{entry.name} is left out: {reason}")
+    return _with_unique_labels(contenders), notices
+
+
+def _lossless_peer(entry: LosslessPeer) -> Contender:
+    versions = tuple(entry.versions().items())
+    return Contender(entry.name, entry.qualities, 0, entry.settings, versions, matches=False, lossless=True)
+
+
+def _lossless_model(name: str) -> Contender:
+    from vqcodec.model.store import open_model
+
+    model = open_model(name)
+    digest = model.digest.hex()
+    return Contender(
+        label=model.name,
+        qualities=(0,),
+        default=0,
+        settings=f"vqcodec model {digest}, lossless",
+        model=model.path.absolute(),
+        digest=digest,
+        matches=False,
+        lossless=True,
+    )
 
 
 def _split(name: str) -> tuple[str, list[str]]:

@@ -36,12 +36,19 @@ class Watch:
 
 
 def measure(
-    peer: Peer, picture: Picture, quality: float, target: Path, match: Match | None = None
+    peer: Peer,
+    picture: Picture,
+    quality: float,
+    target: Path,
+    match: Match | None = None,
+    *,
+    lossless: bool = False,
 ) -> tuple[Row, Picture]:
     """Encode `picture` to the file `target`, decode that file and compare. Returns a row and the decoded picture.
 
     In the row, `image`, `codec` and `digest` are left empty. match: what the file must meet, instead of `quality`. An
-    existing `target` is replaced. Raises `VqError`, also if picture size, mode or alpha change in coding.
+    existing `target` is replaced. lossless: no sample may change, and of the measures there is only the infinite PSNR.
+    Raises `VqError`, also if picture size, mode or alpha (lossless: any sample) change in coding.
     """
     from vqcodec.output import write_atomic
 
@@ -65,8 +72,12 @@ def measure(
     peak = _peak_mib()
     if peer.model is None:  # most codecs decode grey to RGB; compare and show it as grey
         result = replace(result, mode=picture.mode)
+    if lossless and result.alpha is None and picture.alpha is not None and (picture.alpha == 255).all():
+        result = replace(result, alpha=picture.alpha)  # some formats leave out alpha that is opaque everywhere
     _compare_exact_parts(picture, result)
-    row = _figures(peer, picture, result, len(stored))
+    if lossless:
+        _compare_samples(picture, result)
+    row = _figures(peer, picture, None if lossless else result, len(stored))
     mpixels = picture.height * picture.width / 1e6
     row = replace(
         row,
@@ -83,19 +94,19 @@ def measure(
     return row, result
 
 
-def _figures(peer: Peer, picture: Picture, result: Picture, size: int) -> Row:
-    """The figures that follow from the two pictures and the file size in bytes."""
+def _figures(peer: Peer, picture: Picture, result: Picture | None, size: int) -> Row:
+    """The figures that follow from the two pictures and the file size in bytes. `result` None: they are equal."""
     from vqcodec.format.rates import bits_per_dim, bits_per_pixel, compression_ratio, naive_ratio
     from vqcodec.picture.measures import measured
 
-    before, after = samples(picture), samples(result)
+    before = samples(picture)
     height, width, channels = before.shape
     ratio = compression_ratio(size, height, width, channels)
     naive = math.nan
     if peer.model is not None:
         vqvae = peer.model.config.vqvae
         naive = naive_ratio(height, width, channels, vqvae.stride, vqvae.naive_bits)
-    fidelity: dict[str, Any] = measured(before, after)
+    fidelity: dict[str, Any] = {"psnr": math.inf} if result is None else measured(before, samples(result))
     return Row(
         image="",
         codec="",
@@ -125,6 +136,13 @@ def _compare_exact_parts(picture: Picture, result: Picture) -> None:
         kept = np.array_equal(picture.alpha, result.alpha)
     if not kept:
         raise VqError("the alpha channel changed in coding; this is a bug in the codec")
+
+
+def _compare_samples(picture: Picture, result: Picture) -> None:
+    """Raise `VqError` if any sample changed in coding without loss."""
+    changed = int((picture.pixels != result.pixels).sum())
+    if changed:
+        raise VqError(f"{changed:,} samples changed in coding that should lose nothing; this is a bug in the codec")
 
 
 _PROC = Path("/proc/self")

@@ -16,17 +16,22 @@ __all__ = ["ModelPeer"]
 
 
 class ModelPeer:
-    """A vqcodec model at one effort (None: the default)."""
+    """A vqcodec model at one effort (None: the default), or storing all pixels without loss."""
 
-    def __init__(self, model: Model, effort: int | None = None) -> None:
+    def __init__(self, model: Model, effort: int | None = None, *, lossless: bool = False) -> None:
         from vqcodec.codec.codec import Codec
 
         self.model = model
         self.effort = effort
+        self.lossless = lossless
         self._codec = Codec(model)
 
     def compress(self, picture: Picture, quality: float) -> bytes:
-        """The bytes of a .vq file. Raises `VqError`."""
+        """The bytes of a .vq file; without loss, `quality` means nothing. Raises `VqError`."""
+        if self.lossless:
+            from vqcodec.codec.encode_options import EncodeOptions, compress
+
+            return compress(self._codec, picture, EncodeOptions(lossless=True)).data
         if self.effort is None:
             return self._codec.compress(picture, int(quality))
         return self._codec.compress(picture, int(quality), effort=self.effort)

@@ -55,6 +55,7 @@ def print_info(found: Info, file: TextIO) -> None:
         "quality": str(found.quality),
         "size": f"{found.total_bytes:,} bytes, header {found.header_bytes}",
         "rate": f"{found.bpp:.4f} bits/pixel, {found.bits_per_dim:.4f} bits/dim, ratio {found.ratio:.2f}x",
+        "stored": f"{found.stored:.1%} of the picture without loss, {found.stored_bytes:,} bytes",
         "units": f"{found.rows} x {found.cols} of {found.unit} x {found.unit} latent positions",
         "bits/unit": f"{min(bits):,} to {max(bits):,}, mean {sum(bits) / len(bits):,.0f}",
     }

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 
 from vqcodec.bench.match import Match
 
-__all__ = ["Anatomy", "Codebook", "Comparison", "Published", "Results", "Row", "Shown", "View"]
+__all__ = ["Anatomy", "Codebook", "Comparison", "Published", "Results", "Row", "Shown", "SizeComparison", "View"]
 
 
 @dataclass(frozen=True)
@@ -20,7 +20,7 @@ class Row:
     """The figures of one picture with one codec at one quality, or their mean over pictures (`means.mean`).
 
     codec: a label that is unique in a run, such as "photo" or "webp". digest: of the model (hexadecimal), "" for other
-    codecs. quality: on the codec's own scale; higher is always better.
+    codecs. quality: on the codec's own scale; higher is always better; 0 for a codec without loss.
     channels: 3, or 1 for a grey picture. Alpha does not count as a channel, but its bytes are included in `bytes`.
     bpp: 8 * bytes / (H * W). bits_per_dim: 8 * bytes / (H * W * channels). ratio: H * W * channels / bytes.
     naive_ratio: the ratio if every index took log2 K bits, without prior and header. gain: ratio / naive_ratio. Both
@@ -101,6 +101,18 @@ class Comparison:
 
 
 @dataclass(frozen=True)
+class SizeComparison:
+    """The sizes of a codec's files without loss, relative to those of the codec `reference`; below 1 is smaller."""
+
+    codec: str
+    reference: str
+    pictures: int  # those where neither codec has an error
+    share: float  # the sum of the bytes over the sum of the reference's; nan without pictures
+    picture_share: float  # geometric mean of the ratios of single pictures
+    fewer: int  # on how many pictures `codec` needs fewer bytes
+
+
+@dataclass(frozen=True)
 class Published:
     """A point of a published curve, not measured here. Figures that the source does not give are nan."""
 
@@ -130,7 +142,7 @@ class Anatomy:
     image: str
     codec: str
     quality: float
-    positions: int  # of the latent grid
+    positions: int  # of the latent grid that carry codes
     units: int
     total_bytes: float
     header_bytes: float  # including the unit lengths and the checksum of the header
@@ -138,8 +150,9 @@ class Anatomy:
     alpha_bytes: float
     postfilter_bytes: float  # the filter weights fitted to the picture
     payload_bytes: float
+    stored_bytes: float  # of the payload: pixels that are stored without loss
     ideal_bits: float  # sum of -log2 p over all codes, p from the prior's integer counts
-    overhead_bits: float  # of the range coder: 8 * payload_bytes - ideal_bits
+    overhead_bits: float  # of the range coder and of maps: 8 * (payload_bytes - stored_bytes) - ideal_bits
     zero_order_bits: float  # without the prior: the sum over the codebooks
     naive_bits: float  # with log2 K bits for every index
     prior_gain: float  # zero_order_bits / ideal_bits
@@ -175,6 +188,7 @@ class Results:
     rows: tuple[Row, ...]
     means: tuple[Row, ...]  # one for each codec and quality; `image` states the number of pictures
     bd: tuple[Comparison, ...] = ()
+    sizes: tuple[SizeComparison, ...] = ()  # one for each codec if all files are without loss
     published: tuple[Published, ...] = ()  # in the order of the file; the points of a curve are adjacent
     anatomy: tuple[Anatomy, ...] = ()
     environment: Mapping[str, str] = field(default_factory=dict)  # name -> version or setting

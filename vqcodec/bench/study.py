@@ -12,10 +12,12 @@ from vqcodec.bench.cache import Cache, default_folder
 from vqcodec.bench.curves import compare
 from vqcodec.bench.environment import environment
 from vqcodec.bench.lineup import Contender
+from vqcodec.bench.lossless_peers import REFERENCE
 from vqcodec.bench.match import Match
 from vqcodec.bench.means import mean
 from vqcodec.bench.results import Published, Results
 from vqcodec.bench.runner import Bench, sources
+from vqcodec.bench.sizes import compare_sizes
 from vqcodec.errors import OutputError
 from vqcodec.threads import cores, default_threads
 
@@ -60,6 +62,7 @@ def study(
         rows=tuple(rows),
         means=tuple(mean(rows, matched=options.match is not None)),
         bd=tuple(compare(rows, published, options.anchor)) if anchored and options.anchor else (),
+        sizes=tuple(compare_sizes(rows, REFERENCE)) if all(each.lossless for each in contenders) else (),
         published=tuple(published),
         anatomy=tuple(anatomy),
         environment=environment(contenders, jobs, threads),

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 
 from vqcodec.bench.anatomy import mean_anatomy
 from vqcodec.bench.comparison_tables import comparison_tables, pictures_table, wins_table
+from vqcodec.bench.lossless_tables import lossless_tables
 from vqcodec.bench.results import Anatomy, Results
 from vqcodec.bench.table import Table, figure, heading, shown_measures, two_digits
 
@@ -15,6 +16,9 @@ __all__ = ["tables"]
 
 def tables(results: Results) -> Iterator[Table]:
     """The tables for the terminal: means, comparisons, published curves, and the anatomy of the files."""
+    if results.sizes:
+        yield from lossless_tables(results)
+        return
     if results.match is not None:
         yield pictures_table(results, results.match)
     yield _means(results)

@@ -91,7 +91,9 @@ class _Worker:
             if not self.warm:  # one-off costs must not count in any row
                 peer.decompress(peer.compress(picture, contender.default))
                 self.warm = True
-            row, _ = measure(peer, picture, task.quality, self.cache.file(task.key), task.match)
+            row, _ = measure(
+                peer, picture, task.quality, self.cache.file(task.key), task.match, lossless=contender.lossless
+            )
         except VqError as error:
             return self.failed(task, str(error))
         except MemoryError:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import sys
 import tempfile
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -62,6 +62,14 @@ def bench(
     model: Models = None,
     quality: Qualities = None,
     peers: Annotated[bool, typer.Option("--peers", help="Also measure all installed peers (see --codec).")] = False,
+    lossless: Annotated[
+        bool,
+        typer.Option(
+            "--lossless",
+            help="Compare files that lose nothing: PNG, WebP, JPEG XL and vqcodec, with every sample checked. --codec "
+            "then takes a model, png, webp-lossless, jxl-lossless or jxl-lossless-9.",
+        ),
+    ] = False,
     effort: Annotated[
         int | None,
         typer.Option("--effort", metavar="0..3", min=0, max=3, help="Search effort of the models' encoder; default 1."),
@@ -118,18 +126,24 @@ def bench(
     fails gets a row with its error; the exit code is then 1.
     """
     from vqcodec import __version__
-    from vqcodec.bench.lineup import Wanted, line_up
+    from vqcodec.bench.lineup import Wanted, line_up, line_up_lossless
     from vqcodec.bench.match import read_match
     from vqcodec.bench.published import read_published
     from vqcodec.bench.report import print_results
     from vqcodec.bench.study import Options, study
 
+    if lossless:
+        lossy = {"-q": quality, "--peers": peers, "--effort": effort, "--anchor": anchor, "--match": match}
+        _refuse(lossy | {"--anatomy": anatomy, "--published": published, "--html": html_file})
     outputs = _outputs(json_file, csv_file, html_file, force)
     target = None if match is None else read_match(match)
     points = read_published(Path(published)) if published is not None else []
-    wanted = Wanted(codec or (), model or (), peers, quality or (), effort, anchor, curves=html_file is not None)
-    contenders, notices = line_up(wanted, matching=match is not None)
-    anchor = _anchor(anchor, [contender.label for contender in contenders], {point.codec for point in points})
+    if lossless:
+        contenders, notices = line_up_lossless([*(model or ()), *(codec or ())])
+    else:
+        wanted = Wanted(codec or (), model or (), peers, quality or (), effort, anchor, curves=html_file is not None)
+        contenders, notices = line_up(wanted, matching=match is not None)
+        anchor = _anchor(anchor, [contender.label for contender in contenders], {point.codec for point in points})
     for notice in notices:
         print(f"vqcodec: note: {printable(notice)}", file=sys.stderr)
     with _pictures(dataset or []) as paths, Bar() as bar:
@@ -148,6 +162,13 @@ def bench(
         print(f"vqcodec: error: {failure}", file=sys.stderr)
     if failures:
         raise typer.Exit(1)
+
+
+def _refuse(options: Mapping[str, object]) -> None:
+    """Raise `UsageError` if one of these options was given: they mean nothing beside --lossless."""
+    given = [name for name, value in options.items() if value is not None and value is not False]
+    if given:
+        raise UsageError(f"--lossless cannot be combined with {', '.join(given)}; leave out one or the other")
 
 
 def _failures(results: Results) -> list[str]:

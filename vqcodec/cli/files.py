@@ -101,6 +101,9 @@ def compress(
             "lossless.",
         ),
     ] = None,
+    lossless: Annotated[
+        bool, typer.Option("--lossless", help="Store every pixel without loss, in the place of a quality.")
+    ] = False,
     keep_metadata: Annotated[
         bool, typer.Option("--keep-metadata", help="Keep EXIF, XMP and the colour profile, but not the GPS location.")
     ] = False,
@@ -114,6 +117,9 @@ def compress(
     keep_suffix: KeepSuffix = False,
     keep_times: KeepTimes = False,
     skip_existing: SkipExisting = False,
+    skip_larger: Annotated[
+        bool, typer.Option("--skip-larger", help="Write no .vq file that is larger than its input; a note says so.")
+    ] = False,
     jobs: Jobs = None,
     manifest: ManifestFile = None,
     ray: Ray = None,
@@ -126,15 +132,19 @@ def compress(
     """Compress pictures to .vq files.
 
     Without -o, each result is written next to its input. For several inputs or a folder, OUT is a folder, created if
-    needed. A target is met within 2 % of the size, 0.05 dB or 0.5 points of SSIMULACRA2 by trying several encodings;
-    give only one of -q and the targets. A picture whose largest file is smaller than the size, or whose smallest file
-    is better than the PSNR or the SSIMULACRA2, gets that file, with a note. To continue an interrupted run, repeat the
-    command with --skip-existing, or with the same --manifest.
+    needed. Parts of a picture that codes cannot hold for their bits, such as text and drawings, are stored without
+    loss; with --lossless all of it is. A target is met within 2 % of the size, 0.05 dB or 0.5 points of SSIMULACRA2 by
+    trying several encodings; give only one of -q, --lossless and the targets. A picture whose largest file is smaller
+    than the size, or whose smallest file is better than the PSNR or the SSIMULACRA2, gets that file, with a note. To
+    continue an interrupted run, repeat the command with --skip-existing, or with the same --manifest.
     """
     keep = Keep(keep_metadata, keep_location, keep_hidden_colours)
-    options = EncodeOptions(quality, effort, target_bpp, target_size, target_psnr, target_ssimulacra2, keep)
-    worker = Compressor(model, options, force, max_pixels)
+    targets = (target_bpp, target_size, target_psnr, target_ssimulacra2)
+    options = EncodeOptions(quality, effort, *targets, keep, lossless)
+    worker = Compressor(model, options, force, max_pixels, skip_larger)
     planned = plan(inputs, out, Naming(".vq", recursive, keep_suffix, keep_times))
+    if skip_larger and any(job.source is None or job.target is None for job in planned.jobs):
+        raise UsageError("--skip-larger cannot be used with standard input or output")
     _run_jobs(worker, planned, Run(Where(jobs, ray), manifest, skip_existing, as_json))
 
 

@@ -7,6 +7,7 @@ notes, errors and the last line on standard error. The notices of several pictur
 from __future__ import annotations
 
 import json
+import math
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -87,14 +88,15 @@ class Reporter:
         for loss in record.damage:
             _print(f"damaged: {named(job.label, loss)}")
         if not self.as_json:
-            figures = f"{record.bytes:,} bytes  {record.bpp:.2f} bpp  {record.ratio:.1f}x  q{record.quality}"
+            figures = f"{record.bytes:,} bytes  {record.bpp:.2f} bpp  {record.ratio:.1f}x  {_kind(record)}"
             if record.ssimulacra2 is not None:
                 figures += f"  SSIMULACRA2 {record.ssimulacra2:.2f}"
             if record.psnr is not None:
-                figures += f"  PSNR {record.psnr:.2f} dB"
-            if record.output_bytes != record.bytes:
+                figures += f"  PSNR {record.psnr:.2f} dB" if math.isfinite(record.psnr) else "  exact"
+            if record.output_bytes != record.bytes and not record.left_out:
                 figures = f"{record.output_bytes:,} bytes  from {figures}"
-            print(printable(f"{record.input} -> {record.output}  {figures}"), file=self.out, flush=True)
+            output = "left out" if record.left_out else record.output
+            print(printable(f"{record.input} -> {output}  {figures}"), file=self.out, flush=True)
 
     def _print_notices(self) -> None:
         for name, text in self.notices.lines():
@@ -106,6 +108,13 @@ class Reporter:
         if self.has_manifest:
             return f"{done}; the same command does the rest"
         return f"{done}; the same command with --skip-existing (and without --force) does the rest"
+
+
+def _kind(record: Record) -> str:
+    """The quality, and how much is stored without loss, as far as any is."""
+    if record.stored == 1:
+        return "lossless"
+    return f"q{record.quality}" + (f"  {record.stored:.0%} stored" if record.stored else "")
 
 
 def _print(text: str) -> None:

@@ -77,7 +77,7 @@ def compress(
     Raises `UsageError` if the model cannot meet the options.
     """
     from vqcodec.codec.codec import DECODER, DEFAULT_EFFORT, PACKING
-    from vqcodec.codec.encoded import Encoded, psnr_of_file
+    from vqcodec.codec.encoded import Encoded, measured_file
     from vqcodec.codec.rate_control import compress_to
 
     effort = DEFAULT_EFFORT if options.effort is None else options.effort
@@ -86,7 +86,8 @@ def compress(
         return compress_to(codec, picture, target, progress, effort, measure=measure)
     coded = share_of(progress, 0, PACKING / (PACKING + DECODER) if measure else 1)
     data, content = codec.compress_keeping_content(picture, options.quality, coded, effort, lossless=options.lossless)
-    encoded = Encoded(data, psnr_of_file(codec, picture, content, data) if measure else None)
+    psnr, notices = measured_file(codec, picture, content, data) if measure else (None, ())
+    encoded = Encoded(data, psnr, notices)
     if progress:
         progress(1.0)
     return encoded

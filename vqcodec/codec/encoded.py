@@ -11,9 +11,6 @@ import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-import numpy as np
-import numpy.typing as npt
-
 from vqcodec.codec.content import Content
 from vqcodec.codec.judge import poor
 from vqcodec.format import container
@@ -24,9 +21,7 @@ from vqcodec.picture.picture import Picture
 if TYPE_CHECKING:
     from vqcodec.codec.codec import Codec
 
-__all__ = ["Encoded", "measured_file", "psnr_of_file"]
-
-Samples = npt.NDArray[np.uint8]
+__all__ = ["Encoded", "measured_file"]
 
 
 @dataclass(frozen=True)
@@ -39,28 +34,17 @@ class Encoded:
     ssimulacra2: float | None = None  # None: not measured, because it was not the target
 
 
-def psnr_of_file(codec: Codec, picture: Picture, content: Content, data: bytes) -> float:
-    """PSNR in dB of the picture that the file `data` decodes to, against its source; `inf` if they are equal.
-
-    `content` is that of the file. Alpha does not count: it is stored without loss.
-    """
-    return psnr(picture.pixels, _decoded(codec, picture, content, data)[0])
-
-
 def measured_file(codec: Codec, picture: Picture, content: Content, data: bytes) -> tuple[float, tuple[str, ...]]:
-    """As `psnr_of_file`, and a notice if the picture comes out much worse than photographs do at the file's quality.
+    """PSNR in dB of the picture that the file `data` decodes to, against its source, and notices.
 
-    Only models that state `expected_quality` have that notice.
+    The PSNR is `inf` if both are equal. `content` is that of the file. Alpha does not count: it is stored without loss.
+    There is a notice if the picture comes out much worse than photographs do at the file's quality, from models that
+    state `expected_quality`.
     """
-    decoded, quality = _decoded(codec, picture, content, data)
+    file = container.unpack(data, ANY_SIZE)
+    shape, quality = (picture.height, picture.width), file.quality
+    weights = codec.weights(file.postfilter)
+    decoded = codec.decode(content, quality + 1, shape, picture.mode, weights=weights)
     reached, expected = psnr(picture.pixels, decoded), codec.model.config.expected_quality
     notice = poor(picture.pixels, decoded, expected[quality]) if expected and math.isfinite(reached) else None
     return reached, () if notice is None else (notice,)
-
-
-def _decoded(codec: Codec, picture: Picture, content: Content, data: bytes) -> tuple[Samples, int]:
-    """The pixels [H, W, 3] that a file decodes to, and its quality (0-based)."""
-    file = container.unpack(data, ANY_SIZE)
-    shape = (picture.height, picture.width)
-    weights = codec.weights(file.postfilter)
-    return codec.decode(content, file.quality + 1, shape, picture.mode, weights=weights), file.quality

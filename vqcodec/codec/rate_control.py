@@ -19,7 +19,7 @@ from dataclasses import dataclass
 
 from vqcodec.codec.codec import DEFAULT_EFFORT, Codec
 from vqcodec.codec.content import Content
-from vqcodec.codec.encoded import Encoded, psnr_of_file
+from vqcodec.codec.encoded import Encoded, measured_file
 from vqcodec.codec.target import Target
 from vqcodec.errors import UsageError
 from vqcodec.picture.metrics import psnr
@@ -83,12 +83,13 @@ def compress_to(
         raise UsageError(search.explanation())
     trial, content = search.best
     data = codec.pack(picture, content, trial.quality)
-    reached = None
-    if measure:
-        reached = psnr_of_file(codec, picture, content, data) if trial.psnr is None else trial.psnr
+    reached, notices = trial.psnr if measure else None, search.notices()
+    if measure and reached is None:  # the target is a size: what quality that gives may be a surprise
+        reached, more = measured_file(codec, picture, content, data)
+        notices = (*notices, *more)
     if progress:
         progress(1.0)
-    return Encoded(data, reached, search.notices(), trial.figure if target.kind == "ssimulacra2" else None)
+    return Encoded(data, reached, notices, trial.figure if target.kind == "ssimulacra2" else None)
 
 
 class _Search:

@@ -24,7 +24,7 @@ from vqcodec.codec.code_prices import bits_taken, prices
 from vqcodec.codec.content import Bounds, Mask, blocks_of, coded_positions, map_around
 from vqcodec.coding.integer_prior import Codes, IntegerPrior
 from vqcodec.format.units import block_side
-from vqcodec.picture.lossless import pack_pixels
+from vqcodec.picture.lossless import BY_EFFORT, FAST, FASTEST, pack_pixels
 from vqcodec.progress import Progress
 from vqcodec.threads import Workers
 from vqcodec.windows import Window, cover
@@ -40,7 +40,7 @@ Doubles = npt.NDArray[np.float64]
 # Bits per pixel beyond which a block is not considered. Photographs take 6 to 15, codes 0.1 to 1.5; what makes up for
 # more bits than this is a distortion that codes do not leave at their own lambda.
 MOST_BPP = 6.0
-SHARES = (0.5, 0.7, 1.0, 1.4, 2.0)  # of the estimated cost of a stored block, at which it is taken for a set
+SHARES = (0.0, 0.5, 0.7, 1.0, 1.4, 2.0)  # of the estimated cost of a stored block, at which it is taken for a set
 SURROUNDINGS = 2  # positions around a unit that are decoded with it, as in the search
 UNIT_BYTES = 12  # of a map and what belongs to it, in a file that had none
 
@@ -82,7 +82,7 @@ def streams_of(
     def compute(item: tuple[int, Window]) -> tuple[int, bytes]:
         index, window = item
         area = pixels[window.core(stride)]
-        return index, pack_pixels(_with_fill(area, stored[window.core()], stride), effort)
+        return index, pack_pixels(_with_fill(area, stored[window.core()], stride), BY_EFFORT[effort])
 
     return dict(workers.map(compute, wanted, progress))
 
@@ -108,7 +108,7 @@ class _Unit:
         # Every WebP is smaller than DEFLATE makes the same pixels, most by a half; photographs by a third.
         if (bits > 2 * most * sizes).all():
             return nothing
-        bits *= 8 * len(pack_pixels(np.ascontiguousarray(self.pixels), 0)) / bits.sum()
+        bits *= 8 * len(pack_pixels(np.ascontiguousarray(self.pixels), FASTEST)) / bits.sum()
         if (bits > most * sizes).all():
             return nothing
         self.distortion, self.bits = self._costs_of_codes()
@@ -154,7 +154,7 @@ class _Unit:
     def _cost(self, stored: Mask) -> float:
         """Distortion + lambda * bits of the unit with these stored positions."""
         coded = coded_positions(map_around(stored, self.area, self.side), self.area, self.side)
-        stream = pack_pixels(_with_fill(self.pixels, stored, self.networks.stride), 0)
+        stream = pack_pixels(_with_fill(self.pixels, stored, self.networks.stride), FAST)
         bits = 8 * (len(stream) + UNIT_BYTES) + self.bits[coded].sum()
         return float(self.distortion[~stored].sum() + self.networks.price * bits)
 

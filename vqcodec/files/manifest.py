@@ -33,6 +33,7 @@ class _Entry(NamedTuple):
     seen: tuple[int, int]  # size and modification time (ns) of the input
     options: str  # digest of the options; "": other options than now
     size: int | None  # bytes of the output; None: no run with this manifest wrote it
+    left_out: bool = False  # the job is done and has no output (--skip-larger)
 
 
 class Manifest:
@@ -71,9 +72,9 @@ class Manifest:
         """The jobs that are not done yet, and those that are refused.
 
         A job is done if a line has the same input, unchanged since then, and the same options, and if its output still
-        exists with the same size. The remaining jobs may replace outputs of earlier runs (`ours`). An output without a
-        line may come from a run that was killed before it wrote the line. Such a job runs again, and succeeds if the
-        result is identical (`accept_identical`).
+        exists with the same size or was left out. The remaining jobs may replace outputs of earlier runs (`ours`). An
+        output without a line may come from a run that was killed before it wrote the line. Such a job runs again, and
+        succeeds if the result is identical (`accept_identical`).
         """
         found = []
         for job in jobs:
@@ -85,7 +86,8 @@ class Manifest:
                 continue
             ours = entry.size is not None and size_of(job.target) == entry.size
             done = entry.input == os.path.abspath(job.source) and entry.options == self.options
-            if job.refused is not None or not (ours and done and seen(job.source) == entry.seen):
+            done = done and (ours or entry.left_out)
+            if job.refused is not None or not (done and seen(job.source) == entry.seen):
                 found.append(replace(job, ours=entry.size, accept_identical=True))
         return found
 
@@ -103,7 +105,7 @@ class Manifest:
             "options": self.options,
             "input_size": size,
             "input_mtime_ns": time,
-            "output_size": outcome.size if outcome.error is None else job.ours,
+            "output_size": job.ours if outcome.record is None or outcome.record.left_out else outcome.size,
         }
         data = json.dumps(line).encode() + b"\n"
         try:
@@ -147,6 +149,7 @@ class Manifest:
         before = (line["input_size"], line["input_mtime_ns"])
         # Share one string: there may be millions of entries.
         options = self.options if line["options"] == self.options else ""
+        left_out = line.get("left_out", False) is True  # earlier versions do not write it
         self.entries[line["output"]] = _Entry(
-            line["input"] if line["error"] is None else None, before, options, line["output_size"]
+            line["input"] if line["error"] is None else None, before, options, line["output_size"], left_out
         )

@@ -58,6 +58,7 @@ class Totals:
     done: int = 0
     failed: int = 0
     skipped: int = 0
+    left_out: int = 0  # not written, because they are larger than their inputs
     before: int = 0  # bytes of the inputs
     after: int = 0  # bytes of the outputs
     measured: int = 0  # pictures with a finite PSNR
@@ -69,6 +70,9 @@ class Totals:
         """Count an outcome."""
         if outcome.record is None:
             self.failed += 1
+            return
+        if outcome.record.left_out:
+            self.left_out += 1
             return
         self.done += 1
         if outcome.seen is not None and outcome.seen[0]:  # not of a pipe
@@ -84,6 +88,8 @@ class Totals:
     def line(self) -> str:
         """One line, such as "14 done, 0 skipped, 2 failed; 4,500,000 -> 300,000 bytes (15.0x smaller)"."""
         counts = f"{self.done:,} done, {self.skipped:,} skipped, {self.failed:,} failed"
+        if self.left_out:
+            counts += f", {self.left_out:,} left out as larger"
         if not (self.before and self.after):
             return counts
         smaller = self.after <= self.before

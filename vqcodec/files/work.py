@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from vqcodec.codec.encode_options import EncodeOptions, compress
 from vqcodec.errors import BadFile, BadPicture, UsageError, VqError
 from vqcodec.files.folders import SUFFIX, picture_suffixes
-from vqcodec.files.plan import Job
+from vqcodec.files.plan import Job, size_of
 from vqcodec.files.read_write import read, write_output
 
 if TYPE_CHECKING:
@@ -31,7 +31,8 @@ class Record:
     """The result of one job, as --json prints it.
 
     `bytes`, `bpp`, `bits_per_dim` and `ratio` are those of the whole .vq file, header included; `output_bytes` is the
-    size of what was written: of the .vq file, or of the picture. `seconds` is the time of coding, without reading and
+    size of what was written: of the .vq file, or of the picture. If the .vq file was `left_out` because it is larger
+    than the input, that is 0. `seconds` is the time of coding, without reading and
     writing files. For the first file of a model it includes loading the model. `psnr` and `ssimulacra2` compare the
     decoded picture with the source as the encoder saw it, after conversions.
     """
@@ -53,6 +54,8 @@ class Record:
     damage: tuple[str, ...] = ()  # what was lost and replaced when a damaged file was salvaged
     psnr: float | None = None  # dB, infinite if the picture comes back exactly; None: not measured (`decompress`)
     ssimulacra2: float | None = None  # None: not measured, because it was not the target
+    stored: float = 0.0  # share of the picture that the .vq file holds without loss, 0 to 1
+    left_out: bool = False  # nothing was written, because the .vq file is larger than the input (--skip-larger)
 
     def to_json(self) -> dict[str, Any]:
         """The fields as --json and the manifest give them. An infinite PSNR is None: JSON has no infinity."""
@@ -61,18 +64,28 @@ class Record:
 
 
 class Compressor:
-    """Pictures -> .vq files, with one model and one set of options."""
+    """Pictures -> .vq files, with one model and one set of options.
+
+    `skip_larger`: write no file that is larger than its input.
+    """
 
     bad_input = BadPicture
 
-    def __init__(self, model: str | None, options: EncodeOptions, force: bool, max_pixels: int | None = None) -> None:
-        self.model, self.options, self.force = model, options, force
+    def __init__(
+        self,
+        model: str | None,
+        options: EncodeOptions,
+        force: bool,
+        max_pixels: int | None = None,
+        skip_larger: bool = False,
+    ) -> None:
+        self.model, self.options, self.force, self.skip_larger = model, options, force, skip_larger
         self.max_pixels, self.limits = max_pixels, limits_for(max_pixels)
         self.codec: Codec | None = None
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Pickle only the settings: the receiving process loads the model itself."""
-        return Compressor, (self.model, self.options, self.force, self.max_pixels)
+        return Compressor, (self.model, self.options, self.force, self.max_pixels, self.skip_larger)
 
     def open(self) -> None:
         """Load the model. Raises `ModelError`, or `UsageError` if it does not have the quality."""
@@ -87,7 +100,7 @@ class Compressor:
         assert self.codec is not None, "open() comes first"
         effort = DEFAULT_EFFORT if self.options.effort is None else self.options.effort
         options = replace(self.options, effort=effort)
-        if not options.has_target:
+        if not (options.has_target or options.lossless):
             options = replace(options, quality=self.codec.quality(options.quality))
         found = asdict(options)
         # Manifests of earlier versions do not name these options; they have the defaults.
@@ -95,6 +108,10 @@ class Compressor:
             del found["keep"]["hidden_colours"]
         if options.ssimulacra2 is None:
             del found["ssimulacra2"]
+        if not options.lossless:
+            del found["lossless"]
+        if self.skip_larger:
+            found["skip_larger"] = True
         return {"command": "compress", "model": self.codec.model.digest.hex(), **found}
 
     def work(self, job: Job, progress: Callable[[float], None]) -> Record:
@@ -107,11 +124,17 @@ class Compressor:
         start = time.perf_counter()
         encoded = compress(self.codec, picture, self.options, progress, measure=True)
         seconds = time.perf_counter() - start
-        write_output(job, encoded.data, self.force)
-        notices = (*picture.notices, *encoded.notices, *_notices_of_result(job, picture))
-        picture = replace(picture, notices=notices)
-        record = _record(job, encoded.data, self.codec.model.name, seconds, picture)
-        return replace(record, psnr=encoded.psnr, ssimulacra2=encoded.ssimulacra2)
+        before = size_of(job.source) or 0  # 0: not a file, such as a pipe
+        larger = 0 < before < len(encoded.data)
+        left_out = larger and self.skip_larger
+        if not left_out:
+            write_output(job, encoded.data, self.force)
+        notices = [*picture.notices, *encoded.notices, *_notices_of_result(job, picture)]
+        if larger:
+            notices.append(_larger(job, len(encoded.data), before, left_out))
+        record = _record(job, encoded.data, self.codec.model.name, seconds, replace(picture, notices=tuple(notices)))
+        record = replace(record, psnr=encoded.psnr, ssimulacra2=encoded.ssimulacra2)
+        return replace(record, left_out=True, output_bytes=0) if left_out else record
 
 
 def _notices_of_result(job: Job, picture: Picture) -> list[str]:
@@ -125,6 +148,17 @@ def _notices_of_result(job: Job, picture: Picture) -> list[str]:
     if suffix != SUFFIX and suffix in picture_suffixes():
         notices.append(f"the result {job.output} is a .vq file, whatever its suffix says")
     return notices
+
+
+def _larger(job: Job, size: int, before: int, left_out: bool) -> str:
+    """The notice about a .vq file of `size` bytes that is larger than its input of `before` bytes."""
+    figures = f"({size:,} and {before:,} bytes)"
+    if left_out and size_of(job.target) is None:
+        return f"the .vq file would be larger than the input {figures} and was not written"
+    if left_out:
+        return f"the .vq file would be larger than the input {figures}; {job.output} is an earlier one and was kept"
+    advice = "" if job.source is None or job.target is None else "; --skip-larger leaves such files out"
+    return f"the .vq file is larger than the input {figures}{advice}"
 
 
 class Decompressor:
@@ -267,4 +301,5 @@ def _record(
         seconds=seconds,
         notices=picture.notices,
         damage=damage,
+        stored=info.stored,
     )

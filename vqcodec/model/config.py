@@ -11,12 +11,12 @@ import json
 import math
 import types
 import typing
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal, TypeVar
 
 from vqcodec.errors import ModelError
 
-__all__ = ["MAX_KERNELS", "ModelConfig", "PriorConfig", "VQVAEConfig", "from_json", "to_json"]
+__all__ = ["MAX_KERNELS", "ModelConfig", "PriorConfig", "VQVAEConfig", "from_json", "to_json", "with_expected_quality"]
 
 T = TypeVar("T")
 MAX_KERNELS = 64  # largest number of kernels of a post-filter
@@ -138,7 +138,12 @@ class PriorConfig:
 
 @dataclass(frozen=True)
 class ModelConfig:
-    """The complete configuration of a model, without its weights. Raises `ModelError` for values out of range."""
+    """The complete configuration of a model, without its weights. Raises `ModelError` for values out of range.
+
+    `expected_quality`: for each quality, the `worst_score` (codec/judge.py, SSIMULACRA2) that 99 of 100 photographs
+    exceed. The encoder says so if a picture comes out worse; files do not depend on it. So it is no part of the
+    canonical JSON nor of the digest, and two models that differ in nothing else are equal.
+    """
 
     name: str
     vqvae: VQVAEConfig
@@ -146,26 +151,39 @@ class ModelConfig:
     unit: int = 64  # side of a unit of coding, in latent positions
     default_quality: int = 1
     format: int = 1  # version of this description and of the integer arithmetic
+    expected_quality: tuple[float, ...] = field(default=(), compare=False)  # [qualities]; empty: not known
 
     def __post_init__(self) -> None:
         _require(self.name.isprintable() and 1 <= len(self.name) <= 100, "name must be 1 to 100 printable characters")
         _require(self.format == 1, f"model format {self.format} is newer than this vqcodec; please upgrade")
         _require(1 <= self.unit <= 1024, "unit must be 1 to 1024")
         _require(1 <= self.default_quality <= self.vqvae.qualities, "default_quality is not one of the qualities")
+        scores = self.expected_quality
+        _require(len(scores) in (0, self.vqvae.qualities), "expected_quality needs a score for each quality")
+        _require(all(math.isfinite(v) and v <= 100 for v in scores), "a score of expected_quality is at most 100")
 
 
 def to_json(config: Any) -> str:
     """Canonical JSON of a config: sorted keys, two spaces of indentation, a final newline.
 
     Settings that were added after the first models are omitted if they have no effect, so that the digests of earlier
-    models do not change.
+    models do not change. `expected_quality` is always omitted; `with_expected_quality` adds it.
     """
-    return json.dumps(_plain(config), indent=2, sort_keys=True) + "\n"
+    return _text(_plain(config))
+
+
+def with_expected_quality(config: ModelConfig) -> str:
+    """The JSON of a config with its `expected_quality`, for the config.json of a model."""
+    return _text(_plain(config) | {"expected_quality": list(config.expected_quality)})
+
+
+def _text(value: Any) -> str:
+    return json.dumps(value, indent=2, sort_keys=True) + "\n"
 
 
 def _plain(value: Any) -> Any:
     if dataclasses.is_dataclass(value):
-        names = [f.name for f in dataclasses.fields(value)]
+        names = [f.name for f in dataclasses.fields(value) if f.name != "expected_quality"]
         kept = [name for name in names if name not in _LATER_SETTINGS or getattr(value, name) != _LATER_SETTINGS[name]]
         return {name: _plain(getattr(value, name)) for name in kept}
     return [_plain(item) for item in value] if isinstance(value, (list, tuple)) else value
