@@ -94,7 +94,9 @@ def read_codes(
     content = read_part(file, model, dict(enumerate(file.units)), prior, progress, workers)
     if not content.coded.all():
         share = 1 - content.coded.mean()
-        raise UsageError(f"{share:.0%} of the picture is stored without loss and has no codes; tokenize the picture itself")
+        raise UsageError(
+            f"{share:.0%} of the picture is stored without loss and has no codes; tokenize the picture itself"
+        )
     return content.codes
 
 

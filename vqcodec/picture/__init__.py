@@ -5,7 +5,7 @@ direction. Read `picture` first, then `read` and `write`; `alone` reads for the 
 libraries print. Below `read`, `kinds` tells what a file is by its first bytes, `opened` opens each kind in its way,
 and `appended`, `jxl`, `png_chunks` and `tiff` know a format each; `layers` tells what is kept of layers and frames.
 `colours` converts samples of any mode, with `depth` for more than 8 bits; `png_colour` and `colour_space` do the
-colour chunks of a PNG, and `hidden` the colours under full transparency. `alpha` packs the alpha channel, `lossless` pixels without loss, `metadata`
-sanitises EXIF, XMP and colour profiles. `measures` compares two pictures by everything that `metrics`, `ssimulacra2`
-and `butteraugli` measure.
+colour chunks of a PNG, and `hidden` the colours under full transparency. `alpha` packs the alpha channel, `lossless`
+pixels without loss, `metadata` sanitises EXIF, XMP and colour profiles. `measures` compares two pictures by everything
+that `metrics`, `ssimulacra2` and `butteraugli` measure.
 """
