@@ -142,7 +142,7 @@ ROWS = [
 COMPARISON = Comparison("photo", "webp", "psnr", -10.5, 0.5, 29, 31, 0.5, 0.1, 0.2, 0.25, 2)
 NO_OVERLAP = replace(COMPARISON, measure="ms_ssim", bd_rate=math.nan, bd_quality=math.nan, reason="nothing in common")
 ANATOMY = Anatomy(
-    "a", "photo", 1, 100, 1, 600, 30, 8, 0, 9, 553, 4500.0, 28.0, 6750.0, 12800.0, 1.5,
+    "a", "photo", 1, 100, 1, 600, 30, 8, 0, 9, 553, 0, 4500.0, 28.0, 6750.0, 12800.0, 1.5,
     (Codebook(256, 4000.0, 6000.0, 64.0), Codebook(256, 500.0, 750.0, 1.0)),
 )  # fmt: skip
 RESULTS = Results(
@@ -182,7 +182,7 @@ def test_json_is_json() -> None:
 
     found = json.loads(documents.to_json(RESULTS), parse_constant=refuse)
     assert set(found) == {
-        "rows", "means", "bd", "published", "anatomy", "environment", "codecs", "anchor", "match"
+        "rows", "means", "bd", "published", "anatomy", "environment", "codecs", "anchor", "match", "sizes"
     }  # fmt: skip
     assert found["rows"][0]["bytes"] == 100
     assert (found["rows"][2]["error"], found["rows"][2]["bytes"]) == ("broken", None)

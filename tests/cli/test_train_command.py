@@ -113,10 +113,12 @@ def test_targets_with_a_real_model(run: Run, trained: Path) -> None:
     sizes = [record["bytes"] for record in json.loads(result.out)]
     assert result.code == 0
     assert all(max(plain) - max(16, 0.02 * max(plain)) <= size <= max(plain) for size in sizes)
-    refused = run("compress", pictures[0], "-o", "a.vq", *model, "--target-psnr", "90")
+    refused = run("compress", pictures[0], "-o", "a.vq", *model, "--target-size", "50")
     assert (refused.code, refused.err.count("\n")) == (2, 1)
-    assert "cannot be met: the highest PSNR that the model mine reaches for this picture is" in refused.err
+    assert "cannot be met: the smallest size that the model mine reaches for this picture is" in refused.err
     assert not Path("a.vq").exists()
+    stored = run("compress", pictures[0], "-o", "a.vq", *model, "--target-psnr", "90", "--json")
+    assert (stored.code, json.loads(stored.out)[0]["psnr"]) == (0, None)  # infinite
 
 
 def test_a_damaged_file_is_refused(run: Run, trained: Path) -> None:

@@ -13,6 +13,7 @@ from safetensors.torch import load_file
 from training import silent
 
 from vqcodec.codec.codec import Codec
+from vqcodec.codec.content import Content
 from vqcodec.errors import ModelError, UsageError
 from vqcodec.model.store import Model, open_model
 from vqcodec.picture.picture import Picture
@@ -39,7 +40,7 @@ def errors(folder: Path, model: Model, *, fit: bool) -> float:
         found["pixels"].numpy(), found["codes"].numpy(), found["quality"].tolist(), strict=True
     ):
         grid = codes.astype(np.int32)
-        weights = codec.fit(pixels, grid, at + 1) if fit else None
+        weights = codec.fit(pixels, Content.of(grid), at + 1) if fit else None
         decoded = codec.render(grid, at + 1, pixels.shape[:2], "RGB", weights=weights)
         logs.append(np.log(np.square(decoded.astype(float) - pixels).mean()))
     return float(np.mean(logs))

@@ -12,6 +12,7 @@ from safetensors.torch import load_file
 
 from vqcodec.cli.options import parse_qualities
 from vqcodec.codec.codec import Codec
+from vqcodec.codec.content import Content
 from vqcodec.errors import UsageError
 from vqcodec.model.config import ModelConfig
 from vqcodec.model.store import Model
@@ -45,7 +46,7 @@ def test_remaining_qualities_do_not_change(whole: Model, tmp_path: Path, wanted:
         codes = before.to_codes(source.pixels, quality)
         assert np.array_equal(after.to_codes(source.pixels, index), codes)
         assert np.array_equal(after.to_pixels(codes, index), before.to_pixels(codes, quality))
-        sizes = [len(codec.pack(source, codes, q)) for codec, q in ((before, quality), (after, index))]
+        sizes = [len(codec.pack(source, Content.of(codes), q)) for codec, q in ((before, quality), (after, index))]
         assert sizes[0] == sizes[1]
 
 

@@ -148,6 +148,7 @@ def test_validation_is_logged_for_every_quality(trained: Path) -> None:
         assert exact == pytest.approx(floats, rel=0.1)
 
 
+@pytest.mark.usefixtures("codes_only")
 def test_the_export_is_a_model_that_codes_pictures(trained: Path, tmp_path: Path) -> None:
     project = Project(trained, [], silent)
     model = project.export(tmp_path / "out", "mine")
@@ -168,6 +169,7 @@ def test_the_export_has_the_trained_weights(trained: Path, tmp_path: Path) -> No
     assert all(torch.equal(network[name], tensor) for name, tensor in shipped.items() if "sums" not in name)
 
 
+@pytest.mark.usefixtures("codes_only")
 def test_rarely_used_codes_are_pruned_before_the_prior_is_trained(tmp_path: Path, data: list[Path]) -> None:
     project = train_vqvae(tmp_path, data, PATCH, steps=1)
     uses = {"counts1": [0.0, 0, 0, 5, 0, 0], "counts2": [1e-9, 3, 0, 1, 0, 9] + [0.0] * 10}

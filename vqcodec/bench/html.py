@@ -72,6 +72,7 @@ ANATOMY: tuple[Column[Anatomy], ...] = (
     Column("alpha", lambda file: file.alpha_bytes or None, ",.0f"),
     Column("post-filter", lambda file: file.postfilter_bytes or None, ",.0f"),
     Column("payload", lambda file: file.payload_bytes, ",.0f"),
+    Column("stored pixels", lambda file: file.stored_bytes or None, ",.0f"),
     Column("ideal bits", lambda file: file.ideal_bits, ",.0f"),
     Column("coder overhead, bits", lambda file: file.overhead_bits, ",.0f"),
     Column("bits without prior", lambda file: file.zero_order_bits, ",.0f"),

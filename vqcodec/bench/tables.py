@@ -76,12 +76,12 @@ def _anatomy(means: Sequence[Anatomy]) -> Table:
         over = f"{anatomy.overhead_bits / 8:+.1f} ({anatomy.overhead_bits / max(1.0, anatomy.ideal_bits):+.2%})"
         parts = [f"{anatomy.header_bytes:,.1f}", f"{anatomy.checksum_bytes:,.1f}"]
         parts += [f"{anatomy.alpha_bytes:,.0f}", f"{anatomy.postfilter_bytes:,.1f}"]
-        coded = [f"{ideal:,.1f}", over, f"{anatomy.payload_bytes:,.0f}"]
+        coded = [f"{anatomy.stored_bytes:,.0f}", f"{ideal:,.1f}", over, f"{anatomy.payload_bytes:,.0f}"]
         without = [f"{anatomy.zero_order_bits / 8:,.0f}", f"{anatomy.prior_gain:.3f}", f"{anatomy.naive_bits / 8:,.0f}"]
         total = f"{anatomy.total_bytes:,.0f}"
         lines.append([anatomy.codec, f"{anatomy.quality:.4g}", total, *parts, *coded, *without])
-    headings = ["codec", "q", "bytes", "header", "checksums", "alpha", "post-filter", "ideal", "coder", "payload"]
-    headings += ["zero-order", "prior gain", "naive"]
+    headings = ["codec", "q", "bytes", "header", "checksums", "alpha", "post-filter", "stored", "ideal", "coder"]
+    headings += ["payload", "zero-order", "prior gain", "naive"]
     title = "Where the bytes go (means); zero-order: payload without the prior; naive: log2 K bits for every index"
     return Table(title, headings, lines, 1)
 

@@ -31,6 +31,7 @@ __all__ = ["CHECKPOINT", "Schedule", "Stage", "Status", "run"]
 CHECKPOINT = "checkpoint.safetensors"  # in the folder of a run
 REPORT_SECONDS = 20.0
 CHECKPOINT_SECONDS = 180.0
+BETWEEN_VALIDATIONS = 10  # times as long as the last validation took, at least; the other processes wait for it
 WARM_UP = 0.02  # share of the run in which the learning rate rises
 FLOOR = 0.02  # final learning rate, as a share of the peak
 CLIP = 1.0  # largest norm of the gradient; larger ones are scaled down
@@ -131,7 +132,7 @@ def run(stage: Stage, folder: Path, schedule: Schedule, report: Callable[[Status
         folder.mkdir(parents=True, exist_ok=True)
         _shorten_log(folder, step)
     started = time.monotonic()
-    last_report = last_save = before
+    last_report = last_save = next_validation = before
     sums: dict[str, float] = {}
     since = 0
     while True:
@@ -142,9 +143,12 @@ def run(stage: Stage, folder: Path, schedule: Schedule, report: Callable[[Status
             figures = {key: value / since for key, value in sums.items()}
             warnings: list[str] = []
             if done or seconds - last_save > CHECKPOINT_SECONDS:
-                found = _validate(stage)
-                warnings = stage.warnings(found)
-                figures |= {f"val_{key}": value for key, value in found.items()}
+                if done or seconds > next_validation:
+                    found = _validate(stage)
+                    warnings = stage.warnings(found)
+                    figures |= {f"val_{key}": value for key, value in found.items()}
+                    taken = before + time.monotonic() - started - seconds
+                    next_validation = seconds + (1 + BETWEEN_VALIDATIONS) * taken
                 _save(folder, stage, optimizer, step, seconds)
                 last_save = before + time.monotonic() - started
             status = Status(step, progress, seconds, figures, warnings)
