@@ -3,7 +3,7 @@
     python -m benchmarks.no_photographs FOLDER [--model NAME] [--json FILE]
 
 For every picture and each of the qualities 2, 4, 6 and 8 of vqcodec: its bytes, its score, and the fewest bytes in
-which each other format is at least as good. A lossy format is searched for the lowest quality that reaches the score; its
+which each other format is at least as good. A lossy format is searched for the lowest quality with that score; its
 lossless variant always reaches it, so a format counts with the smaller of both. Alpha is left out.
 """
 

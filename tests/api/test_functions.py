@@ -161,6 +161,20 @@ def test_invalid_options(options: dict[str, object]) -> None:
     assert vqcodec.encode(synthetic(9, 9), quality=np.int64(1)) == vqcodec.encode(synthetic(9, 9), quality=1)
 
 
+def test_no_loss() -> None:
+    grey, clear = synthetic(40, 33)[:, :, 0], Image.fromarray(synthetic(20, 30)).convert("RGBA")
+    clear.putalpha(Image.new("L", (30, 20), 0))  # the colours under full transparency belong to the picture
+    assert np.array_equal(np.asarray(vqcodec.decode(vqcodec.encode(grey, lossless=True))), grey)
+    assert vqcodec.decode(vqcodec.encode(clear, lossless=True)).tobytes() == clear.tobytes()
+    data = vqcodec.encode(synthetic(9, 9), lossless=True)
+    assert np.array_equal(vqcodec.decode_array(data), synthetic(9, 9))
+    assert vqcodec.info(data).stored == 1
+    assert list(vqcodec.encode_batch([synthetic(9, 9)], lossless=True)) == [data]
+    for options in ({"quality": 1}, {"target_ssimulacra2": 50.0}):
+        with pytest.raises(UsageError, match="lossless"):
+            vqcodec.encode(synthetic(9, 9), lossless=True, **options)
+
+
 # A target
 
 

@@ -43,6 +43,14 @@ def same(a: Image.Image, b: Image.Image) -> bool:
 
 
 @pytest.mark.parametrize("mode", ["L", "LA", "RGB", "RGBA"])
+def test_no_loss(mode: str) -> None:
+    image = picture(mode)
+    image.save("a.vq", lossless=True)
+    with Image.open("a.vq") as opened:
+        assert same(opened, image)
+
+
+@pytest.mark.parametrize("mode", ["L", "LA", "RGB", "RGBA"])
 def test_save_and_open(mode: str) -> None:
     image = picture(mode)
     image.save("a.vq", quality=1)

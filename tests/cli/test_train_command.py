@@ -121,6 +121,20 @@ def test_targets_with_a_real_model(run: Run, trained: Path) -> None:
     assert (stored.code, json.loads(stored.out)[0]["psnr"]) == (0, None)  # infinite
 
 
+def test_no_loss_with_a_real_model(run: Run, trained: Path) -> None:
+    source, model = trained / "data" / "p0.png", ("--model", trained / "mine")
+    packed = run("compress", source, "-o", "a.vq", *model, "--lossless")
+    assert packed.code == 0
+    assert packed.out.endswith("  lossless  exact\n")
+    [record] = json.loads(run("compress", source, "-o", "b.vq", *model, "--lossless", "--json", "--manifest", "m").out)
+    assert (record["stored"], record["psnr"]) == (1, None)
+    assert run("decompress", "a.vq", "-o", "a.png", *model).code == 0
+    with Image.open("a.png") as back, Image.open(source) as original:
+        assert np.array_equal(np.asarray(back), np.asarray(original))
+    assert "100.0% of the picture without loss" in run("info", "a.vq").out
+    assert run("tokenize", "a.vq", "-o", "t.safetensors", *model).err.endswith("tokenize the picture itself\n")
+
+
 def test_a_damaged_file_is_refused(run: Run, trained: Path) -> None:
     packed = run("compress", trained / "data" / "p0.png", "-o", "-", "--model", trained / "mine").data
     damaged = packed[:-1] + bytes([packed[-1] ^ 1])
