@@ -269,7 +269,7 @@ def build_model(config: ModelConfig, folder: Path) -> Model:
 @pytest.fixture
 def codes_only(monkeypatch: pytest.MonkeyPatch) -> None:
     """No block is stored without loss unless a test asks for it. Tiny models are so bad that most blocks would be."""
-    monkeypatch.setattr("vqcodec.codec.stored.MOST_BPP", 0.0)
+    monkeypatch.setattr("vqcodec.codec.stored.MOST_BPP", -1.0)
 
 
 @pytest.fixture(scope="session")

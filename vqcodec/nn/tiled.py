@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from vqcodec.nn.decoder import PatchDecoder
-from vqcodec.nn.distortion import SMALLEST, gradient, local_distortion
+from vqcodec.nn.distortion import C2, SMALLEST, STRUCTURE, gradient, local_distortion
 from vqcodec.nn.fold import PIXEL_SCALE, WHITE
 from vqcodec.nn.networks import Networks
 from vqcodec.nn.postfilter import REACH, padded
@@ -123,6 +123,28 @@ class Tiled:
         samples = _to_samples(decoded[:height, :width])
         scale = np.float32(3 * self.stride**2 * PIXEL_SCALE**2)
         return scale * local_distortion(_unit(samples), _unit(pixels), self._share(pixels), self.stride)
+
+    def flat_errors(self, pixels: Samples) -> Map:
+        """What `errors` would be if every position was decoded to its mean colour, about: [h, w] for pixels [H, W, 3].
+
+        Codes seldom do worse, and this takes a hundredth of the time of decoding them. The structural dissimilarity of
+        a flat position is at most its variance over the constant of the contrast term (distortion.py).
+        """
+        height, width, _ = pixels.shape
+        down, right = np.arange(0, height, self.stride), np.arange(0, width, self.stride)
+        counts = np.outer(np.diff(down, append=height), np.diff(right, append=width))[:, :, None]
+        values = _unit(pixels)
+
+        def means(x: Latents) -> Latents:
+            found: Latents = np.add.reduceat(np.add.reduceat(x, down, axis=0), right, axis=1) / counts
+            return found
+
+        variance = np.maximum(means(values * values) - np.square(means(values)), 0).mean(2)
+        share = self._share(pixels)
+        structure = STRUCTURE * np.minimum(variance / C2, 1)
+        scale = 3 * self.stride**2 * PIXEL_SCALE**2
+        bound: Map = (scale * ((1 - share) * variance + share * structure)).astype(np.float32)
+        return bound
 
     def _share(self, pixels: Samples) -> float:
         """The share of the structural term in the distortion; none where the picture is smaller than its window."""
