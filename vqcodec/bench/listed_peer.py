@@ -70,6 +70,7 @@ class ListedPeer(ABC):
     settings: str  # for display
     whole: bool = False  # qualities must be whole numbers
     threads: int = 1
+    keeps_alpha: bool = False  # exactly, as vqcodec does
 
     @property
     def model(self) -> Model | None:
@@ -101,13 +102,13 @@ class ListedPeer(ABC):
         """Make Pillow able to decode the format. Raises `ImportError`."""
 
     def compress(self, picture: Picture, quality: float) -> bytes:
-        """The bytes of a file. Raises `VqError`, also for a picture with transparency.
+        """The bytes of a file. Raises `VqError`, also for transparency that the codec does not keep exactly.
 
         vqcodec stores alpha exactly. Not every format does, so the sizes would not be comparable.
         """
         from vqcodec.picture.write import to_image
 
-        if picture.alpha is not None:
+        if picture.alpha is not None and not self.keeps_alpha:
             raise VqError(f"{self.name} is only measured on pictures without transparency")
         try:
             self.prepare()

@@ -31,18 +31,7 @@ class LosslessPeer(PillowPeer):
     qualities: tuple[float, ...] = (0,)
     span: tuple[float, float] = (0, 0)
     whole: bool = True
-
-    def compress(self, picture: Picture, quality: float) -> bytes:
-        """The bytes of a file; `quality` means nothing. Raises `VqError`."""
-        from vqcodec.picture.write import to_image
-
-        try:
-            self.prepare()
-            return self.encode(to_image(picture), quality)
-        except (VqError, MemoryError):
-            raise
-        except Exception as error:  # encoders raise many types
-            raise VqError(f"{self.name} cannot write this picture ({error or type(error).__name__})") from error
+    keeps_alpha: bool = True
 
     def decompress(self, data: bytes) -> Picture:
         """Decode a file to RGB and, if it has any, alpha. Raises `VqError`."""
