@@ -91,7 +91,7 @@ def compare(codec: Codec, path: Path, names: Sequence[str]) -> dict[str, Any]:
 
 
 def summary(found: Sequence[dict[str, Any]], names: Sequence[str]) -> list[dict[str, Any]]:
-    """By quality: mean and least score, and the geometric mean of our bytes over those of each format."""
+    """By quality: mean and least score, and of our bytes over those of each format the median and the most."""
     lines = []
     for index, quality in enumerate(QUALITIES):
         rows = [each["rows"][index] for each in found]
@@ -103,7 +103,7 @@ def summary(found: Sequence[dict[str, Any]], names: Sequence[str]) -> list[dict[
         for name in names:
             ratios = np.array([row["bytes"] / row["others"][name] for row in rows if row["others"][name]])
             line[name] = {
-                "ratio": round(float(np.exp(np.log(ratios).mean())), 3),
+                "median": round(float(np.median(ratios)), 3),
                 "larger": int((ratios > 1).sum()),
                 "most": round(float(ratios.max()), 2),
                 "pictures": len(ratios),
