@@ -93,7 +93,7 @@ def test_positions_with_codes_are_those_not_stored_and_their_neighbours(mask: Ma
 
 def test_a_drawing_is_stored_and_texture_is_not(fine_model: Model) -> None:
     content = Codec(fine_model).encode(half_drawn(), 2)
-    left, right = content.stored[:, :5], content.stored[:, 7:]
+    left, right = content.stored[:, :4], content.stored[:, 7:]  # away from the border between both
     assert left.mean() > 0.9
     assert right.mean() < 0.1
 
