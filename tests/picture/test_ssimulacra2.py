@@ -229,3 +229,12 @@ def test_golden_scores(shape: tuple[int, int], expected: float) -> None:
     a = np.stack(planes, axis=-1).astype(np.uint8)
     b = (a // 16 * 16 + 8).astype(np.uint8)
     assert ssimulacra2(a, b) == pytest.approx(expected, abs=1e-3)
+
+
+def test_small_pictures_have_the_score_of_the_way_for_large_ones(monkeypatch: pytest.MonkeyPatch) -> None:
+    for shape in ((120, 128), (8, 9), (97, 33)):
+        a, b = scene(*shape), noisy(scene(*shape), 6)
+        small = ssimulacra2(a, b)
+        monkeypatch.setattr("vqcodec.picture.ssimulacra2._SMALL", 0)
+        assert ssimulacra2(a, b) == pytest.approx(small, abs=1e-8)
+        monkeypatch.undo()

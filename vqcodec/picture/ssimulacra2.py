@@ -35,6 +35,7 @@ SMALLEST = 8  # pixels: the shortest side of a picture, and of a scale that is f
 _SAMPLES = 1 << 17  # of one channel of a strip: they stay in the cache
 _SIGMA = 1.5
 _RADIUS = round(3.2795 * _SIGMA + 0.2546)  # Charalampidis 2016, equation 57
+_SMALL = 1 << 14  # samples of a plane that numpy blurs: the import of scipy.ndimage takes as long as 50 of them
 _C2 = 0.0009
 # Rows: the three kinds of receptors; columns: red, green, blue. libjxl, lib/jxl/cms/opsin_params.h.
 _ABSORBANCE = np.array(
@@ -143,11 +144,23 @@ def _sums(x: Floats, y: Floats, inner: slice) -> Floats:
 
 def _blurred(plane: Floats, inner: slice) -> Floats:
     """The rows `inner` of a blurred plane; zeros lie outside the picture on all sides."""
+    taps = blur_taps()
+    if plane.size <= _SMALL:
+        return _correlated(_correlated(plane, taps)[inner].T, taps).T
     from scipy.ndimage import correlate1d
 
-    taps = blur_taps()
     rows = correlate1d(plane, taps, axis=0, mode="constant")[inner]
     return np.asarray(correlate1d(rows, taps, axis=1, mode="constant"))
+
+
+def _correlated(plane: Floats, taps: Floats) -> Floats:
+    """A plane [H, W] correlated with an odd number of taps along its columns, in numpy."""
+    reach = len(taps) // 2
+    padded = np.pad(plane, ((reach, reach), (0, 0)))
+    total = padded[: len(plane)] * taps[0]
+    for at, tap in enumerate(taps[1:], 1):
+        total += padded[at : at + len(plane)] * tap
+    return total
 
 
 @cache
