@@ -157,7 +157,7 @@ def _correlated(plane: Floats, taps: Floats) -> Floats:
     """A plane [H, W] correlated with an odd number of taps along its columns, in numpy."""
     reach = len(taps) // 2
     padded = np.pad(plane, ((reach, reach), (0, 0)))
-    total = padded[: len(plane)] * taps[0]
+    total: Floats = padded[: len(plane)] * taps[0]
     for at, tap in enumerate(taps[1:], 1):
         total += padded[at : at + len(plane)] * tap
     return total
