@@ -164,7 +164,7 @@ class Codec:
         rest = share_of(progress, FITTING / (FITTING + PACKING), 1)
         prior = self.prior(index)
         payloads = payloads_of(content, prior, config.unit, rest, prove=prove, workers=self.workers)
-        if prove:
+        if prove and content.streams:
             self._prove_stored(picture.pixels, content)
         rows, cols = grid_shape(content.codes.shape[1], content.codes.shape[2], config.unit)
         file = VqFile(
@@ -218,7 +218,9 @@ class Codec:
         else:
             pixels = np.zeros((*shape, 3), np.uint8)
         paste(pixels, content, config.unit, config.vqvae.stride)
-        return _in_mode(pixels, mode)
+        if mode == "L":
+            pixels = np.repeat(grey_of(pixels)[:, :, None], 3, axis=2)
+        return np.ascontiguousarray(pixels)
 
     def render(
         self,
@@ -233,7 +235,7 @@ class Codec:
 
         `weights`: the post-filter weights of the file, if it has any.
         """
-        return _in_mode(self.to_pixels(codes, quality, progress, weights)[: shape[0], : shape[1]], mode)
+        return self.decode(Content.of(codes), quality, shape, mode, progress, weights)
 
     def quality(self, wanted: int | None) -> int:
         """Check a quality; None gives the model's default. Raises `UsageError` if the model does not have it."""
@@ -272,15 +274,16 @@ class Codec:
         """Codes of all positions, and the positions [h, w] to store: none without `storing`, or in the conv family."""
         rounds = self._rounds(effort)
         self.refuse_beyond_limits(*pixels.shape[:2])
-        config, prior = self.model.config, self.prior(quality - 1)
+        config = self.model.config
         networks = self._networks(quality, rate_scale)
         share = 1 / self._passes(rounds)
         codes = networks.to_codes(pixels, share_of(progress, 0, share))
         kept = np.zeros(codes.shape[1:], bool)
         if storing and config.vqvae.transform and self.can_store:
-            kept = stored.choose(codes, pixels, networks, stored.Choice(prior, config.unit, self.workers))
+            choice = stored.Choice(self.prior(quality - 1), config.unit, self.workers)
+            kept = stored.choose(codes, pixels, networks, choice)
         if rounds:
-            search = Search(prior, config.unit, rounds, self.workers)
+            search = Search(self.prior(quality - 1), config.unit, rounds, self.workers)
             refine(codes, pixels, networks, search, share_of(progress, share, 1), kept)
         return codes, kept
 
@@ -348,10 +351,3 @@ def model_for(data: bytes, *, partial: bool = False) -> Model:
     Raises `BadFile`, or `UnknownModel` if no bundled model has that digest.
     """
     return find(container.read_header(data, ANY_SIZE, partial=partial).model_digest)
-
-
-def _in_mode(pixels: Samples, mode: Literal["RGB", "L"]) -> Samples:
-    """Pixels [H, W, 3]; for mode "L" each channel is the grey value."""
-    if mode == "L":
-        pixels = np.repeat(grey_of(pixels)[:, :, None], 3, axis=2)
-    return np.ascontiguousarray(pixels)

@@ -32,9 +32,9 @@ class Record:
 
     `bytes`, `bpp`, `bits_per_dim` and `ratio` are those of the whole .vq file, header included; `output_bytes` is the
     size of what was written: of the .vq file, or of the picture. If the .vq file was `left_out` because it is larger
-    than the input, that is 0. `seconds` is the time of coding, without reading and
-    writing files. For the first file of a model it includes loading the model. `psnr` and `ssimulacra2` compare the
-    decoded picture with the source as the encoder saw it, after conversions.
+    than the input, that is 0. `seconds` is the time of coding, without reading and writing files. For the first file of
+    a model it includes loading the model. `psnr` and `ssimulacra2` compare the decoded picture with the source as the
+    encoder saw it, after conversions.
     """
 
     input: str
